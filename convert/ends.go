@@ -1,0 +1,54 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Source is where an image is read from: a tag or digest in a registry, an OCI
+// layout, an archive. Its methods are called from many goroutines.
+type Source interface {
+	// Name is the reference as a person wrote it, without credentials.
+	Name() string
+	// Root resolves the reference. It asks the registry once; every later call
+	// gives the same descriptor, so a tag that moves meanwhile does no harm.
+	Root(ctx context.Context) (ocispec.Descriptor, error)
+	// Fetch opens the content desc names. The caller closes it and checks digest
+	// and size: a Source may hand out whatever the other side sent.
+	Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+	// Has reports whether the content is there for this Source's credentials. It
+	// asks the other side each time.
+	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
+	// Referrers lists what refers to dgst: the referrers API or its tag fallback,
+	// and cosign's sha256-<hex>.{sig,att,sbom} tags.
+	Referrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error)
+}
+
+// Target is where an image is written to: a tag in a registry or an OCI layout.
+// Its methods are called from many goroutines.
+type Target interface {
+	Source
+	// Push uploads a blob that Has denies. open is called once for each attempt.
+	Push(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error
+	// Mount asks for a blob that another repository of the same registry holds,
+	// without sending its bytes. It reports false where that is not possible.
+	Mount(ctx context.Context, desc ocispec.Descriptor, from Source) (bool, error)
+	// PutManifest stores a manifest or index under its digest.
+	PutManifest(ctx context.Context, desc ocispec.Descriptor, raw []byte) error
+	// Head asks what the tag names now; ErrNotFound if it names nothing.
+	Head(ctx context.Context) (ocispec.Descriptor, error)
+	// Tag makes the tag name desc if it still names was (empty: nothing), else
+	// ErrTagMoved. desc has been stored by PutManifest.
+	Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error
+}
+
+var (
+	// ErrNotFound says that the registry or layout holds no such thing.
+	ErrNotFound = errors.New("not found")
+	// ErrTagMoved says that somebody else moved the tag meanwhile.
+	ErrTagMoved = errors.New("the tag was moved by somebody else meanwhile")
+)
