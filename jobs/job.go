@@ -1,0 +1,135 @@
+package jobs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Args is what a job of one kind needs to run. Its JSON is the wire format; no
+// field may hold a secret, only a reference to one.
+type Args interface {
+	Kind() string    // constant, of a-z and 0-9
+	Validate() error // what can be known without I/O
+}
+
+// Pure is implemented by args of kinds whose result is a function of the args
+// alone (every reference a digest). Two submissions with equal args are one job.
+type Pure interface {
+	Args
+	Pure()
+}
+
+// Job is the immutable part of a job, as submitted.
+type Job struct {
+	ID          ID                `json:"id"`
+	Kind        string            `json:"kind"`
+	Class       Class             `json:"class"`
+	Args        json.RawMessage   `json:"args"`
+	ArgsDigest  string            `json:"args_digest"` // over kind and args: tells a repeated submission from another use of its key
+	Created     time.Time         `json:"created"`
+	Deadline    time.Time         `json:"deadline"`
+	MaxAttempts int               `json:"max_attempts"`
+	Submitter   string            `json:"submitter,omitempty"`
+	Trace       map[string]string `json:"trace,omitempty"` // W3C context of the submission
+}
+
+const (
+	// DefaultTimeout bounds a job from submission to its end. A day outlasts any
+	// single image and still clears what nobody will ever serve.
+	DefaultTimeout = 24 * time.Hour
+	// DefaultMaxAttempts lets a job survive two dead workers and two flaky registries.
+	DefaultMaxAttempts = 5
+)
+
+// Options are the optional parts of a submission; the zero value works.
+type Options struct {
+	Class          Class         // default: kind/any/any/any
+	IdempotencyKey string        // submissions under one key are one job; a pure kind needs none
+	Timeout        time.Duration // from now to the deadline; default DefaultTimeout
+	MaxAttempts    int           // default DefaultMaxAttempts
+	Submitter      string        // who asks, for people to read
+}
+
+// New makes a job of args that pass Validate.
+func New(a Args, o Options) (Job, error) {
+	if !isToken(a.Kind()) {
+		return Job{}, fmt.Errorf("kind %q is not made of a-z and 0-9", a.Kind())
+	}
+	if err := a.Validate(); err != nil {
+		return Job{}, fmt.Errorf("%s: %w", a.Kind(), err)
+	}
+	raw, err := json.Marshal(a)
+	if err != nil {
+		return Job{}, fmt.Errorf("encode %s: %w", a.Kind(), err)
+	}
+	if o.Class == (Class{}) {
+		o.Class = Class{a.Kind(), Any, Any, Any}
+	}
+	if o.Class.Kind != a.Kind() {
+		return Job{}, fmt.Errorf("class %s is not of kind %s", o.Class, a.Kind())
+	}
+	if _, err := ParseClass(o.Class.String()); err != nil {
+		return Job{}, err
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.MaxAttempts <= 0 {
+		o.MaxAttempts = DefaultMaxAttempts
+	}
+	now := time.Now().UTC()
+	j := Job{Kind: a.Kind(), Class: o.Class, Args: raw, ArgsDigest: argsDigest(a.Kind(), raw), Created: now,
+		Deadline: now.Add(o.Timeout), MaxAttempts: o.MaxAttempts, Submitter: o.Submitter}
+	switch _, pure := a.(Pure); {
+	case pure:
+		j.ID = pureID(j.Kind, raw)
+	case o.IdempotencyKey != "":
+		j.ID = keyedID(j.Kind, o.IdempotencyKey)
+	default:
+		j.ID = uniqueID(j.Kind)
+	}
+	return j, nil
+}
+
+// DecodeJob reads a stored job. What it returns is well formed; the args are
+// not looked at.
+func DecodeJob(b []byte) (Job, error) {
+	var j Job
+	if err := json.Unmarshal(b, &j); err != nil {
+		return Job{}, fmt.Errorf("decode job: %w", err)
+	}
+	if _, err := ParseID(string(j.ID)); err != nil {
+		return Job{}, err
+	}
+	if j.Kind == "" || j.Class.Kind != j.Kind {
+		return Job{}, fmt.Errorf("job %s: class %s is not of kind %q", j.ID, j.Class, j.Kind)
+	}
+	return j, nil
+}
+
+// DecodeArgs reads and validates the args of a job. An unknown field is an
+// error: an option that this binary does not know must not be dropped in silence.
+func DecodeArgs[A Args](raw json.RawMessage) (A, error) {
+	var a A
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&a); err != nil {
+		return a, fmt.Errorf("decode %s: %w", a.Kind(), err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return a, fmt.Errorf("decode %s: data after the args", a.Kind())
+	}
+	if err := a.Validate(); err != nil {
+		return a, fmt.Errorf("%s: %w", a.Kind(), err)
+	}
+	return a, nil
+}
+
+// Validator is DecodeArgs for its error only: the scheduler checks args of
+// kinds whose handlers it does not link.
+func Validator[A Args]() func(json.RawMessage) error {
+	return func(raw json.RawMessage) error { _, err := DecodeArgs[A](raw); return err }
+}

@@ -1,0 +1,77 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// State is where a job is in its life.
+type State string
+
+const (
+	Queued    State = "queued"    // accepted; waits for a slot
+	Running   State = "running"   // claimed by a worker
+	Retry     State = "retry"     // failed, will run again at NotBefore
+	Done      State = "done"      // has its result; final for ever
+	Failed    State = "failed"    // a permanent error, or past its deadline
+	Dead      State = "dead"      // used up its attempts
+	Cancelled State = "cancelled" // somebody asked for it
+)
+
+// States are all states, in the order of a life.
+var States = []State{Queued, Running, Retry, Done, Failed, Dead, Cancelled}
+
+// Ended reports whether the job will not run again by itself. Only Done is
+// final: the others may be opened again, as a new generation.
+func (s State) Ended() bool {
+	return s == Done || s == Failed || s == Dead || s == Cancelled
+}
+
+// Record is the changing part of a job. Claim and result share it, so that one
+// compare-and-set on it decides who owns the job and which result stands.
+type Record struct {
+	ID          ID              `json:"id"`
+	Class       Class           `json:"class"`
+	State       State           `json:"state"`
+	Generation  int             `json:"generation"` // 1, and one more each time it is opened again
+	Attempt     int             `json:"attempt"`    // claims of this generation that count
+	MaxAttempts int             `json:"max_attempts"`
+	Created     time.Time       `json:"created"`
+	Updated     time.Time       `json:"updated"`
+	Deadline    time.Time       `json:"deadline"`
+	NotBefore   time.Time       `json:"not_before,omitzero"` // with Retry
+	Worker      string          `json:"worker,omitempty"`    // owner of the last claim
+	Claim       uint64          `json:"claim,omitempty"`     // stream sequence of the claim that ended the last attempt
+	Result      json.RawMessage `json:"result,omitempty"`    // with Done
+	Failure     *Failure        `json:"failure,omitempty"`   // of the last attempt that failed
+	Reason      string          `json:"reason,omitempty"`    // with Cancelled: who and why
+}
+
+// Failure is why an attempt failed.
+type Failure struct {
+	Class   ErrorClass `json:"class"`
+	Message string     `json:"message"`
+}
+
+// DecodeRecord reads a stored record. What it returns is well formed.
+func DecodeRecord(b []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Record{}, fmt.Errorf("decode record: %w", err)
+	}
+	if _, err := ParseID(string(r.ID)); err != nil {
+		return Record{}, err
+	}
+	if !slices.Contains(States, r.State) {
+		return Record{}, fmt.Errorf("record %s: unknown state %q", r.ID, r.State)
+	}
+	if r.Class.Kind == "" {
+		return Record{}, fmt.Errorf("record %s: no class", r.ID)
+	}
+	if r.Attempt < 0 || r.MaxAttempts < 1 || r.Generation < 1 {
+		return Record{}, fmt.Errorf("record %s: attempt %d of %d, generation %d", r.ID, r.Attempt, r.MaxAttempts, r.Generation)
+	}
+	return r, nil
+}
