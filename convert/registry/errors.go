@@ -1,0 +1,167 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/lithify/lithify/convert"
+)
+
+// Error is what a registry answered, or why it gave no answer. It holds no
+// credential and wraps only kinds: errdefs', convert.ErrNotFound and the
+// context's, never the error of a library that might print more.
+type Error struct {
+	// Status is the HTTP status, 0 without an answer.
+	Status int
+	// RetryAfter is what a 429 or 503 asked to wait, 0 if it did not say.
+	RetryAfter time.Duration
+
+	text  string
+	kinds []error
+}
+
+func (e *Error) Error() string   { return e.text }
+func (e *Error) Unwrap() []error { return e.kinds }
+
+// worthRetry tells what another attempt may mend.
+func worthRetry(err error) bool {
+	return errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+func kindsOf(status int) []error {
+	switch {
+	case status == http.StatusUnauthorized:
+		return []error{errdefs.ErrUnauthenticated}
+	case status == http.StatusForbidden:
+		return []error{errdefs.ErrPermissionDenied}
+	case status == http.StatusNotFound:
+		return []error{errdefs.ErrNotFound, convert.ErrNotFound}
+	case status == http.StatusMethodNotAllowed, status == http.StatusNotImplemented:
+		return []error{errdefs.ErrNotImplemented}
+	case status == http.StatusConflict:
+		return []error{errdefs.ErrConflict}
+	case status == http.StatusPreconditionFailed:
+		return []error{errdefs.ErrFailedPrecondition}
+	case status == http.StatusRequestedRangeNotSatisfiable:
+		return []error{errdefs.ErrOutOfRange}
+	case transientStatus(status), status >= 500:
+		return []error{errdefs.ErrUnavailable}
+	case status >= 400:
+		return []error{errdefs.ErrInvalidArgument}
+	}
+	return []error{errdefs.ErrUnknown}
+}
+
+// refusal reads an answer that was not wanted.
+func (c *client) refusal(resp *http.Response) error {
+	err := c.failure(transport.CheckError(resp))
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.RetryAfter = retryAfter(resp.Header, time.Now())
+	}
+	return err
+}
+
+// failure turns whatever came out of the HTTP stack into an Error that is safe
+// to print.
+func (c *client) failure(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if te, ok := errors.AsType[*transport.Error](err); ok {
+		var h http.Header
+		if te.Request != nil {
+			h = te.Request.Header
+		}
+		return &Error{Status: te.StatusCode, text: c.clean(answer(te), h), kinds: kindsOf(te.StatusCode)}
+	}
+	return &Error{text: c.clean(err.Error(), nil), kinds: kindsOfFailure(err)}
+}
+
+func kindsOfFailure(err error) []error {
+	_, badCert := errors.AsType[*tls.CertificateVerificationError](err)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return []error{context.Canceled}
+	case errors.Is(err, context.DeadlineExceeded):
+		return []error{context.DeadlineExceeded}
+	case badCert:
+		return []error{errdefs.ErrFailedPrecondition}
+	case transient(err):
+		return []error{errdefs.ErrUnavailable}
+	}
+	return []error{errdefs.ErrUnknown}
+}
+
+// transient tells a network that failed from a peer that will never do.
+func transient(err error) bool {
+	is := func(target error) bool { return errors.Is(err, target) }
+	if is(io.EOF) || is(io.ErrUnexpectedEOF) || is(errIdle) || slices.ContainsFunc(brokenConnection, is) {
+		return true
+	}
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		return e.IsTemporary || e.IsTimeout
+	}
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// answer is an error response in words: its status and the codes and messages of
+// a registry's JSON. The body of anything else (a proxy's page, a token server's
+// reply) is left out.
+func answer(te *transport.Error) string {
+	text := fmt.Sprintf("%d %s", te.StatusCode, http.StatusText(te.StatusCode))
+	for _, d := range te.Errors {
+		text += fmt.Sprintf(", %s: %s", d.Code, d.Message)
+	}
+	return text
+}
+
+// maxErrorText keeps a registry from filling the log.
+const maxErrorText = 600
+
+// clean makes text one line without secrets: those of the keychain, that of the
+// request's own header, and those in URLs. Only the first line stays: ggcr puts
+// a token server's whole reply on the second.
+func (c *client) clean(text string, h http.Header) string {
+	text, _, _ = strings.Cut(text, "\n")
+	for _, s := range append(headerSecrets(h), c.secrets.all()...) {
+		text = strings.ReplaceAll(text, s, "REDACTED")
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, Redact(text))
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "..."
+	}
+	return text
+}
+
+func headerSecrets(h http.Header) []string {
+	_, credential, _ := strings.Cut(h.Get("Authorization"), " ")
+	if credential == "" {
+		return nil
+	}
+	found := []string{credential}
+	if raw, err := base64.StdEncoding.DecodeString(credential); err == nil {
+		if _, password, ok := strings.Cut(string(raw), ":"); ok && password != "" {
+			found = append(found, password)
+		}
+	}
+	return found
+}

@@ -1,0 +1,26 @@
+package registry
+
+import (
+	"context"
+	"time"
+)
+
+// WithoutWaiting records what would have been waited and does not.
+func (o Options) WithoutWaiting(waited func(time.Duration)) Options {
+	o.sleep = func(ctx context.Context, d time.Duration) error {
+		waited(d)
+		return ctx.Err()
+	}
+	return o
+}
+
+// WithIdle sets how long a download may bring nothing.
+func (o Options) WithIdle(d time.Duration) Options {
+	o.idle = d
+	return o
+}
+
+var (
+	Public     = public
+	RetryAfter = parseRetryAfter
+)

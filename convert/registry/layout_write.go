@@ -1,0 +1,291 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert"
+)
+
+func createLayout(p place) (*Layout, error) {
+	l, err := newLayout(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.create(); err != nil {
+		return nil, fmt.Errorf("create %s: %w", l.Name(), err)
+	}
+	return l, nil
+}
+
+func (l *Layout) create() error {
+	if err := os.MkdirAll(l.dir, 0o755); err != nil {
+		return err
+	}
+	return l.in(func(dir *os.Root) error {
+		if err := l.empty(dir); err != nil {
+			return err
+		}
+		// The file is also the lock's, so it is never replaced.
+		f, err := dir.OpenFile(layoutFile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(f, `{"imageLayoutVersion":%q}`, ocispec.ImageLayoutVersion)
+		return errors.Join(err, f.Sync(), f.Close())
+	})
+}
+
+// empty refuses a directory that holds something else than a layout.
+func (l *Layout) empty(dir *os.Root) error {
+	if _, err := dir.Stat(layoutFile); err == nil {
+		return nil
+	}
+	if _, err := dir.Stat(indexFile); err == nil {
+		return nil
+	}
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != layoutFile { // another process may have begun
+			return fmt.Errorf("the directory is neither empty nor an OCI layout: %w", errdefs.ErrFailedPrecondition)
+		}
+	}
+	return nil
+}
+
+// WithTag is another tag of the same layout.
+func (l *Layout) WithTag(tag string) (convert.Target, error) {
+	if tag == "" {
+		return nil, fmt.Errorf("tag of %s: it is empty: %w", l.Name(), errdefs.ErrInvalidArgument)
+	}
+	return &Layout{dir: l.dir, tag: tag, root: newRoot()}, nil
+}
+
+// Push writes a blob beside its place, syncs it and renames it. Unlike a
+// registry nobody stands behind a layout, so digest and size are checked here.
+func (l *Layout) Push(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+	if has, err := l.Has(ctx, desc); err != nil || has {
+		return err
+	}
+	rc, err := open()
+	if err != nil {
+		return fmt.Errorf("push %s to %s: %w", desc.Digest, l.Name(), err)
+	}
+	err = l.in(func(dir *os.Root) error {
+		return replace(dir, blobPath(desc.Digest), func(w io.Writer) error { return copyBlob(ctx, w, rc, desc) })
+	})
+	if err := errors.Join(err, rc.Close()); err != nil {
+		return fmt.Errorf("push %s to %s: %w", desc.Digest, l.Name(), err)
+	}
+	return nil
+}
+
+func copyBlob(ctx context.Context, w io.Writer, r io.Reader, desc ocispec.Descriptor) error {
+	sum := desc.Digest.Verifier()
+	n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(&ctxReader{ctx, r}, desc.Size+1))
+	if err != nil {
+		return err
+	}
+	if n != desc.Size || !sum.Verified() {
+		return fmt.Errorf("the content is not what the descriptor says (%d bytes): %w", desc.Size, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// ctxReader makes a copy between files end with its context.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// replace puts a whole new file in the place of name, or leaves all as it was.
+func replace(dir *os.Root, name string, write func(io.Writer) error) error {
+	if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	tmp := path.Join(path.Dir(name), ".lithify-"+rand.Text())
+	f, err := dir.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = dir.Rename(tmp, name)
+	}
+	if err != nil {
+		return errors.Join(err, dir.Remove(tmp))
+	}
+	return syncDir(dir, path.Dir(name))
+}
+
+// Adopt makes the file at path the blob, by renaming it, where it lies on the
+// same file system; the file may stay open for reading. It reports false, with
+// the file left alone, where it has to be copied. The caller has just computed
+// the digest: the bytes are not read again.
+func (l *Layout) Adopt(ctx context.Context, desc ocispec.Descriptor, file string) (bool, error) {
+	if has, err := l.Has(ctx, desc); err != nil || has {
+		return has, err
+	}
+	info, err := os.Lstat(file)
+	if err != nil {
+		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)
+	}
+	if !info.Mode().IsRegular() || info.Size() != desc.Size {
+		return false, fmt.Errorf("adopt %s: %s has %d bytes and mode %v, not %d bytes: %w", desc.Digest, file, info.Size(), info.Mode(), desc.Size, errdefs.ErrInvalidArgument)
+	}
+	if err := syncFile(file); err != nil {
+		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)
+	}
+	adopted := false
+	err = l.in(func(dir *os.Root) error {
+		name := blobPath(desc.Digest)
+		if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if os.Rename(file, filepath.Join(l.dir, filepath.FromSlash(name))) != nil {
+			return nil // another file system, or open on Windows: copy
+		}
+		adopted = true
+		return errors.Join(dir.Chmod(name, 0o644), syncDir(dir, path.Dir(name)))
+	})
+	if err != nil {
+		return adopted, fmt.Errorf("adopt %s: %w", desc.Digest, err)
+	}
+	return adopted, nil
+}
+
+func syncFile(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Mount reports false: another layout's files are nobody's word that they are
+// what their names say.
+func (l *Layout) Mount(context.Context, ocispec.Descriptor, convert.Source) (bool, error) {
+	return false, nil
+}
+
+// PutManifest stores raw under its digest. It is in index.json only once Tag has
+// named it.
+func (l *Layout) PutManifest(ctx context.Context, desc ocispec.Descriptor, raw []byte) error {
+	if err := checkManifest(desc, raw); err != nil {
+		return err
+	}
+	return l.Push(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+}
+
+// Head is what the tag names now.
+func (l *Layout) Head(context.Context) (ocispec.Descriptor, error) {
+	desc, err := l.head()
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("look up %s: %w", l.Name(), err)
+	}
+	return desc, nil
+}
+
+func (l *Layout) head() (ocispec.Descriptor, error) {
+	x, err := l.index()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	i, err := x.named(l.tag)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if i < 0 {
+		return ocispec.Descriptor{}, missing(fs.ErrNotExist)
+	}
+	d := x.descs[i]
+	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}, nil
+}
+
+// Tag changes index.json under a lock, so no write of another lithify is lost.
+// Tools that do not know the lock (all others) are as safe as they are with each
+// other: the file is replaced whole.
+func (l *Layout) Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error {
+	if err := checkManifest(desc, raw); err != nil {
+		return err
+	}
+	err := l.in(func(dir *os.Root) error {
+		f, err := dir.OpenFile(layoutFile, os.O_RDWR, 0)
+		if err != nil {
+			return missing(err)
+		}
+		defer f.Close()
+		if err := lock(ctx, f); err != nil {
+			return err
+		}
+		return l.retag(dir, desc, was)
+	})
+	if err != nil {
+		return fmt.Errorf("tag %s as %s: %w", desc.Digest, l.Name(), err)
+	}
+	return nil
+}
+
+// retag runs with the lock held.
+func (l *Layout) retag(dir *os.Root, desc ocispec.Descriptor, was digest.Digest) error {
+	x, err := readLayoutIndex(dir)
+	if errors.Is(err, convert.ErrNotFound) {
+		x, err = emptyIndex(), nil
+	}
+	if err != nil {
+		return err
+	}
+	i, err := x.named(l.tag)
+	if err != nil {
+		return err
+	}
+	var now digest.Digest
+	if i >= 0 {
+		now = x.descs[i].Digest
+	}
+	if now == desc.Digest {
+		return nil
+	}
+	if now != was {
+		return moved(now)
+	}
+	if err := x.set(l.tag, desc); err != nil {
+		return err
+	}
+	index, err := x.bytes()
+	if err != nil {
+		return err
+	}
+	return replace(dir, indexFile, func(w io.Writer) error {
+		_, err := w.Write(index)
+		return err
+	})
+}

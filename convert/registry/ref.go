@@ -1,0 +1,79 @@
+package registry
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/opencontainers/go-digest"
+)
+
+// place is a reference taken apart. For a registry (no scheme) path is all of it.
+type place struct {
+	scheme string
+	path   string
+	tag    string
+	digest digest.Digest
+}
+
+func parse(ref string) (place, error) {
+	scheme, rest, ok := strings.Cut(ref, ":")
+	switch {
+	case ok && (scheme == "oci" || scheme == "oci-archive" || scheme == "docker-archive"):
+		return parsePath(scheme, rest)
+	case strings.HasPrefix(ref, "docker://"):
+		ref = strings.TrimPrefix(ref, "docker://")
+	}
+	if strings.Contains(ref, "://") {
+		return place{}, fmt.Errorf("reference %q: a registry reference is host/repository:tag without a scheme: %w", Redact(ref), errdefs.ErrInvalidArgument)
+	}
+	return place{path: ref}, nil
+}
+
+func parsePath(scheme, rest string) (place, error) {
+	p := place{scheme: scheme}
+	if before, after, ok := cutLast(rest, "@"); ok && scheme != "docker-archive" {
+		if d, err := digest.Parse(after); err == nil {
+			p.digest, rest = d, before
+		}
+	}
+	volume := filepath.VolumeName(rest)
+	p.path, p.tag, _ = strings.Cut(rest[len(volume):], ":")
+	p.path = volume + p.path
+	if p.path == "" {
+		return place{}, fmt.Errorf("reference %q: no path after %s: %w", scheme+":"+rest, scheme, errdefs.ErrInvalidArgument)
+	}
+	return p, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// parseRepository reads a registry reference. Its error never repeats a password
+// that somebody wrote in front of the host.
+func parseRepository(ref string, insecure bool) (name.Reference, error) {
+	var opts []name.Option
+	if insecure {
+		opts = append(opts, name.Insecure)
+	}
+	whole := ref
+	if before, after, ok := cutLast(ref, "@"); ok {
+		if _, err := digest.Parse(after); err == nil {
+			whole = before
+		}
+	}
+	if _, after, ok := cutLast(whole, "@"); ok {
+		return nil, fmt.Errorf("reference %q: what follows @ is no digest, and credentials belong in docker's config: %w", "...@"+after, errdefs.ErrInvalidArgument)
+	}
+	r, err := name.ParseReference(ref, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("reference %q: %s: %w", ref, err, errdefs.ErrInvalidArgument)
+	}
+	return r, nil
+}

@@ -1,0 +1,101 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/lithify/lithify/convert"
+)
+
+// Options say how to reach a registry. The zero value is right for a person at a
+// terminal; layouts and archives use none of it.
+type Options struct {
+	// Insecure allows plain HTTP. Loopback addresses are allowed it always.
+	Insecure bool
+	// DenyPrivate refuses connections to addresses that are not public, looked at
+	// after the name is resolved. Environment proxies are then not used: they
+	// would resolve the name out of our sight.
+	DenyPrivate bool
+	// Keychain gives credentials; nil means docker's config file and helpers.
+	Keychain authn.Keychain
+	// Transport carries the requests; nil means one shared by the whole process.
+	// With DenyPrivate it has to be an *http.Transport.
+	Transport http.RoundTripper
+	// UserAgent names the program; empty means "lithify".
+	UserAgent string
+
+	sleep func(context.Context, time.Duration) error // tests do not wait
+	idle  time.Duration
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Keychain == nil {
+		o.Keychain = authn.DefaultKeychain
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "lithify"
+	}
+	if o.sleep == nil {
+		o.sleep = sleep
+	}
+	if o.idle == 0 {
+		o.idle = idleTimeout
+	}
+	var err error
+	o.Transport, err = carrier(o.Transport, o.DenyPrivate)
+	return o, err
+}
+
+// Open names an image to read. A registry is asked nothing yet; a layout or an
+// archive has to be there and readable.
+func Open(ref string, o Options) (convert.Source, error) {
+	p, err := parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	switch p.scheme {
+	case "oci":
+		return openLayout(p)
+	case "oci-archive":
+		return openOCIArchive(p)
+	case "docker-archive":
+		return openDockerArchive(p)
+	}
+	return newRepository(p.path, o, "pull")
+}
+
+// Create names a place to write an image to: a tag of a registry (latest if none
+// is given) or of an OCI layout, whose directory is made if it is not there.
+func Create(ref string, o Options) (convert.Target, error) {
+	p, err := parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	if p.digest != "" {
+		return nil, noDigest(ref)
+	}
+	switch p.scheme {
+	case "oci":
+		return createLayout(p)
+	case "oci-archive", "docker-archive":
+		return nil, fmt.Errorf("create %s: archives can only be read, write to oci:DIR: %w", ref, errdefs.ErrInvalidArgument)
+	}
+	r, err := newRepository(p.path, o, "push,pull")
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := r.ref.(name.Digest); ok {
+		return nil, noDigest(ref)
+	}
+	return r, nil
+}
+
+func noDigest(ref string) error {
+	return fmt.Errorf("create %s: a digest is given by the content, name a tag: %w", ref, errdefs.ErrInvalidArgument)
+}
