@@ -1,0 +1,158 @@
+package test
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+const module = "github.com/lithify/lithify"
+
+// floors gives each room its floor: imports point down only. Patterns are
+// path.Match's; the first that matches counts.
+var floors = []struct {
+	room  string
+	floor int
+}{
+	{"cmd/*", 4},
+	{"jobs/all", 3}, {"jobs/all/run", 3}, {"console", 3},
+	{"jobs/*", 2}, {"jobs/*/run", 2}, {"queue/scheduler", 2}, {"queue/worker", 2},
+	{"convert", 1}, {"convert/*", 1}, {"erofs", 1}, {"erofs/*", 1}, {"cimfs", 1}, {"cimfs/*", 1},
+	{"restore", 1}, {"restore/*", 1}, {"build", 1}, {"build/*", 1},
+	{"queue", 1}, {"queue/natsd", 1},
+	{"jobs", 0}, {"telemetry", 0},
+}
+
+// sameFloor are the imports along a floor.
+var sameFloor = []edge{
+	{"convert", "erofs"}, {"convert", "cimfs"},
+	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"convert/stack", "convert"},
+	{"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
+	{"restore", "convert/registry"},
+	{"queue/natsd", "queue"},
+	{"jobs/*/run", "jobs/*"},
+	{"jobs/all/run", "jobs/all"},
+}
+
+// forbidden are imports that point down and are wrong all the same.
+var forbidden = []edge{
+	{"convert", "jobs"}, {"convert/*", "jobs"}, {"erofs", "jobs"}, {"erofs/*", "jobs"}, {"cimfs", "jobs"},
+	{"restore", "jobs"}, {"build", "jobs"}, // an engine knows no job
+	{"jobs/*", "convert"}, {"jobs/*", "erofs"}, {"jobs/*", "cimfs"}, {"jobs/*", "restore"}, {"jobs/*", "build"},
+	{"jobs/*", "queue"}, {"jobs/*", "convert/*"}, // args know no engine and no queue
+	{"jobs/*/run", "queue"},
+	{"queue/*", "convert"}, {"queue/*", "convert/*"}, {"queue/*", "erofs"}, {"queue/*", "cimfs"},
+	{"queue/*", "restore"}, {"queue/*", "build"}, // the queue knows no engine
+}
+
+// links names what must not be in a main, by prefix of the import path.
+var links = []struct{ room, prefix, why string }{
+	{"cmd/scheduler", "github.com/containerd/containerd/", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", "github.com/Microsoft/hcsshim", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", "github.com/erofs/", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", "github.com/google/go-containerregistry", "the scheduler moves no bytes"},
+	{"cmd/scheduler", module + "/erofs", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", module + "/cimfs", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", module + "/convert", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", module + "/restore", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", module + "/build", "the scheduler validates and knows no engine"},
+	{"cmd/scheduler", module + "/jobs/all/run", "the scheduler validates and knows no handler"},
+	{"cmd/scheduler", "github.com/nats-io/nats-server", "the server is its own process"},
+	{"cmd/worker", "github.com/nats-io/nats-server", "the server is its own process"},
+	{"cmd/*", "testing", "test only"},
+	{"cmd/*", "net/http/httptest", "test only"},
+	{"cmd/*", "github.com/google/go-cmp", "test only"},
+	{"cmd/*", "github.com/google/go-containerregistry/pkg/registry", "test only"},
+	{"cmd/*", "github.com/google/go-containerregistry/pkg/v1/random", "test only"},
+	{"cmd/*", "github.com/stretchr/", "test only"},
+	{"cmd/*", module + "/erofs/erofstest", "test only"},
+	{"cmd/*", module + "/test", "test only"},
+}
+
+type edge struct{ from, to string }
+
+// pkg is what `go list -deps -json` says of a package.
+type pkg struct {
+	ImportPath string
+	Standard   bool
+	Name       string
+	Imports    []string
+	Deps       []string
+	CgoFiles   []string
+}
+
+// violations are what is wrong with pkgs, one sentence each.
+func violations(pkgs []pkg) []string {
+	var bad []string
+	for _, p := range pkgs {
+		if len(p.CgoFiles) > 0 && !p.Standard {
+			bad = append(bad, fmt.Sprintf("%s uses cgo: %v", p.ImportPath, p.CgoFiles))
+		}
+		room, ours := strings.CutPrefix(p.ImportPath, module+"/")
+		if !ours || under(room, "test") {
+			continue
+		}
+		bad = append(bad, wrongImports(room, p.Imports)...)
+		if p.Name == "main" {
+			bad = append(bad, wrongLinks(room, p.Deps)...)
+		}
+	}
+	return bad
+}
+
+func wrongImports(room string, imports []string) (bad []string) {
+	floor, ok := floorOf(room)
+	if !ok {
+		return []string{room + " has no floor: add it to the table in test/floors_test.go"}
+	}
+	for _, i := range imports {
+		to, ours := strings.CutPrefix(i, module+"/")
+		if !ours {
+			continue
+		}
+		below, ok := floorOf(to)
+		here := edge{room, to}
+		switch {
+		case !ok:
+			bad = append(bad, fmt.Sprintf("%s imports %s, which has no floor", room, to))
+		case below > floor, below == floor && !slices.ContainsFunc(sameFloor, here.matches):
+			bad = append(bad, fmt.Sprintf("%s (floor %d) imports %s (floor %d)", room, floor, to, below))
+		case slices.ContainsFunc(forbidden, here.matches):
+			bad = append(bad, fmt.Sprintf("%s must not import %s", room, to))
+		}
+	}
+	return bad
+}
+
+func wrongLinks(room string, deps []string) (bad []string) {
+	for _, l := range links {
+		if !match(l.room, room) {
+			continue
+		}
+		for _, d := range deps {
+			if under(d, strings.TrimSuffix(l.prefix, "/")) {
+				bad = append(bad, fmt.Sprintf("%s links %s: %s", room, d, l.why))
+			}
+		}
+	}
+	return bad
+}
+
+func floorOf(room string) (int, bool) {
+	for _, f := range floors {
+		if match(f.room, room) {
+			return f.floor, true
+		}
+	}
+	return 0, false
+}
+
+func (e edge) matches(rule edge) bool { return match(rule.from, e.from) && match(rule.to, e.to) }
+
+func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+func match(pattern, room string) bool {
+	ok, _ := path.Match(pattern, room)
+	return ok
+}
