@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -129,6 +130,10 @@ func answer(te *transport.Error) string {
 	return text
 }
 
+// notURL is url.Parse's complaint. It repeats the address, and the part it did
+// not like without the rest, where nobody would know a password for one.
+var notURL = regexp.MustCompile(`parse "(?:[^"\\]|\\.)*": .*`)
+
 // maxErrorText keeps a registry from filling the log.
 const maxErrorText = 600
 
@@ -137,6 +142,7 @@ const maxErrorText = 600
 // a token server's whole reply on the second.
 func (c *client) clean(text string, h http.Header) string {
 	text, _, _ = strings.Cut(text, "\n")
+	text = notURL.ReplaceAllString(text, "not a URL")
 	for _, s := range append(headerSecrets(h), c.secrets.all()...) {
 		text = strings.ReplaceAll(text, s, "REDACTED")
 	}

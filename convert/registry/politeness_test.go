@@ -1,0 +1,234 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
+)
+
+func TestRetries(t *testing.T) {
+	const path = "/v2/app/manifests/v1"
+	good := content(ocispec.MediaTypeImageManifest, `{"schemaVersion":2}`)
+	for _, c := range []struct {
+		name     string
+		answers  []http.HandlerFunc
+		requests int
+		waits    []time.Duration // -1: some back-off
+		kind     error           // nil: it works in the end
+		asks     time.Duration
+	}{
+		{name: "429 with seconds", answers: []http.HandlerFunc{status(429, "Retry-After", "7"), status(429, "Retry-After", "0"), good},
+			requests: 3, waits: []time.Duration{7 * time.Second, 0}},
+		{name: "503 with a date gone by", answers: []http.HandlerFunc{status(503, "Retry-After", "Mon, 02 Jan 2006 15:04:05 GMT"), good},
+			requests: 2, waits: []time.Duration{0}},
+		{name: "502 and a broken connection", answers: []http.HandlerFunc{status(502, "Connection", "close"), hangUp, good},
+			requests: 3, waits: []time.Duration{-1, -1}},
+		{name: "longer than we wait here", answers: []http.HandlerFunc{status(429, "Retry-After", "3600"), good},
+			requests: 1, kind: errdefs.ErrUnavailable, asks: time.Hour},
+		{name: "never better", answers: []http.HandlerFunc{status(500)},
+			requests: 5, waits: []time.Duration{-1, -1, -1, -1}, kind: errdefs.ErrUnavailable},
+		{name: "404", answers: []http.HandlerFunc{status(404)}, requests: 1, kind: convert.ErrNotFound},
+		{name: "404 as containerd's kind", answers: []http.HandlerFunc{status(404)}, requests: 1, kind: errdefs.ErrNotFound},
+		{name: "403", answers: []http.HandlerFunc{status(403)}, requests: 1, kind: errdefs.ErrPermissionDenied},
+		{name: "401", answers: []http.HandlerFunc{status(401)}, requests: 1, kind: errdefs.ErrUnauthenticated},
+		{name: "400", answers: []http.HandlerFunc{status(400)}, requests: 1, kind: errdefs.ErrInvalidArgument},
+		{name: "405", answers: []http.HandlerFunc{status(405)}, requests: 1, kind: errdefs.ErrNotImplemented},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, host := serve(t, map[string]http.HandlerFunc{"GET " + path: turns(c.answers...)})
+			var waits []time.Duration
+			o := options().WithoutWaiting(func(d time.Duration) { waits = append(waits, d) })
+			src, err := registry.Open(host+"/app:v1", o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = src.Root(t.Context())
+			if !errors.Is(err, c.kind) {
+				t.Fatalf("Root = %v, want %v", err, c.kind)
+			}
+			if got := len(s.requests()); got != c.requests {
+				t.Errorf("%d requests, want %d", got, c.requests)
+			}
+			if len(waits) != len(c.waits) {
+				t.Fatalf("waited %v, want %v", waits, c.waits)
+			}
+			for i, want := range c.waits {
+				if backoff := want < 0 && waits[i] > 0 && waits[i] <= 5*time.Second; waits[i] != want && !backoff {
+					t.Errorf("wait %d was %v, want %v", i, waits[i], want)
+				}
+			}
+			if e, ok := errors.AsType[*registry.Error](err); ok && e.RetryAfter != c.asks {
+				t.Errorf("RetryAfter = %v, want %v", e.RetryAfter, c.asks)
+			}
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for v, want := range map[string]time.Duration{
+		"0": 0, "120": 2 * time.Minute, "Fri, 02 Jan 2026 03:05:05 GMT": time.Minute,
+		"Fri, 02 Jan 2026 03:00:00 GMT": 0, "": -1, "-1": -1, "soon": -1, "99999999999999999999": -1,
+	} {
+		got, ok := registry.RetryAfter(v, now)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("Retry-After %q: got %v, want %v", v, got, want)
+		}
+	}
+}
+
+func TestCancelledContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	_, host := serve(t, map[string]http.HandlerFunc{"GET /v2/app/manifests/v1": func(_ http.ResponseWriter, r *http.Request) {
+		cancel(errors.New("the worker drains"))
+		<-r.Context().Done()
+	}})
+	_, err := mustOpen(t, host+"/app:v1").Root(ctx)
+	if !errors.Is(err, context.Canceled) || errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("Root = %v, want Canceled", err)
+	}
+}
+
+// blobServer gives a blob with ranges, or as broken is told.
+func blobServer(body string, ranges bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		first, last := 0, len(body)-1
+		if v, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok && ranges {
+			a, b, _ := strings.Cut(v, "-")
+			first, _ = strconv.Atoi(a)
+			if b != "" {
+				last, _ = strconv.Atoi(b)
+			}
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(body)))
+			w.Header().Set("Content-Length", fmt.Sprint(last-first+1))
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		io.WriteString(w, body[first:last+1])
+	}
+}
+
+// cut sends the first n bytes of h's answer and hangs up, or stands still.
+func cut(h http.HandlerFunc, n int, stall bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		h(&cutter{ResponseWriter: w, left: n}, r)
+		w.(http.Flusher).Flush()
+		if stall {
+			<-r.Context().Done()
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+type cutter struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	p = p[:min(len(p), c.left)]
+	c.left -= len(p)
+	return c.ResponseWriter.Write(p)
+}
+
+func (c *cutter) WriteString(s string) (int, error) { return c.Write([]byte(s)) }
+
+func TestBrokenDownloads(t *testing.T) {
+	body := strings.Repeat("0123456789", 100)
+	desc := describe("application/octet-stream", body)
+	whole, ranged := blobServer(body, false), blobServer(body, true)
+	for _, c := range []struct {
+		name    string
+		answers []http.HandlerFunc
+		ranges  []string
+		kind    error
+	}{
+		{"broken twice", []http.HandlerFunc{cut(ranged, 300, false), cut(ranged, 200, false), ranged}, []string{"", "bytes=300-999", "bytes=500-999"}, nil},
+		{"no ranges", []http.HandlerFunc{cut(whole, 300, false), whole}, []string{"", "bytes=300-999"}, nil},
+		{"at the last byte", []http.HandlerFunc{cut(whole, 1000, false)}, []string{""}, nil},
+		{"stands still", []http.HandlerFunc{cut(ranged, 300, true), ranged}, []string{"", "bytes=300-999"}, nil},
+		{"gone meanwhile", []http.HandlerFunc{cut(ranged, 300, false), status(404)}, []string{"", "bytes=300-999"}, convert.ErrNotFound},
+		{"416", []http.HandlerFunc{cut(ranged, 300, false), status(416)}, []string{"", "bytes=300-999"}, errdefs.ErrOutOfRange},
+		{"another range", []http.HandlerFunc{cut(ranged, 300, false), status(206, "Content-Range", "bytes 0-999/1000")}, []string{"", "bytes=300-999"}, errdefs.ErrDataLoss},
+		{"no good", []http.HandlerFunc{cut(whole, 1, false)}, slices.Concat([]string{""}, slices.Repeat([]string{"bytes=1-999"}, 4)), errdefs.ErrUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, host := serve(t, map[string]http.HandlerFunc{"GET /v2/app/blobs/" + desc.Digest.String(): turns(c.answers...)})
+			src, err := registry.Open(host+"/app:v1", options().WithIdle(50*time.Millisecond))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rc, err := src.Fetch(t.Context(), desc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rc.Close()
+			got, err := io.ReadAll(rc)
+			if !errors.Is(err, c.kind) {
+				t.Fatalf("read: %v, want %v", err, c.kind)
+			}
+			if c.kind == nil && string(got) != body {
+				t.Errorf("got %d bytes %.20q, want %d", len(got), got, len(body))
+			}
+			if diff := cmp.Diff(c.ranges, s.header("GET", "Range")); diff != "" {
+				t.Errorf("ranges (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A side that sends more than it announced, or for ever, is cut off.
+func TestBounds(t *testing.T) {
+	endless := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	}
+	blob, manifest := describe("application/octet-stream", "four"), describe(ocispec.MediaTypeImageManifest, "five")
+	_, host := serve(t, map[string]http.HandlerFunc{
+		"GET /v2/app/blobs/" + blob.Digest.String():         endless,
+		"GET /v2/app/manifests/v1":                          endless,
+		"GET /v2/app/manifests/" + manifest.Digest.String(): endless,
+		"GET /v2/app/referrers/" + manifest.Digest.String(): func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			endless(indexHeader{w}, r)
+		},
+	})
+	src := mustOpen(t, host+"/app:v1")
+	if got := fetch(t, src, blob); len(got) != 5 {
+		t.Errorf("got %d bytes of a blob of 4, want 5", len(got))
+	}
+	for name, f := range map[string]func() error{
+		"Root":      func() error { _, err := src.Root(t.Context()); return err },
+		"Fetch":     func() error { _, err := src.Fetch(t.Context(), manifest); return err },
+		"Referrers": func() error { _, err := src.Referrers(t.Context(), manifest.Digest); return err },
+	} {
+		if err := f(); !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "larger") {
+			t.Errorf("%s of an endless manifest: %v", name, err)
+		}
+	}
+}
+
+// indexHeader keeps the media type that was set first.
+type indexHeader struct{ http.ResponseWriter }
+
+func (h indexHeader) Header() http.Header { return http.Header{} }
