@@ -1,0 +1,149 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config says how to reach the pool; the zero value finds the "lithify serve" of
+// this machine and user.
+type Config struct {
+	URL         string        // else the context file's
+	NkeyFile    string        // file with an nkey seed
+	CredsFile   string        // file with NATS credentials
+	ContextFile string        // default ContextPath()
+	Name        string        // of this connection, for the server's operator
+	Options     []nats.Option // added last; an in-process connection
+	Log         *slog.Logger  // default: discards
+}
+
+const (
+	// reconnectWait is short: a pool's server restarts in well under a second.
+	reconnectWait = 250 * time.Millisecond
+	// apiTimeout bounds one request to the server.
+	apiTimeout = 5 * time.Second
+)
+
+// Client is a connection to the pool, safe for concurrent use. It reconnects for
+// ever; calls made meanwhile end with an error after their own bound.
+type Client struct {
+	nc   *nats.Conn
+	js   jetstream.JetStream
+	log  *slog.Logger
+	name string
+}
+
+// Connect opens a connection and checks that the server answers.
+func Connect(ctx context.Context, cfg Config) (*Client, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	explain := func(err error) error { return fmt.Errorf("connect to %s: %w", redacted(cfg.URL), err) }
+	if cfg.URL == "" {
+		path, c, err := findContext(cfg.ContextFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.URL, cfg.NkeyFile = c.URL, c.NkeyFile
+		explain = func(err error) error { return c.stale(path, err) }
+	}
+	opts, err := natsOptions(cfg)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(cfg.URL, opts...)
+	if err != nil {
+		return nil, explain(err)
+	}
+	fctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	if err := nc.FlushWithContext(fctx); err != nil {
+		nc.Close()
+		return nil, explain(err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return &Client{nc: nc, js: js, log: cfg.Log, name: cfg.Name}, nil
+}
+
+var userinfo = regexp.MustCompile(`//[^/@,]*@`)
+
+// redacted is a list of URLs without user names, which may be tokens.
+func redacted(urls string) string { return userinfo.ReplaceAllString(urls, "//") }
+
+func findContext(path string) (string, Context, error) {
+	var err error
+	if path == "" {
+		if path, err = ContextPath(); err != nil {
+			return "", Context{}, err
+		}
+	}
+	c, err := ReadContext(path)
+	return path, c, err
+}
+
+func natsOptions(cfg Config) ([]nats.Option, error) {
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.Timeout(apiTimeout),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				cfg.Log.Warn("queue connection lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { cfg.Log.Info("queue connection restored") }),
+		// A refused permission reaches only this handler; the call itself times out.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			cfg.Log.Error("queue connection error", "error", err)
+		}),
+	}
+	if cfg.NkeyFile != "" {
+		o, err := nats.NkeyOptionFromSeed(cfg.NkeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("nkey file %s: %w", cfg.NkeyFile, err)
+		}
+		opts = append(opts, o)
+	}
+	if cfg.CredsFile != "" {
+		opts = append(opts, nats.UserCredentials(cfg.CredsFile))
+	}
+	return append(opts, cfg.Options...), nil
+}
+
+// Close ends the connection. What was published before is on its way.
+func (c *Client) Close() { c.nc.Close() }
+
+// Connected reports whether the server can be reached now.
+func (c *Client) Connected() bool { return c.nc.IsConnected() }
+
+// JetStream is for the services in queue/scheduler and queue/worker.
+func (c *Client) JetStream() jetstream.JetStream { return c.js }
+
+// Conn is for the services in queue/scheduler and queue/worker.
+func (c *Client) Conn() *nats.Conn { return c.nc }
+
+// apiCode is the JetStream error code in err, or 0.
+func apiCode(err error) jetstream.ErrorCode {
+	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return e.ErrorCode
+	}
+	return 0
+}
+
+const (
+	codeWrongSequence           = jetstream.JSErrCodeStreamWrongLastSequence // 10071
+	codeWrongSequenceReplicated = jetstream.ErrorCode(10164)                 // the same on a stream of several replicas
+	codeSubjectFull             = jetstream.ErrorCode(10077)
+)

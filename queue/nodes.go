@@ -1,0 +1,105 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lithify/lithify/jobs"
+)
+
+// Node is what a worker says of itself.
+type Node struct {
+	Name     string       `json:"name"`
+	Host     string       `json:"host"`
+	PID      int          `json:"pid"`
+	Version  string       `json:"version"`
+	OS       string       `json:"os"`
+	Arch     string       `json:"arch"`
+	Slots    int          `json:"slots"`
+	Classes  []jobs.Class `json:"classes"`
+	Running  []RunningJob `json:"running"`
+	Draining bool         `json:"draining,omitempty"`
+	Started  time.Time    `json:"started"`
+	Updated  time.Time    `json:"updated"`
+}
+
+// RunningJob is a job a worker holds a claim on.
+type RunningJob struct {
+	ID    jobs.ID   `json:"id"`
+	Claim uint64    `json:"claim"`
+	Since time.Time `json:"since"`
+}
+
+const (
+	nodeTTL = 30 * time.Second
+	// NodeRenewal lets two renewals be lost before a worker is gone from the list.
+	NodeRenewal = nodeTTL / 3
+	nodePrefix  = "$KV." + bucketNodes + "."
+)
+
+// Announce says that a worker is here; it is forgotten 30 seconds later unless
+// said again. It publishes by itself because a KV update drops the key's TTL.
+func (c *Client) Announce(ctx context.Context, n Node) error {
+	n.Updated = time.Now().UTC()
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if _, err := c.js.Publish(ctx, nodePrefix+n.Name, b, jetstream.WithMsgTTL(nodeTTL)); err != nil {
+		return fmt.Errorf("announce worker %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// Withdraw takes a worker off the list at once.
+func (c *Client) Withdraw(ctx context.Context, name string) error {
+	kv, err := c.js.KeyValue(ctx, bucketNodes)
+	if err != nil {
+		return fmt.Errorf("withdraw worker %s: %w", name, err)
+	}
+	return kv.Delete(ctx, name)
+}
+
+// Workers lists the workers that are here now, by name.
+func (c *Client) Workers(ctx context.Context) ([]Node, error) {
+	kv, err := c.js.KeyValue(ctx, bucketNodes)
+	if err != nil {
+		return nil, fmt.Errorf("list workers: %w", err)
+	}
+	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("list workers: %w", err)
+	}
+	nodes := []Node{}
+	for {
+		select {
+		case e := <-w.Updates():
+			if e == nil { // all that was there
+				slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+				return nodes, w.Stop()
+			}
+			if n, err := decodeNode(e.Value()); err != nil {
+				c.log.Warn("unreadable worker entry", "key", e.Key(), "error", err)
+			} else {
+				nodes = append(nodes, n)
+			}
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), w.Stop())
+		}
+	}
+}
+
+func decodeNode(b []byte) (Node, error) {
+	var n Node
+	if err := json.Unmarshal(b, &n); err != nil {
+		return Node{}, fmt.Errorf("decode worker: %w", err)
+	}
+	return n, nil
+}

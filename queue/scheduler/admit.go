@@ -1,0 +1,121 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// admit publishes what the windows have room for. It returns how long to sleep
+// if nothing else happens.
+func (s *Scheduler) admit(ctx context.Context) time.Duration {
+	now := time.Now()
+	next, timed := s.pool.due(now)
+	for class, c := range s.pool.class {
+		for e := s.pool.take(c); e != nil; e = s.pool.take(c) {
+			err := s.admitJob(ctx, e)
+			if err == nil {
+				continue
+			}
+			if ctx.Err() == nil {
+				s.log.Warn("admission delayed", "id", e.Record.ID, "class", class, "error", err)
+			}
+			s.pool.waitUntil(e, now.Add(retryAdmission))
+			return retryAdmission
+		}
+	}
+	if timed {
+		return max(next.Sub(now), 0)
+	}
+	return s.cfg.Sweep
+}
+
+func (s *Scheduler) admitJob(ctx context.Context, e *entry) error {
+	st, err := s.client.Get(ctx, e.Record.ID)
+	switch {
+	case err != nil:
+		return err
+	case st.Revision > e.Revision:
+		return nil // the change is on its way
+	}
+	if msg := s.invalid(st.Job); msg != "" {
+		return s.apply(ctx, st, jobs.Reject{Message: msg, At: time.Now().UTC()})
+	}
+	if err := s.consumer(ctx, st.Class); err != nil {
+		return err
+	}
+	err = s.publish(ctx, st)
+	switch {
+	case err == nil || queue.IsQueued(err) && st.State != jobs.Retry:
+		s.pool.setAdmitted(e, true)
+		return nil
+	case queue.IsQueued(err): // its worker is about to ack the old message
+		s.pool.waitUntil(e, time.Now().Add(retryAdmission))
+		return nil
+	}
+	return fmt.Errorf("admit: %w", err)
+}
+
+// invalid says what is wrong with a job, if anything.
+func (s *Scheduler) invalid(j jobs.Job) string {
+	v, ok := s.validate[j.Kind]
+	if !ok {
+		return fmt.Sprintf("no kind %q in this pool", j.Kind)
+	}
+	if err := v(j.Args); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// apply is Client.Apply for edges that are moot when the job has moved on.
+func (s *Scheduler) apply(ctx context.Context, st queue.Status, e jobs.Edge) error {
+	_, err := s.client.Apply(ctx, st, e)
+	if _, edge := errors.AsType[*jobs.EdgeError](err); edge || errdefs.IsConflict(err) {
+		return nil
+	}
+	return err
+}
+
+// publish puts a job's message into WORK. It is a pointer: what it is worth, the
+// record says.
+func (s *Scheduler) publish(ctx context.Context, st queue.Status) error {
+	m := nats.NewMsg(queue.WorkSubject(st.Class, st.ID))
+	p := otel.GetTextMapPropagator()
+	p.Inject(p.Extract(ctx, propagation.MapCarrier(st.Job.Trace)), queue.Carrier(m.Header))
+	_, err := s.client.JetStream().PublishMsg(ctx, m)
+	return err
+}
+
+// consumer makes sure that workers of a class have something to pull from.
+func (s *Scheduler) consumer(ctx context.Context, c jobs.Class) error {
+	if s.consumers[c] {
+		return nil
+	}
+	_, err := s.client.JetStream().CreateOrUpdateConsumer(ctx, queue.StreamWork, jetstream.ConsumerConfig{
+		Durable: queue.ConsumerName(c), FilterSubject: queue.WorkSubject(c, "*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.cfg.AckWait,
+		// Attempts are counted by claims in the record. A limit on deliveries
+		// would only leave messages that nobody gets and that block their subject.
+		MaxDeliver:    -1,
+		MaxAckPending: maxAckPending,
+	})
+	if err != nil {
+		return fmt.Errorf("create consumer of class %s: %w", c, err)
+	}
+	s.consumers[c] = true
+	return nil
+}
+
+// maxAckPending is above any window: the window is the limit, and it is one that
+// the scheduler can explain.
+const maxAckPending = 1 << 16

@@ -1,0 +1,160 @@
+// Package scheduler admits submitted jobs to the workers and repairs what a
+// crash left between two writes.
+//
+// It follows every record in STATE and keeps those that have not ended in
+// memory; there is no other state, so a new scheduler starts where the last one
+// stopped. Two at once are safe: a second message of one job is refused by the
+// server, and the record decides what a message is worth.
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// Config's zero value works.
+type Config struct {
+	Replicas int           // of the streams; default 1, 3 on a cluster
+	AckWait  time.Duration // how long a silent worker keeps a job; default DefaultAckWait
+	Sweep    time.Duration // between two sweeps; default DefaultSweep
+	Window   int           // least number of jobs admitted per class at a time; default DefaultWindow
+	Log      *slog.Logger  // default: discards
+}
+
+const (
+	// DefaultAckWait is the lease of a job: a dead worker's job runs again within it.
+	DefaultAckWait = 30 * time.Second
+	// DefaultSweep is the longest a job can hang in a gap between two writes.
+	DefaultSweep = 30 * time.Second
+	// DefaultWindow keeps a class busy before its first worker has said how many slots it has.
+	DefaultWindow = 64
+	// perSlot jobs are admitted for each slot of a class: enough that no slot
+	// waits for an admission, few enough that order stays the scheduler's to decide.
+	perSlot = 4
+	// retryAdmission is the pause before a job whose admission did not work.
+	retryAdmission = 250 * time.Millisecond
+)
+
+// Validators check the args of each kind; a job of another kind is refused.
+type Validators map[string]func(json.RawMessage) error
+
+// Scheduler is the service; make it with New.
+type Scheduler struct {
+	client   *queue.Client
+	validate Validators
+	cfg      Config
+	log      *slog.Logger
+
+	// Below: owned by the loop of Run.
+	pool      *pool
+	consumers map[jobs.Class]bool
+	nodes     map[string]queue.Node
+}
+
+// New makes a scheduler that has not started.
+func New(c *queue.Client, v Validators, cfg Config) *Scheduler {
+	if cfg.AckWait <= 0 {
+		cfg.AckWait = DefaultAckWait
+	}
+	if cfg.Sweep <= 0 {
+		cfg.Sweep = DefaultSweep
+	}
+	if cfg.Window <= 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Scheduler{client: c, validate: v, cfg: cfg, log: cfg.Log}
+}
+
+// Run creates the streams, then schedules until ctx is done. While the server is
+// away it waits. It returns an error only if the server cannot be used at all.
+func (s *Scheduler) Run(ctx context.Context) error {
+	if err := s.client.Setup(ctx, s.cfg.Replicas); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("scheduler: %w", err)
+	}
+	s.pool, s.consumers, s.nodes = newPool(s.cfg.Window), map[jobs.Class]bool{}, map[string]queue.Node{}
+	g, gctx := errgroup.WithContext(ctx)
+	changes, nodes := make(chan queue.Change, 256), make(chan []queue.Node)
+	g.Go(func() error { return s.follow(gctx, changes) })
+	g.Go(func() error { return s.watchNodes(gctx, nodes) })
+	g.Go(func() error { return s.loop(gctx, changes, nodes) })
+	if err := g.Wait(); ctx.Err() == nil {
+		return fmt.Errorf("scheduler: %w", err)
+	}
+	return nil
+}
+
+// follow reads every record and each of its changes.
+func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
+	for m, err := range s.client.Follow(ctx, queue.StreamState, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{queue.RunFilter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}) {
+		if err != nil {
+			return err
+		}
+		ch, err := queue.DecodeChange(m)
+		if err != nil {
+			s.log.Error("unreadable record", "subject", m.Subject(), "error", err)
+			continue
+		}
+		select {
+		case out <- ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan []queue.Node) error {
+	sweep := time.NewTicker(s.cfg.Sweep)
+	defer sweep.Stop()
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case ch := <-changes:
+			s.change(ctx, ch)
+		case list := <-nodes:
+			s.setNodes(ctx, list)
+		case <-wake.C:
+		case <-sweep.C:
+			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("sweep interrupted", "error", err)
+			}
+		}
+		next := s.admit(ctx)
+		wake.Reset(next)
+	}
+}
+
+// change takes one version of a record into account.
+func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
+	admitted := s.pool.update(ch)
+	r := ch.Record
+	if r.State == jobs.Dead {
+		if err := s.bury(ctx, r); err != nil {
+			s.log.Warn("dead letter not written", "id", r.ID, "error", err) // the next start tries again
+		}
+	}
+	if admitted && (r.State == jobs.Cancelled || r.State == jobs.Failed) {
+		if err := s.remove(ctx, r.Class, r.ID); err != nil {
+			s.log.Debug("message not removed", "id", r.ID, "error", err) // the sweep removes it
+		}
+	}
+}

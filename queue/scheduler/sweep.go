@@ -1,0 +1,126 @@
+package scheduler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// sweep compares STATE with WORK and mends what a crash left between two writes:
+// a message whose job has ended (result without ack), an admitted job without a
+// message, a job past its deadline that nobody will claim.
+func (s *Scheduler) sweep(ctx context.Context) error {
+	work, err := s.messages(ctx)
+	if err != nil {
+		return err
+	}
+	for subject := range work {
+		if err := s.sweepMessage(ctx, subject); err != nil {
+			return err
+		}
+	}
+	for _, e := range s.pool.jobs {
+		if err := s.sweepJob(ctx, e, work[queue.WorkSubject(e.Record.Class, e.Record.ID)] > 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// messages are the subjects in WORK.
+func (s *Scheduler) messages(ctx context.Context) (map[string]uint64, error) {
+	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
+	if err != nil {
+		return nil, fmt.Errorf("list messages: %w", err)
+	}
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return nil, fmt.Errorf("list messages: %w", err)
+	}
+	return info.State.Subjects, nil
+}
+
+// sweepMessage removes a message whose job has ended or is not known. The record
+// is asked, as the job may be newer than what the pool has heard of.
+func (s *Scheduler) sweepMessage(ctx context.Context, subject string) error {
+	id, err := queue.ParseWork(subject)
+	if err != nil {
+		s.log.Warn("foreign message removed", "subject", subject)
+		return s.purge(ctx, subject)
+	}
+	if s.pool.jobs[id] != nil {
+		return nil
+	}
+	st, err := s.client.Get(ctx, id)
+	if errdefs.IsNotFound(err) || err == nil && st.State.Ended() {
+		s.log.Info("message of an ended job removed", "id", id, "state", st.State)
+		return s.purge(ctx, subject)
+	}
+	return err
+}
+
+// expireGrace leaves an expired running job to its worker, which knows why it was late.
+const expireGrace = time.Minute
+
+func (s *Scheduler) sweepJob(ctx context.Context, e *entry, queued bool) error {
+	r, now := e.Record, time.Now().UTC()
+	late := now.Sub(r.Deadline)
+	switch {
+	case late > expireGrace || late > 0 && r.State != jobs.Running:
+		return s.apply(ctx, queue.Status{Record: r, Revision: e.Revision}, jobs.Expire{At: now})
+	case queued || !e.admitted:
+		return nil
+	case r.State == jobs.Running && (s.works(r, e.Revision) || e.missing != e.Revision):
+		// Its message is gone, but someone may be on it, or about to say so:
+		// only a job that nobody names for a whole sweep runs again.
+		e.missing = e.Revision
+		return nil
+	}
+	s.log.Info("lost message published again", "id", r.ID, "state", r.State)
+	st, err := s.client.Get(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if err := s.publish(ctx, st); err != nil && !queue.IsQueued(err) {
+		return err
+	}
+	return nil
+}
+
+// remove takes a job's message out of WORK.
+func (s *Scheduler) remove(ctx context.Context, c jobs.Class, id jobs.ID) error {
+	return s.purge(ctx, queue.WorkSubject(c, id))
+}
+
+func (s *Scheduler) purge(ctx context.Context, subject string) error {
+	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
+	if err != nil {
+		return err
+	}
+	return st.Purge(ctx, jetstream.WithPurgeSubject(subject))
+}
+
+// bury writes a dead job to DLQ, once per generation: a start of the scheduler
+// sees every dead record again.
+func (s *Scheduler) bury(ctx context.Context, r jobs.Record) error {
+	old, err := s.client.DeadLetter(ctx, r.ID)
+	if err == nil && old.Generation == r.Generation {
+		return nil
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.client.JetStream().Publish(ctx, queue.DeadSubject(r.ID), b)
+	return err
+}

@@ -1,0 +1,165 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/lithify/lithify/jobs"
+)
+
+// Status is a job and its record as they were at Revision.
+type Status struct {
+	jobs.Record
+	Job      jobs.Job `json:"job"`
+	Revision uint64   `json:"revision"` // stream sequence of the record; that of a claim is its fencing token
+}
+
+// Get reads a job. An unknown one is errdefs.ErrNotFound.
+func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
+	if _, err := jobs.ParseID(string(id)); err != nil {
+		return Status{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	msgs, err := c.last(ctx, streamState, specSubject(id), runSubject(id))
+	if err != nil {
+		return Status{}, fmt.Errorf("read job %s: %w", id, err)
+	}
+	spec, run := msgs[specSubject(id)], msgs[runSubject(id)]
+	if spec == nil || run == nil {
+		return Status{}, fmt.Errorf("job %s: %w", id, errdefs.ErrNotFound)
+	}
+	st := Status{Revision: run.Sequence}
+	if st.Record, err = jobs.DecodeRecord(run.Data); err != nil {
+		return Status{}, err
+	}
+	st.Job, err = jobs.DecodeJob(spec.Data)
+	return st, err
+}
+
+// last reads the last message of each subject that has one, in one request.
+func (c *Client) last(ctx context.Context, stream string, subjects ...string) (map[string]*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	seq, err := jetstreamext.GetLastMsgsFor(ctx, c.js, stream, subjects)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]*jetstream.RawStreamMsg, len(subjects))
+	for m, err := range seq {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[m.Subject] = m
+	}
+	return out, nil
+}
+
+// Apply moves a job along one edge: the pure transition, then a compare-and-set
+// on st.Revision. It returns the job as it is now. If the record has moved on the
+// error is errdefs.ErrConflict and nothing was written; if the state has no such
+// edge it is a *jobs.EdgeError. After any other error the outcome is unknown.
+func (c *Client) Apply(ctx context.Context, st Status, e jobs.Edge) (Status, error) {
+	next, err := jobs.Next(st.Record, e)
+	if err != nil {
+		return st, err
+	}
+	b, err := json.Marshal(next)
+	if err != nil {
+		return st, err
+	}
+	ack, err := c.js.Publish(ctx, runSubject(st.ID), b, jetstream.WithExpectLastSequencePerSubject(st.Revision))
+	if err != nil {
+		return st, conflict(fmt.Errorf("write record of job %s: %w", st.ID, err))
+	}
+	st.Record, st.Revision = next, ack.Sequence
+	return st, nil
+}
+
+// open writes spec and record of a job in one atomic batch. The record comes
+// last, so that whoever sees it finds the spec.
+func (c *Client) open(ctx context.Context, prev Status, e jobs.Open) (Status, error) {
+	next, err := jobs.Next(prev.Record, e)
+	if err != nil {
+		return prev, err
+	}
+	spec, err := json.Marshal(e.Job)
+	if err != nil {
+		return prev, err
+	}
+	run, err := json.Marshal(next)
+	if err != nil {
+		return prev, err
+	}
+	batch, err := jetstreamext.NewBatchPublisher(c.js)
+	if err != nil {
+		return prev, err
+	}
+	id := e.Job.ID
+	if err := batch.Add(specSubject(id), spec); err != nil {
+		return prev, fmt.Errorf("write job %s: %w", id, err)
+	}
+	ack, err := batch.Commit(ctx, runSubject(id), run, jetstreamext.WithBatchExpectLastSequencePerSubject(prev.Revision))
+	if err != nil {
+		return prev, conflict(fmt.Errorf("write job %s: %w", id, err))
+	}
+	return Status{Record: next, Job: e.Job, Revision: ack.Sequence}, nil
+}
+
+// conflict marks the server's refusal of a compare-and-set.
+func conflict(err error) error {
+	switch apiCode(err) {
+	case codeWrongSequence, codeWrongSequenceReplicated:
+		return fmt.Errorf("%w: %w", errdefs.ErrConflict, err)
+	}
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return fmt.Errorf("%w: %w", errdefs.ErrOutOfRange, err)
+	}
+	return err
+}
+
+// DeadLetter is the record of a job as it was when it last died; errdefs.ErrNotFound
+// if it never did.
+func (c *Client) DeadLetter(ctx context.Context, id jobs.ID) (jobs.Record, error) {
+	msgs, err := c.last(ctx, streamDead, DeadSubject(id))
+	if err != nil {
+		return jobs.Record{}, fmt.Errorf("read dead letter %s: %w", id, err)
+	}
+	m := msgs[DeadSubject(id)]
+	if m == nil {
+		return jobs.Record{}, fmt.Errorf("dead letter %s: %w", id, errdefs.ErrNotFound)
+	}
+	return jobs.DecodeRecord(m.Data)
+}
+
+// IsQueued reports whether a publish to WORK was refused because the job's
+// message is there already.
+func IsQueued(err error) bool { return apiCode(err) == codeSubjectFull }
+
+// Holds reports whether the claim st is still the last word on its job.
+func (c *Client) Holds(ctx context.Context, st Status) (bool, error) {
+	msgs, err := c.last(ctx, streamState, runSubject(st.ID))
+	if err != nil {
+		return false, fmt.Errorf("check claim of job %s: %w", st.ID, err)
+	}
+	m := msgs[runSubject(st.ID)]
+	return m == nil || m.Sequence <= st.Revision, nil // a replica may lag, so an older one proves nothing
+}
+
+// Hint calls f when somebody writes the job's record, refused or not, until
+// stop. Hints can be lost: f looks, and so does a timer.
+func (c *Client) Hint(id jobs.ID, f func()) (stop func(), err error) {
+	sub, err := c.nc.Subscribe(runSubject(id), func(*nats.Msg) { f() })
+	if err != nil {
+		return nil, fmt.Errorf("listen to job %s: %w", id, err)
+	}
+	return func() { sub.Unsubscribe() }, nil
+}

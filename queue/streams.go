@@ -1,0 +1,144 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	streamWork   = "WORK"
+	streamState  = "STATE"
+	streamEvents = "EVENTS"
+	streamDead   = "DLQ"
+	bucketNodes  = "nodes"
+)
+
+// StreamWork is the name of the stream whose consumers feed the workers.
+const StreamWork = streamWork
+
+const (
+	// apiLevel is the first with atomic batches and per-message TTL together:
+	// nats-server 2.14.
+	apiLevel = 4
+	// maxConsumers: the server's default of 1000 would bound nodes and watchers.
+	maxConsumers = 20_000
+	// eventsPerJob bounds the history of one job.
+	eventsPerJob = 1000
+	eventsAge    = 7 * 24 * time.Hour
+	deadAge      = 90 * 24 * time.Hour
+	// Admission bounds WORK to windows of small messages; hitting this is a bug,
+	// and DiscardNew makes it an error and no loss.
+	workBytes   = 1 << 30
+	eventsBytes = 4 << 30
+	// setupWait bounds the wait for a server whose JetStream is still starting.
+	setupWait = 30 * time.Second
+)
+
+func streamConfigs(replicas int) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{{
+		Name: streamWork, Subjects: []string{"w.>"}, Retention: jetstream.WorkQueuePolicy, Replicas: replicas,
+		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, // a second message of one job is refused
+		AllowAtomicPublish: true, MaxConsumers: maxConsumers, MaxBytes: workBytes,
+	}, {
+		Name: streamState, Subjects: []string{"st.>"}, Replicas: replicas, MaxMsgsPerSubject: 1,
+		AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true, MaxConsumers: maxConsumers,
+	}, {
+		Name: streamEvents, Subjects: []string{"ev.>"}, Replicas: replicas, MaxMsgsPerSubject: eventsPerJob, AllowDirect: true,
+		MaxAge: eventsAge, MaxBytes: eventsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression,
+	}, {
+		Name: streamDead, Subjects: []string{"dlq.>"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowDirect: true, MaxAge: deadAge,
+	}}
+}
+
+// Setup creates what is missing of the streams and checks the rest. It is called
+// by the scheduler, which alone needs the permission. A server that is too old
+// and a stream that was changed so that the promises do not hold are
+// errdefs.ErrFailedPrecondition.
+func (c *Client) Setup(ctx context.Context, replicas int) error {
+	ctx, cancel := context.WithTimeout(ctx, setupWait)
+	defer cancel()
+	return c.retry(ctx, func() error { return c.setup(ctx, max(replicas, 1)) })
+}
+
+func (c *Client) setup(ctx context.Context, replicas int) error {
+	acc, err := c.js.AccountInfo(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the server for JetStream: %w", err)
+	}
+	if acc.API.Level < apiLevel {
+		return fmt.Errorf("nats-server %s has JetStream API level %d, want %d (2.14 or later): %w",
+			c.nc.ConnectedServerVersion(), acc.API.Level, apiLevel, errdefs.ErrFailedPrecondition)
+	}
+	for _, want := range streamConfigs(replicas) {
+		s, err := c.js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			s, err = c.js.Stream(ctx, want.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("create stream %s: %w", want.Name, err)
+		}
+		if d := drift(s.CachedInfo().Config, want); d != "" {
+			return fmt.Errorf("stream %s was changed: %s: %w", want.Name, d, errdefs.ErrFailedPrecondition)
+		}
+	}
+	_, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucketNodes, Replicas: replicas, LimitMarkerTTL: nodeTTL})
+	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+		return fmt.Errorf("create bucket %s: %w", bucketNodes, err)
+	}
+	return nil
+}
+
+// drift names what differs in the settings that the promises rest on. Sizes,
+// ages and replicas are the operator's.
+func drift(got, want jetstream.StreamConfig) string {
+	var d []string
+	diff := func(name string, same bool, g, w any) {
+		if !same {
+			d = append(d, fmt.Sprintf("%s is %v, want %v", name, g, w))
+		}
+	}
+	diff("subjects", slices.Equal(got.Subjects, want.Subjects), got.Subjects, want.Subjects)
+	diff("retention", got.Retention == want.Retention, got.Retention, want.Retention)
+	diff("storage", got.Storage == want.Storage, got.Storage, want.Storage)
+	diff("max_msgs_per_subject", got.MaxMsgsPerSubject == want.MaxMsgsPerSubject, got.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	diff("discard", got.Discard == want.Discard, got.Discard, want.Discard)
+	diff("discard_new_per_subject", got.DiscardNewPerSubject == want.DiscardNewPerSubject, got.DiscardNewPerSubject, want.DiscardNewPerSubject)
+	diff("allow_direct", got.AllowDirect == want.AllowDirect, got.AllowDirect, want.AllowDirect)
+	diff("allow_atomic", got.AllowAtomicPublish == want.AllowAtomicPublish, got.AllowAtomicPublish, want.AllowAtomicPublish)
+	return strings.Join(d, ", ")
+}
+
+// retry calls f until it succeeds or fails for a reason that waiting does not
+// mend: right after a start the API times out and answers 503.
+func (c *Client) retry(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if err == nil || errdefs.IsFailedPrecondition(err) || ctx.Err() != nil {
+			return err
+		}
+		if e, ok := errors.AsType[*jetstream.APIError](err); ok && e.Code != 503 {
+			return err
+		}
+		c.log.Debug("queue not ready", "error", err)
+		if !c.pause(ctx) {
+			return err
+		}
+	}
+}
+
+// pause waits a little; false if ctx ended meanwhile.
+func (c *Client) pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(reconnectWait):
+		return true
+	}
+}

@@ -1,0 +1,88 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/lithify/lithify/jobs"
+)
+
+// Submit accepts a job. When it returns without an error the job is durable and
+// will be admitted by a scheduler, now or after any crash.
+//
+// Submitting again is safe: a job that exists (a pure kind, or one idempotency
+// key) is returned as it is. If it ended without a result it is opened again as
+// a new generation. A key that was used with other args is errdefs.ErrAlreadyExists.
+// After an unclear error (a time-out), submit the same Job value again.
+func (c *Client) Submit(ctx context.Context, j jobs.Job) (Status, error) {
+	ctx, span := startSubmit(ctx, j)
+	defer span.End()
+	trace := propagation.MapCarrier{}
+	otel.GetTextMapPropagator().Inject(ctx, trace)
+	j.Trace = trace
+	st, err := c.submit(ctx, j)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+		return st, err
+	}
+	return st, nil
+}
+
+func (c *Client) submit(ctx context.Context, j jobs.Job) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	var prev Status // nearly every job is new
+	for {
+		st, err := c.open(ctx, prev, jobs.Open{Job: j, At: time.Now().UTC()})
+		if err == nil {
+			c.Note(st, Event{Phrase: "submitted", Source: j.Submitter})
+			return st, nil
+		}
+		if _, ok := errors.AsType[*jobs.EdgeError](err); ok {
+			return prev, nil // it waits, runs or is done
+		}
+		if errors.Is(err, nats.ErrNoResponders) && c.pause(ctx) { // the server or the streams are being started
+			continue
+		}
+		if !errdefs.IsConflict(err) {
+			return Status{}, fmt.Errorf("submit: %w", err)
+		}
+		if prev, err = c.Get(ctx, j.ID); err != nil {
+			return Status{}, fmt.Errorf("submit: %w", err)
+		}
+		if prev.Job.ArgsDigest != j.ArgsDigest {
+			return prev, fmt.Errorf("submit: job %s was submitted under this idempotency key with other args: %w", j.ID, errdefs.ErrAlreadyExists)
+		}
+	}
+}
+
+// Cancel ends a job that has not ended. Once it returns no result can be
+// committed; a worker that is on it notices within a heartbeat and is told to
+// stop. A job that is cancelled already is fine; one that ended otherwise is
+// errdefs.ErrFailedPrecondition.
+func (c *Client) Cancel(ctx context.Context, id jobs.ID, reason string) (Status, error) {
+	for {
+		st, err := c.Get(ctx, id)
+		if err != nil || st.State == jobs.Cancelled {
+			return st, err
+		}
+		st, err = c.Apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
+		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
+		case err == nil:
+			c.Note(st, Event{Phrase: "cancelled", Attrs: map[string]any{"reason": reason}})
+			return st, nil
+		case edge:
+			return st, fmt.Errorf("cancel: job %s is %s: %w", id, st.State, errdefs.ErrFailedPrecondition)
+		case !errdefs.IsConflict(err):
+			return st, fmt.Errorf("cancel: %w", err)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// attempt is one claim on a job, from the claim to the ack. It is the handler's
+// jobs.Reporter.
+type attempt struct {
+	w    *Worker
+	d    delivery
+	st   queue.Status // as claimed
+	log  *slog.Logger
+	life life
+
+	mu   sync.Mutex
+	last jetstream.PubAckFuture // of the last event
+}
+
+// Alive implements jobs.Reporter.
+func (a *attempt) Alive(n int64) { a.life.beat(n) }
+
+// Quiet implements jobs.Reporter.
+func (a *attempt) Quiet(bound time.Duration, why string) func() { return a.life.begin(bound, why) }
+
+// Event implements jobs.Reporter.
+func (a *attempt) Event(phrase string, attrs ...any) {
+	a.life.beat(0)
+	f := a.w.client.Note(a.st, queue.Event{Source: a.w.cfg.Name, Phrase: phrase, Attrs: queue.Attrs(attrs...)})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = f
+}
+
+// run works under work, and writes under writes, which ends later.
+func (a *attempt) run(work, writes context.Context) {
+	ctx, span := a.startSpan(work)
+	defer span.End()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx, stop := context.WithDeadlineCause(ctx, a.st.Deadline, ErrDeadline)
+	defer stop()
+	measured := a.w.metrics.start(ctx, a.st.Class.Kind)
+	began := time.Now()
+
+	a.Event("attempt started")
+	a.log.InfoContext(ctx, "job started")
+	beats, stopBeats := context.WithCancel(writes)
+	var heart sync.WaitGroup
+	heart.Go(func() { a.heartbeat(beats, cancel) })
+
+	result, err := a.call(jobs.WithReporter(ctx, a))
+	outcome, cerr := a.end(ctx, writes, result, err)
+	stopBeats()
+	heart.Wait()
+
+	attrs := []any{"outcome", outcome, "took", time.Since(began).Round(time.Millisecond), "bytes", a.life.bytes.Load()}
+	if err = errors.Join(err, cerr); err != nil {
+		attrs = append(attrs, "error", err)
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.SetAttributes(attribute.String("lithify.job.outcome", outcome))
+	a.log.InfoContext(ctx, "job ended", attrs...)
+	measured(outcome)
+}
+
+func (a *attempt) startSpan(ctx context.Context) (context.Context, trace.Span) {
+	opts := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(queue.SpanAttrs(a.st.ID, a.st.Class)...),
+		trace.WithAttributes(semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
+			semconv.MessagingConsumerGroupName(queue.ConsumerName(a.st.Class)), attribute.Int("lithify.job.attempt", a.st.Attempt))}
+	link, ok := queue.Link(queue.Carrier(a.d.Headers()))
+	if !ok { // published by a sweep, or by a scheduler without telemetry
+		link, ok = queue.Link(propagation.MapCarrier(a.st.Job.Trace))
+	}
+	if ok {
+		opts = append(opts, trace.WithLinks(link))
+	}
+	return otel.Tracer(queue.Scope).Start(ctx, "process "+queue.WorkTemplate, opts...)
+}
+
+// call runs the handler. A panic fails this attempt only: the other slots' jobs
+// are innocent, and a job that panics again is dead.
+func (a *attempt) call(ctx context.Context) (result json.RawMessage, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.ErrorContext(ctx, "handler panicked", "panic", p, "stack", string(debug.Stack()))
+			err = jobs.Poison(fmt.Errorf("handler panicked: %v", p))
+		}
+	}()
+	return a.w.mux.Run(ctx, a.st.Job.Kind, a.st.Job.Args)
+}
+
+// heartbeat keeps the message ours as long as the handler proves that it lives
+// and the claim holds; else it cancels the handler and stops.
+func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc) {
+	a.life.beat(0)
+	hint := make(chan struct{}, 1)
+	if stop, err := a.w.client.Hint(a.st.ID, func() {
+		select {
+		case hint <- struct{}{}:
+		default:
+		}
+	}); err == nil {
+		defer stop()
+	}
+	tick := time.NewTicker(a.d.ackWait / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hint:
+		case <-tick.C:
+		}
+		if d, phase := a.life.silent(time.Now()); d > a.w.cfg.Silence {
+			err := fmt.Errorf("%w for %v", ErrStalled, d.Round(time.Millisecond))
+			if phase != "" {
+				err = fmt.Errorf("%w after the bound of %q", err, phase)
+			}
+			cancel(err)
+			return
+		}
+		if held, err := a.holds(ctx); err != nil {
+			continue // not reached: what is not known to be ours is not prolonged
+		} else if !held {
+			cancel(ErrLost)
+			return
+		}
+		a.w.ignore(a.d.InProgress())
+	}
+}
+
+func (a *attempt) holds(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.d.ackWait/4)
+	defer cancel()
+	return a.w.client.Holds(ctx, a.st)
+}

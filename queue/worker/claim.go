@@ -1,0 +1,87 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+const (
+	// claimTries: a second look settles nearly every lost race, a third one
+	// a replica that lags.
+	claimTries = 3
+	claimRetry = time.Second
+	// ackTimeout bounds a DoubleAck. A lost one costs a redelivery that finds the job ended.
+	ackTimeout = 5 * time.Second
+)
+
+// handle deals with one message from its delivery to its ack.
+func (w *Worker) handle(work, writes context.Context, d delivery) {
+	defer func() { w.slots <- struct{}{} }()
+	st, ok := w.claim(writes, d)
+	if !ok {
+		return
+	}
+	defer w.holds(st)()
+	a := &attempt{w: w, d: d, st: st, log: w.log.With("id", st.ID, "kind", st.Class.Kind, "attempt", st.Attempt)}
+	a.run(work, writes)
+}
+
+// claim makes the job of a message ours, or finds that there is nothing to do.
+func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
+	id, err := queue.ParseWork(d.Subject())
+	if err != nil {
+		w.log.Error("message is no job", "error", err)
+		w.ignore(d.TermWithReason(err.Error()))
+		return queue.Status{}, false
+	}
+	for range claimTries {
+		st, err := w.client.Get(ctx, id)
+		wait := time.Until(st.NotBefore)
+		switch {
+		case err != nil:
+			w.log.Warn("job not read", "id", id, "error", err)
+			w.ignore(d.NakWithDelay(claimRetry))
+			return st, false
+		case st.State.Ended():
+			w.ack(ctx, d)
+			return st, false
+		case st.State == jobs.Retry && wait > 0: // left by a crash between the record and the ack
+			w.ignore(d.NakWithDelay(wait))
+			return st, false
+		}
+		st, err = w.client.Apply(ctx, st, jobs.Claim{Worker: w.cfg.Name, At: time.Now().UTC()})
+		switch {
+		case err == nil && st.State == jobs.Running:
+			return st, true
+		case err == nil:
+			w.log.Warn("job ended unclaimed", "id", id, "state", st.State, "error", st.Failure.Message)
+			w.ignore(d.TermWithReason(st.Failure.Message))
+			return st, false
+		case !errdefs.IsConflict(err): // the claim may have been written or not: its message will tell
+			w.log.Warn("job not claimed", "id", id, "error", err)
+			return st, false
+		}
+	}
+	w.log.Debug("claim lost to another worker", "id", id)
+	return queue.Status{}, false
+}
+
+// ack removes a message whose job's record says all.
+func (w *Worker) ack(ctx context.Context, d delivery) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	w.ignore(d.DoubleAck(ctx))
+}
+
+// ignore is for answers to the server that are repaired when they get lost: the
+// message comes again, and its record says what to do.
+func (w *Worker) ignore(err error) {
+	if err != nil {
+		w.log.Debug("message not answered", "error", err)
+	}
+}

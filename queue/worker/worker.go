@@ -1,0 +1,183 @@
+// Package worker pulls jobs of some classes and runs their handlers.
+//
+// For each message: read the record; if the job has ended, ack. Claim it by
+// compare-and-set, run the handler under a heartbeat, commit the result by
+// compare-and-set from the claim, and only then ack. A worker that finds its
+// claim gone stops the handler and neither acks nor naks: JetStream's acks are
+// not fenced, and the message is another worker's.
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// Config's zero value works.
+type Config struct {
+	Name    string        // unique; default host-xxxxxxxx
+	Slots   int           // jobs at a time; default GOMAXPROCS
+	Classes []jobs.Class  // default Classes(mux)
+	Grace   time.Duration // for running jobs when the worker stops; default DefaultGrace
+	Silence time.Duration // longest time without proof of life; default DefaultSilence
+	Version string
+	Log     *slog.Logger // default: discards
+}
+
+const (
+	// DefaultGrace fits into the 30 s that systemd and Kubernetes wait.
+	DefaultGrace = 20 * time.Second
+	// DefaultSilence is far above a slow disk and far below a user's patience.
+	DefaultSilence = time.Minute
+	// handBack is the time, after Grace, to write what is left.
+	handBack = 5 * time.Second
+	// unfit is how long a worker that lacks a resource takes no jobs.
+	unfit = 30 * time.Second
+)
+
+// Classes are the classes that this machine serves by default: each kind of mux
+// for any platform, for this system, and for this system and architecture.
+func Classes(m *jobs.Mux) []jobs.Class {
+	var cs []jobs.Class
+	for _, k := range m.Kinds() {
+		cs = append(cs, jobs.Class{Kind: k, OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any},
+			jobs.Class{Kind: k, OS: runtime.GOOS, Arch: jobs.Any, Feature: jobs.Any},
+			jobs.Class{Kind: k, OS: runtime.GOOS, Arch: runtime.GOARCH, Feature: jobs.Any})
+	}
+	return cs
+}
+
+// Worker is the service; make it with New.
+type Worker struct {
+	client  *queue.Client
+	mux     *jobs.Mux
+	cfg     Config
+	log     *slog.Logger
+	metrics metrics
+	started time.Time
+
+	slots    chan struct{} // holds one token for each free slot
+	unfit    atomic.Int64  // unix nanoseconds until which no job is taken
+	draining atomic.Bool
+	changed  chan struct{} // running or draining changed: announce
+
+	mu      sync.Mutex
+	running map[jobs.ID]queue.RunningJob
+}
+
+// New makes a worker that has not started.
+func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	if cfg.Name == "" {
+		cfg.Name = token(host) + "-" + uuid.NewString()[:8]
+	}
+	if token(cfg.Name) != cfg.Name {
+		return nil, fmt.Errorf("worker name %q: want letters, digits and dashes", cfg.Name)
+	}
+	if cfg.Slots <= 0 {
+		cfg.Slots = runtime.GOMAXPROCS(0)
+	}
+	if len(cfg.Classes) == 0 {
+		cfg.Classes = Classes(m)
+	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.Silence <= 0 {
+		cfg.Silence = DefaultSilence
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	w := &Worker{client: c, mux: m, cfg: cfg, log: cfg.Log.With("worker", cfg.Name), started: time.Now().UTC(),
+		slots: make(chan struct{}, cfg.Slots), changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}}
+	for range cfg.Slots {
+		w.slots <- struct{}{}
+	}
+	w.metrics, err = newMetrics()
+	return w, err
+}
+
+// token makes a name that is one part of a subject.
+func token(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, s)
+}
+
+// Why the context of a handler was cancelled: context.Cause(ctx).
+var (
+	ErrLost     = errors.New("claim lost: the job was cancelled or is another worker's")
+	ErrStalled  = errors.New("no proof of life")
+	ErrDraining = errors.New("worker stops")
+	ErrDeadline = errors.New("deadline passed")
+)
+
+// Run works until ctx is done. Then it takes no more jobs, lets the running ones
+// finish within Grace, and hands back the others. It returns an error if a
+// handler did not stop even then; its message comes again after AckWait.
+func (w *Worker) Run(ctx context.Context) error {
+	// Running jobs outlive ctx: first by Grace, and then their last writes.
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	writes, stopWrites := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+	defer stopWrites()
+	defer context.AfterFunc(ctx, func() { w.draining.Store(true); w.touch() })()
+
+	var running sync.WaitGroup
+	var g errgroup.Group
+	for _, c := range w.cfg.Classes {
+		g.Go(func() error {
+			w.pull(ctx, c, func(d delivery) { running.Go(func() { w.handle(work, writes, d) }) })
+			return nil
+		})
+	}
+	announced, stopAnnounce := context.WithCancel(writes)
+	var announcer sync.WaitGroup
+	announcer.Go(func() { w.announce(announced) })
+	defer announcer.Wait()
+	defer stopAnnounce()
+
+	<-ctx.Done()
+	g.Wait() // the pullers return no error
+	idle := make(chan struct{})
+	go func() { running.Wait(); close(idle) }()
+	for _, step := range []struct {
+		wait time.Duration
+		then func()
+	}{{w.cfg.Grace, func() { stopWork(ErrDraining) }}, {handBack, stopWrites}, {time.Second, func() {}}} {
+		select {
+		case <-idle:
+			return nil
+		case <-time.After(step.wait):
+			step.then()
+		}
+	}
+	return fmt.Errorf("worker %s: handlers of %v did not stop", w.cfg.Name, w.runningIDs())
+}
+
+func (w *Worker) runningIDs() (ids []jobs.ID) {
+	for _, j := range w.snapshot() {
+		ids = append(ids, j.ID)
+	}
+	return ids
+}
