@@ -26,6 +26,9 @@ func parse(ref string) (place, error) {
 	case strings.HasPrefix(ref, "docker://"):
 		ref = strings.TrimPrefix(ref, "docker://")
 	}
+	if strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "/") {
+		return place{}, fmt.Errorf("reference %q: a directory is oci:DIR, a file oci-archive:FILE or docker-archive:FILE: %w", Redact(ref), errdefs.ErrInvalidArgument)
+	}
 	if strings.Contains(ref, "://") {
 		return place{}, fmt.Errorf("reference %q: a registry reference is host/repository:tag without a scheme: %w", Redact(ref), errdefs.ErrInvalidArgument)
 	}
