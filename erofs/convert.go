@@ -1,0 +1,218 @@
+package erofs
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+)
+
+// Convert reads the decompressed tar of a layer from src to its end and writes
+// the layer's blob to dst, which must be empty.
+//
+// It refuses an entry with an [*EntryError] and a layer that is too large with a
+// [*LimitError]; both are final for these bytes. An [*UnresolvedError] comes
+// after the whole tar has been read. After any error dst holds rubbish. Errors
+// of src and dst are wrapped.
+//
+// Convert ends soon after ctx does, but not before a Read of src returns.
+func Convert(ctx context.Context, dst File, src io.Reader, opts Options) (*Layer, error) {
+	if opts.Profile == "" {
+		opts.Profile = ProfileRaw
+	}
+	opts.Limits = opts.Limits.withDefaults()
+	blob, err := newBlobWriter(dst, opts)
+	if err != nil {
+		return nil, err
+	}
+	c := &conversion{opts: opts, in: newInput(ctx, src, opts), out: newOutput(blob, opts)}
+	err = c.out.finish(c.stream())
+	c.in.close()
+	if err != nil {
+		return nil, err
+	}
+	return c.seal(ctx, dst)
+}
+
+func newBlobWriter(dst File, opts Options) (blobWriter, error) {
+	switch opts.Profile {
+	case ProfileRaw:
+		return newRawBlob(dst, opts.Serial), nil
+	case ProfileZstd:
+		return newFrameBlob(dst, opts.Serial)
+	}
+	_, err := ParseProfile(string(opts.Profile))
+	return nil, err
+}
+
+// outChunks lets one chunk be filled, one be written and one wait; compression
+// holds one more for each compressor.
+const outChunks = 3
+
+func newOutput(blob blobWriter, opts Options) *output {
+	n := outChunks
+	switch {
+	case opts.Serial:
+		n = 1
+	case opts.Profile == ProfileZstd:
+		n += maxCompressors
+	}
+	return &output{blob: blob, pool: newChunkPool(n, outChunk), max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
+}
+
+// conversion is one run of Convert.
+type conversion struct {
+	opts  Options
+	in    *input
+	out   *output
+	meta  metadata
+	layer Layer
+}
+
+// stream writes the whole image, but for block 0, which stays zero.
+func (c *conversion) stream() error {
+	if err := c.out.zeros(blockSize); err != nil {
+		return err
+	}
+	if err := c.out.flush(); err != nil {
+		return err
+	}
+	l := &layerReader{
+		tar:  &tarReader{in: c.in, limits: c.opts.Limits},
+		tree: newTree(c.opts.Limits),
+		out:  c.out,
+		opts: c.opts,
+	}
+	if err := l.readAll(); err != nil {
+		return err
+	}
+	c.meta = metadata{opts: c.opts, base: c.out.block()}
+	if err := c.meta.walk(l.tree.root); err != nil {
+		return err
+	}
+	c.layer = Layer{Profile: c.opts.Profile, TarSize: c.in.read, Entries: l.entries, Needs: Needs{Dirs: c.meta.needs, Links: l.lowerLinks()}}
+	if len(l.missing) > 0 {
+		slices.Sort(l.missing)
+		return &UnresolvedError{Needs: c.layer.Needs, links: l.missing}
+	}
+	return c.writeMetadata()
+}
+
+// writeMetadata begins a new piece, and so a new frame.
+func (c *conversion) writeMetadata() error {
+	if err := c.meta.place(); err != nil {
+		return err
+	}
+	if err := c.out.flush(); err != nil {
+		return err
+	}
+	c.layer.Metadata.Offset = c.out.pos
+	if err := c.meta.write(c.out); err != nil {
+		return err
+	}
+	c.layer.Metadata.Size = c.out.pos - c.layer.Metadata.Offset
+	return nil
+}
+
+// uuidSpace is what containerd derives the UUID of an EROFS layer from, before
+// the digest of its tar.
+const uuidSpace = "erofs:blobs/"
+
+// seal puts the superblock in its place and digests what has been written.
+func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
+	l := &c.layer
+	l.TarDigest = c.in.tarDigest()
+	l.UUID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(uuidSpace+l.TarDigest.String()))
+	l.ImageSize = c.out.pos
+	l.Size = c.out.blob.size()
+	l.Metadata.BlobOffset = c.out.blob.blobOffset(l.Metadata.Offset)
+	super := superblock{
+		inodes:    uint64(len(c.meta.order)),
+		blocks:    c.out.block(),
+		metaBlock: c.meta.base,
+		uuid:      l.UUID,
+		chunked:   c.meta.chunked,
+	}
+	if err := c.out.blob.patch(super.encode()); err != nil {
+		return nil, fmt.Errorf("write superblock: %w", err)
+	}
+	c.meta = metadata{}
+	if err := c.digests(ctx, dst); err != nil {
+		return nil, fmt.Errorf("read image back: %w", err)
+	}
+	return l, nil
+}
+
+// digests reads the blob once for its own digest and those of what it holds.
+func (c *conversion) digests(ctx context.Context, dst File) error {
+	l := &c.layer
+	blob, span := sha256.New(), sha256.New()
+	image, imageSum := io.Reader(io.TeeReader(io.NewSectionReader(dst, 0, l.Size), blob)), blob
+	if l.Profile == ProfileZstd {
+		dec, err := zstd.NewReader(image, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return err
+		}
+		defer dec.Close()
+		imageSum = sha256.New()
+		image = io.TeeReader(dec, imageSum)
+		l.ChunkSize = outChunk
+	}
+	n, err := copyContext(ctx, &spanWriter{w: span, span: l.Metadata}, image)
+	if err != nil {
+		return err
+	}
+	if n != l.ImageSize {
+		return fmt.Errorf("%d bytes instead of %d", n, l.ImageSize)
+	}
+	l.Digest = digest.NewDigest(digest.SHA256, blob)
+	l.ImageDigest = digest.NewDigest(digest.SHA256, imageSum)
+	l.Metadata.Digest = digest.NewDigest(digest.SHA256, span)
+	return nil
+}
+
+// copyContext is io.Copy that looks at ctx about once for each outChunk.
+func copyContext(ctx context.Context, w io.Writer, r io.Reader) (n int64, err error) {
+	buf := make([]byte, outChunk)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return n, err
+		}
+		k, err := r.Read(buf)
+		n += int64(k)
+		if _, werr := w.Write(buf[:k]); werr != nil {
+			return n, werr
+		}
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// spanWriter passes on block 0 and the metadata of an image that is written to it.
+type spanWriter struct {
+	w    io.Writer
+	span Span
+	pos  int64
+}
+
+func (s *spanWriter) Write(p []byte) (int, error) {
+	from, to := s.pos, s.pos+int64(len(p))
+	s.pos = to
+	for _, part := range []extent{{0, blockSize}, {s.span.Offset, s.span.Size}} {
+		if lo, hi := max(from, part.off), min(to, part.end()); lo < hi {
+			if _, err := s.w.Write(p[lo-from : hi-from]); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return len(p), nil
+}

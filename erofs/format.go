@@ -1,0 +1,117 @@
+package erofs
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/google/uuid"
+)
+
+// The on-disk format: Linux fs/erofs/erofs_fs.h. Everything is little endian.
+const (
+	superOffset = 1024
+	superMagic  = 0xE0F5E1E2
+
+	featureCompatChecksum  = 1 << 0 // EROFS_FEATURE_COMPAT_SB_CHKSUM
+	featureCompatMtime     = 1 << 1 // EROFS_FEATURE_COMPAT_MTIME
+	featureIncompatChunked = 1 << 2 // EROFS_FEATURE_INCOMPAT_CHUNKED_FILE
+
+	inodeSize  = 64 // struct erofs_inode_extended
+	nidUnit    = 32 // of inode addresses
+	direntSize = 12
+
+	// Data layouts of an inode.
+	layoutFlatPlain  = 0
+	layoutFlatInline = 2
+	layoutChunked    = 4
+
+	// rootNID keeps clear of inode number 0, which some readers of directories
+	// take for a deleted entry.
+	rootNID = 2
+)
+
+// fileTypes are the directory entries' types (EROFS_FT_*).
+var fileTypes = map[uint16]uint8{sIFREG: 1, sIFDIR: 2, sIFCHR: 3, sIFBLK: 4, sIFIFO: 5, sIFSOCK: 6, sIFLNK: 7}
+
+// superblock is what struct erofs_super_block says about an image.
+type superblock struct {
+	inodes    uint64
+	blocks    uint32
+	metaBlock uint32
+	uuid      uuid.UUID
+	chunked   bool
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encode gives block 0.
+func (s *superblock) encode() []byte {
+	block := make([]byte, blockSize)
+	b := block[superOffset:]
+	le := binary.LittleEndian
+	le.PutUint32(b, superMagic)
+	le.PutUint32(b[8:], featureCompatChecksum|featureCompatMtime)
+	b[12] = blockBits
+	le.PutUint16(b[14:], rootNID)
+	le.PutUint64(b[16:], s.inodes)
+	le.PutUint32(b[36:], s.blocks)
+	le.PutUint32(b[40:], s.metaBlock)
+	copy(b[48:], s.uuid[:])
+	if s.chunked {
+		le.PutUint32(b[80:], featureIncompatChunked)
+	}
+	le.PutUint32(b[4:], superChecksum(b))
+	return block
+}
+
+// superChecksum is of the rest of block 0 from the superblock on, whose own
+// checksum field counts as zero.
+func superChecksum(b []byte) uint32 {
+	sum := crc32.Update(0, castagnoli, b[:4])
+	sum = crc32.Update(sum, castagnoli, make([]byte, 4))
+	return ^crc32.Update(sum, castagnoli, b[8:])
+}
+
+// appendInode encodes struct erofs_inode_extended. tail says that contents
+// follow it inline; number is for 32-bit stat.
+func (n *inode) appendInode(b []byte, tail bool, number uint32) []byte {
+	le := binary.LittleEndian
+	layout, data := uint16(layoutFlatPlain), n.data
+	switch {
+	case n.chunkBits > 0:
+		layout, data = layoutChunked, chunkIndexFormat|uint32(n.chunkBits-blockBits)
+	case n.isDir() || n.mode&sIFMT == sIFLNK:
+		data = n.extra
+	}
+	if tail {
+		layout = layoutFlatInline
+	}
+	b = le.AppendUint16(b, layout<<1|1)
+	b = le.AppendUint16(b, xattrUnits(n.attrs()))
+	b = le.AppendUint16(b, n.mode)
+	b = le.AppendUint16(b, 0)
+	b = le.AppendUint64(b, uint64(n.size))
+	b = le.AppendUint32(b, data)
+	b = le.AppendUint32(b, number)
+	b = le.AppendUint32(b, n.uid)
+	b = le.AppendUint32(b, n.gid)
+	b = le.AppendUint64(b, uint64(n.sec))
+	b = le.AppendUint32(b, n.nsec)
+	b = le.AppendUint32(b, n.nlink)
+	return append(b, make([]byte, 16)...)
+}
+
+func (n *inode) attrs() []xattr {
+	if n.more == nil {
+		return nil
+	}
+	return n.xattrs
+}
+
+// xattrUnits is i_xattr_icount for a list of attributes.
+func xattrUnits(list []xattr) uint16 {
+	if len(list) == 0 {
+		return 0
+	}
+	return uint16((xattrBody(list)-xattrHeaderSize)/4 + 1)
+}

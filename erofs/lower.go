@@ -1,0 +1,127 @@
+package erofs
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+)
+
+// lowerLink gives the copy of a lower layer's file; all hard links to it share
+// one. Where the context does not know it, an empty file stands in and the
+// conversion ends in an UnresolvedError.
+func (l *layerReader) lowerLink(target string) (*inode, error) {
+	if n := l.links[target]; n != nil {
+		return n, nil
+	}
+	if l.opts.Bottom {
+		return nil, l.tar.bad("its hard link target " + target + " is not in this layer, and no layer lies below")
+	}
+	n, err := l.copyUp(target)
+	if err != nil {
+		return nil, err
+	}
+	if l.links == nil {
+		l.links = map[string]*inode{}
+	}
+	l.links[target] = n
+	return n, l.tree.charge(len(target))
+}
+
+func (l *layerReader) copyUp(target string) (*inode, error) {
+	var file LowerFile
+	known := false
+	if l.opts.Context != nil {
+		file, known = l.opts.Context.Links[target]
+	}
+	if !known {
+		l.missing = append(l.missing, target)
+		return &inode{mode: sIFREG}, nil
+	}
+	n, err := l.lowerInode(file)
+	if err != nil {
+		return nil, fmt.Errorf("copy up %s from a lower layer: %w", target, err)
+	}
+	return n, nil
+}
+
+func (l *layerReader) lowerInode(file LowerFile) (*inode, error) {
+	n := &inode{
+		mode: file.Mode & 0o7777, uid: file.UID, gid: file.GID,
+		sec: file.ModTime.Unix(), nsec: uint32(file.ModTime.Nanosecond()),
+	}
+	if err := n.setXattrs(file.Xattrs); err != nil {
+		return nil, err
+	}
+	switch file.Type.Type() {
+	case 0:
+		n.mode |= sIFREG
+		n.size = file.Size
+		return n, l.copyContents(n, file)
+	case fs.ModeSymlink:
+		n.mode |= sIFLNK
+		return n, l.symlink(n, file.Target)
+	case fs.ModeDevice:
+		n.mode |= sIFBLK
+	case fs.ModeDevice | fs.ModeCharDevice:
+		n.mode |= sIFCHR
+	case fs.ModeNamedPipe:
+		n.mode |= sIFIFO
+	case fs.ModeSocket:
+		n.mode |= sIFSOCK
+	default:
+		return nil, fmt.Errorf("a hard link cannot name a %v", file.Type)
+	}
+	n.data = file.Rdev
+	return n, nil
+}
+
+// setXattrs takes attributes of a lower layer, where overlayfs' own mean
+// something else than here and stay behind.
+func (n *inode) setXattrs(attrs Xattrs) error {
+	var list []xattr
+	for name, value := range attrs {
+		if name == opaqueXattr {
+			continue
+		}
+		x := xattr{name, value}
+		if why := x.check(); why != "" {
+			return fmt.Errorf("%s", why)
+		}
+		list = append(list, x)
+	}
+	if len(list) > 0 {
+		n.need().xattrs = mergeXattrs(nil, list)
+	}
+	return nil
+}
+
+// copyContents writes a lower file's bytes and checks them against its digest.
+func (l *layerReader) copyContents(n *inode, file LowerFile) (err error) {
+	if file.Open == nil {
+		return fmt.Errorf("the context holds no way to open it")
+	}
+	rc, err := file.Open()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	if file.Size > 0 {
+		n.data = l.out.block()
+	}
+	verifier := file.Digest.Verifier()
+	got, err := io.Copy(l.out, io.TeeReader(io.LimitReader(rc, file.Size+1), verifier))
+	if err != nil {
+		return err
+	}
+	if got != file.Size || !verifier.Verified() {
+		return fmt.Errorf("its %d bytes are not the %d with digest %s", got, file.Size, file.Digest)
+	}
+	return l.out.pad()
+}
+
+// lowerLinks lists the hard link targets outside this layer.
+func (l *layerReader) lowerLinks() []string {
+	return slices.Sorted(maps.Keys(l.links))
+}

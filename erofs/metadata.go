@@ -1,0 +1,232 @@
+package erofs
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+)
+
+// metadata lays out the finished tree behind the file data: first the inodes,
+// the children of a directory together and in order, each with its xattrs,
+// chunk index and, where it fits into the rest of the block, the end of its
+// directory entries or its target; then the blocks that did not fit.
+type metadata struct {
+	opts    Options
+	order   []*inode
+	base    uint32 // block at which the metadata begins
+	needs   []string
+	chunked bool
+	ents    []dirent // scratch of list
+	buf     []byte   // scratch of write
+	head    [inodeSize]byte
+}
+
+// walk visits every inode once, directories before what they hold, and counts
+// links. It finds the directories that the tar did not list and that lower
+// layers could show, and gives them the context's attributes.
+func (m *metadata) walk(root *inode) error {
+	type dir struct {
+		*inode
+		name   string
+		hidden bool // nothing of it can be seen in lower layers
+	}
+	root.parent = root
+	m.order = append(m.order, root)
+	queue := []dir{{root, ".", false}}
+	for len(queue) > 0 {
+		d := queue[0]
+		queue = queue[1:]
+		if d.state&implied != 0 && !d.hidden {
+			m.needs = append(m.needs, d.name)
+			if err := d.answer(m.opts.Context, d.name); err != nil {
+				return err
+			}
+		}
+		if err := d.seal(m.opts.Bottom); err != nil {
+			return err
+		}
+		d.nlink = 2
+		hidden := d.hidden || d.state&opaque != 0
+		for _, k := range d.kids {
+			if k.isDir() {
+				d.nlink++
+				name := k.name
+				if d.name != "." {
+					name = d.name + "/" + name
+				}
+				queue = append(queue, dir{k.inode, name, hidden || k.state&fresh != 0})
+			} else {
+				k.nlink++
+			}
+			if k.state&placed == 0 {
+				k.state |= placed
+				m.order = append(m.order, k.inode)
+			}
+		}
+	}
+	slices.Sort(m.needs)
+	m.inheritTimes()
+	return nil
+}
+
+// answer gives a directory the attributes it has in the layers below.
+func (n *inode) answer(c *Context, name string) error {
+	if c == nil {
+		return nil
+	}
+	a, ok := c.Dirs[name]
+	if !ok {
+		return nil
+	}
+	n.mode = sIFDIR | a.Mode&0o7777
+	n.uid, n.gid = a.UID, a.GID
+	return n.setXattrs(a.Xattrs)
+}
+
+// seal sorts a directory and forgets what only building it needed.
+func (n *inode) seal(bottom bool) error {
+	n.index = nil
+	slices.SortFunc(n.kids, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
+	if n.state&opaque != 0 && !bottom {
+		n.xattrs = mergeXattrs(n.xattrs, []xattr{{opaqueXattr, "y"}})
+		if xattrBody(n.xattrs) > maxXattrs {
+			return errors.New("the extended attributes of an opaque directory take more than 262 kB, which is all EROFS can hold")
+		}
+	}
+	return nil
+}
+
+// stamp is a time of last modification.
+type stamp struct {
+	sec  int64
+	nsec uint32
+}
+
+func (s stamp) before(t stamp) bool { return s.sec < t.sec || s.sec == t.sec && s.nsec < t.nsec }
+
+// inheritTimes gives directories that the tar did not list the newest time of
+// what lies below them.
+func (m *metadata) inheritTimes() {
+	newest := make(map[*inode]stamp) // of a directory and all below it
+	for _, n := range slices.Backward(m.order) {
+		if !n.isDir() {
+			continue
+		}
+		top := n.stamp()
+		for _, k := range n.kids {
+			t := k.stamp()
+			if k.isDir() {
+				t = newest[k.inode]
+				delete(newest, k.inode)
+			}
+			if top.before(t) {
+				top = t
+			}
+		}
+		if n.state&implied != 0 {
+			n.sec, n.nsec = top.sec, top.nsec
+			if n.sec == math.MinInt64 {
+				n.sec = 0
+			}
+		}
+		newest[n] = top
+	}
+}
+
+func (n *inode) stamp() stamp { return stamp{n.sec, n.nsec} }
+
+var errMetadataTooLarge = errors.New("metadata passes 2^32 inode addresses")
+
+// place gives every inode its address and every overflow its blocks.
+func (m *metadata) place() error {
+	off := int64(rootNID * nidUnit)
+	for _, n := range m.order {
+		off = m.placeInode(n, off)
+		if off > math.MaxUint32*nidUnit {
+			return errMetadataTooLarge
+		}
+	}
+	next := int64(m.base) + align(off, blockSize)>>blockBits
+	for _, n := range m.order {
+		if over := n.overflow(); over > 0 {
+			n.extra = uint32(next)
+			next += align(over, blockSize) >> blockBits
+		}
+	}
+	if next > math.MaxUint32 {
+		return errImageTooLarge
+	}
+	return nil
+}
+
+// placeInode puts an inode at off or as little behind it as the format allows,
+// and gives the end of it.
+func (m *metadata) placeInode(n *inode, off int64) int64 {
+	head := n.head()
+	if n.isDir() {
+		n.size = dirSize(m.list(n))
+	}
+	tail := n.wantsTail()
+	off = align(off, nidUnit)
+	if off%blockSize+inodeSize > blockSize {
+		off = align(off, blockSize)
+	}
+	// Kernels to 6.10 or so look for a symbolic link's target in the inode's own
+	// block; the same rule for directories costs next to nothing.
+	if off%blockSize+head+tail > blockSize && tail > 0 {
+		if head+tail <= blockSize {
+			off = align(off, blockSize)
+		} else {
+			tail = 0
+		}
+	}
+	if tail > 0 {
+		n.tail = uint16(tail)
+	}
+	n.nid = uint32(off / nidUnit)
+	m.chunked = m.chunked || n.chunkBits > 0
+	return off + head + tail
+}
+
+// head is the size of an inode with its xattrs and chunk index.
+func (n *inode) head() int64 {
+	head := int64(inodeSize + xattrBody(n.attrs()))
+	if n.chunkBits > 0 {
+		head = align(head, chunkIndexSize) + n.chunks()*chunkIndexSize
+	}
+	return head
+}
+
+func (n *inode) chunks() int64 { return (n.size-1)>>n.chunkBits + 1 }
+
+// wantsTail is how many bytes would lie behind the inode if there is room.
+func (n *inode) wantsTail() int64 {
+	switch n.mode & sIFMT {
+	case sIFDIR:
+		return n.size % blockSize
+	case sIFLNK:
+		return n.size
+	}
+	return 0
+}
+
+// overflow is how many bytes of a directory or target lie in blocks of their own.
+func (n *inode) overflow() int64 {
+	switch n.mode & sIFMT {
+	case sIFDIR, sIFLNK:
+		return n.size - int64(n.tail)
+	}
+	return 0
+}
+
+// list gives the entries of a directory in order, "." and ".." among them. It
+// is valid until the next call.
+func (m *metadata) list(d *inode) []dirent {
+	m.ents = append(m.ents[:0], d.kids...)
+	for _, dot := range []dirent{{".", d}, {"..", d.parent}} {
+		i, _ := slices.BinarySearchFunc(m.ents, dot.name, func(e dirent, name string) int { return strings.Compare(e.name, name) })
+		m.ents = slices.Insert(m.ents, i, dot)
+	}
+	return m.ents
+}

@@ -1,0 +1,76 @@
+package erofs
+
+import (
+	"cmp"
+	"io"
+)
+
+// File is where [Convert] writes a blob: an empty *os.File, for example. It is
+// written with WriteAt and Write is never called; bytes are read back with
+// ReadAt for the digests. Convert neither syncs, truncates nor closes it.
+type File interface {
+	io.Writer
+	io.WriterAt
+	io.ReaderAt
+}
+
+// Options of [Convert]; the zero value converts one layer by itself.
+type Options struct {
+	Profile Profile // default ProfileRaw
+	// Bottom says that no layer lies below: whiteouts and opaque marks are
+	// stripped, together with directories that only they imply.
+	Bottom  bool
+	Context *Context // answers to Needs; nil: none
+	Limits  Limits
+	// Serial keeps everything on the caller's goroutine, which costs less
+	// processor time when several layers are converted at once. The bytes are
+	// the same.
+	Serial bool
+	// Progress, if set, is called on Convert's goroutine with the number of tar
+	// bytes read so far, about once for each 256 KiB.
+	Progress func(n int64)
+}
+
+// Limits bound what a tar may ask for; zero fields are those of [DefaultLimits].
+// They are counted while the tar streams by.
+type Limits struct {
+	Bytes     int64 // of the tar, and of the image
+	FileBytes int64 // of one file, holes included
+	Entries   int64 // entries, implied directories and pieces of sparse files
+	PathLen   int64 // of a name or hard link target
+	PAXBytes  int64 // of one PAX, long name or sparse map header
+	MetaBytes int64 // of names, link targets and xattrs, which are held in memory
+}
+
+// DefaultLimits are far above what real layers need and below what would hurt.
+var DefaultLimits = Limits{
+	Bytes:     64 << 30, // the largest layers in use hold model weights
+	FileBytes: 1 << 40,
+	Entries:   2_000_000,
+	PathLen:   4096,    // PATH_MAX
+	PAXBytes:  1 << 20, // what archive/tar accepts
+	MetaBytes: 1 << 30,
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{
+		Bytes:     cmp.Or(l.Bytes, DefaultLimits.Bytes),
+		FileBytes: cmp.Or(l.FileBytes, DefaultLimits.FileBytes),
+		Entries:   cmp.Or(l.Entries, DefaultLimits.Entries),
+		PathLen:   cmp.Or(l.PathLen, DefaultLimits.PathLen),
+		PAXBytes:  cmp.Or(l.PAXBytes, DefaultLimits.PAXBytes),
+		MetaBytes: cmp.Or(l.MetaBytes, DefaultLimits.MetaBytes),
+	}
+}
+
+func (l Limits) bytesError() error {
+	return &LimitError{Limit: "bytes", Max: l.Bytes, Flag: "--max-bytes"}
+}
+
+func (l Limits) entriesError() error {
+	return &LimitError{Limit: "entries", Max: l.Entries, Flag: "--max-entries"}
+}
+
+func (l Limits) metaError() error {
+	return &LimitError{Limit: "bytes of names and attributes", Max: l.MetaBytes, Flag: "--max-meta-bytes"}
+}

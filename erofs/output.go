@@ -1,0 +1,165 @@
+package erofs
+
+import "errors"
+
+const (
+	blockBits = 12
+	blockSize = 1 << blockBits
+
+	// outChunk is how much is written or compressed at once.
+	outChunk = 1 << 20
+	// directWrite is the run of file data from which on it is written out of the
+	// input's chunk instead of being copied into an output chunk first.
+	directWrite = 64 << 10
+)
+
+// piece is a stretch of the image that is ready, in memory that c holds.
+type piece struct {
+	off int64 // in the image
+	p   []byte
+	c   *chunk // released when the piece is written
+}
+
+// blobWriter brings an image, cut into pieces, into the blob.
+type blobWriter interface {
+	// put takes over pc and its chunk. Pieces come in order, without gaps.
+	put(pc piece) error
+	// takesAny reports whether pieces of any size will do, so that they need not
+	// be gathered.
+	takesAny() bool
+	// finish waits until everything is written. It must be called.
+	finish() error
+	// patch puts block 0 in the place kept for it, after finish.
+	patch(block0 []byte) error
+	// blobOffset is where the piece that began at off in the image lies in the
+	// blob, after finish.
+	blobOffset(off int64) int64
+	size() int64
+}
+
+// output is the image as it grows: it gathers small writes into chunks.
+type output struct {
+	blob  blobWriter
+	pool  *chunkPool
+	max   int64
+	limit error // what passing max gives
+	cur   *chunk
+	n     int   // bytes in cur
+	pos   int64 // in the image
+}
+
+var errImageTooLarge = errors.New("image passes 2^32 blocks")
+
+// block is the number of the next block; the image stands at a block border.
+func (o *output) block() uint32 { return uint32(o.pos >> blockBits) }
+
+func (o *output) room(n int64) error {
+	switch {
+	case n > o.max-o.pos:
+		return o.limit
+	case o.pos+n > blockSize<<32-blockSize:
+		return errImageTooLarge
+	}
+	return nil
+}
+
+// write appends p, which lies in c; the caller may use p no longer than c.
+func (o *output) write(p []byte, c *chunk) error {
+	if err := o.room(int64(len(p))); err != nil {
+		return err
+	}
+	if len(p) < directWrite || !o.blob.takesAny() {
+		return o.copyIn(p)
+	}
+	if err := o.flush(); err != nil {
+		return err
+	}
+	c.retain()
+	off := o.pos
+	o.pos += int64(len(p))
+	return o.blob.put(piece{off, p, c})
+}
+
+// Write appends p.
+func (o *output) Write(p []byte) (int, error) {
+	err := o.room(int64(len(p)))
+	if err == nil {
+		err = o.copyIn(p)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (o *output) copyIn(p []byte) error {
+	for len(p) > 0 {
+		k := copy(o.space(), p)
+		p = p[k:]
+		if err := o.advance(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// space is where the next bytes go.
+func (o *output) space() []byte {
+	if o.cur == nil {
+		o.cur, o.n = o.pool.take(), 0
+	}
+	return o.cur.buf[o.n:]
+}
+
+func (o *output) advance(k int) error {
+	o.n += k
+	o.pos += int64(k)
+	if o.n < len(o.cur.buf) {
+		return nil
+	}
+	return o.flush()
+}
+
+func (o *output) zeros(n int64) error {
+	if err := o.room(n); err != nil {
+		return err
+	}
+	for n > 0 {
+		p := o.space()
+		p = p[:min(n, int64(len(p)))]
+		clear(p)
+		n -= int64(len(p))
+		if err := o.advance(len(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pad fills the block.
+func (o *output) pad() error { return o.zeros(-o.pos & (blockSize - 1)) }
+
+// flush ends the current chunk.
+func (o *output) flush() error {
+	if o.cur == nil || o.n == 0 {
+		return nil
+	}
+	c := o.cur
+	o.cur = nil
+	return o.blob.put(piece{o.pos - int64(o.n), c.buf[:o.n], c})
+}
+
+// finish flushes and waits, also after an error.
+func (o *output) finish(err error) error {
+	if err == nil {
+		err = o.flush()
+	}
+	if o.cur != nil {
+		o.cur.release()
+		o.cur = nil
+	}
+	if ferr := o.blob.finish(); ferr != nil {
+		return ferr // the cause of what put returned
+	}
+	return err
+}

@@ -1,0 +1,78 @@
+package erofs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// treeFS guards go-erofs v0.3.1 against images from outside: what panics there
+// becomes an error here.
+type treeFS struct {
+	img fs.ReadLinkFS
+}
+
+func newTreeFS(img fs.FS) (fs.ReadLinkFS, error) {
+	links, ok := img.(fs.ReadLinkFS)
+	if !ok {
+		return nil, errors.New("go-erofs does not read symbolic links")
+	}
+	return treeFS{links}, nil
+}
+
+// guard turns a panic into an error that names the path.
+func guard(op, name string, err *error) {
+	if v := recover(); v != nil {
+		*err = &fs.PathError{Op: op, Path: name, Err: fmt.Errorf("damaged EROFS image: %v", v)}
+	}
+}
+
+func (t treeFS) Open(name string) (f fs.File, err error) {
+	defer guard("open", name, &err)
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	f, err = t.img.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if d, ok := f.(fs.ReadDirFile); ok {
+		return treeDir{treeFile{f, name}, d}, nil
+	}
+	return treeFile{f, name}, nil
+}
+
+func (t treeFS) Lstat(name string) (info fs.FileInfo, err error) {
+	defer guard("lstat", name, &err)
+	return t.img.Lstat(name)
+}
+
+func (t treeFS) ReadLink(name string) (target string, err error) {
+	defer guard("readlink", name, &err)
+	return t.img.ReadLink(name)
+}
+
+type treeFile struct {
+	fs.File
+	name string
+}
+
+func (f treeFile) Stat() (info fs.FileInfo, err error) {
+	defer guard("stat", f.name, &err)
+	return f.File.Stat()
+}
+
+func (f treeFile) Read(p []byte) (n int, err error) {
+	defer guard("read", f.name, &err)
+	return f.File.Read(p)
+}
+
+type treeDir struct {
+	treeFile
+	dir fs.ReadDirFile
+}
+
+func (d treeDir) ReadDir(n int) (list []fs.DirEntry, err error) {
+	defer guard("readdir", d.name, &err)
+	return d.dir.ReadDir(n)
+}

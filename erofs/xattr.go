@@ -1,0 +1,114 @@
+package erofs
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"strings"
+)
+
+// xattr is one extended attribute by its full name.
+type xattr struct{ name, value string }
+
+// Limits of the format (erofs_fs.h) and of Linux (limits.h).
+const (
+	maxXattrName  = 255       // XATTR_NAME_MAX, and e_name_len is a byte
+	maxXattrValue = 1<<16 - 1 // e_value_size
+	maxXattrBody  = xattrHeaderSize + (1<<16-2)*4
+	maxXattrs     = maxXattrBody
+	xattrAlign    = 4
+
+	xattrHeaderSize = 12
+	xattrEntrySize  = 4
+
+	opaqueXattr   = "trusted.overlay.opaque"
+	overlayXattrs = "trusted.overlay."
+)
+
+// xattrPrefixes are the name prefixes of the format. Those of POSIX ACLs are
+// whole names.
+var xattrPrefixes = []struct {
+	prefix string
+	index  uint8
+	whole  bool
+}{
+	{"user.", 1, false},
+	{"system.posix_acl_access", 2, true},
+	{"system.posix_acl_default", 3, true},
+	{"trusted.", 4, false},
+	{"security.", 6, false},
+}
+
+// split gives the prefix index of the format and the rest of the name.
+func (x xattr) split() (index uint8, suffix string, ok bool) {
+	for _, p := range xattrPrefixes {
+		if suffix, ok := strings.CutPrefix(x.name, p.prefix); ok && (suffix == "") == p.whole {
+			return p.index, suffix, true
+		}
+	}
+	return 0, "", false
+}
+
+// check says what is wrong with an attribute from outside.
+func (x xattr) check() string {
+	if _, _, ok := x.split(); !ok {
+		return "EROFS cannot hold the extended attribute " + x.name + ": its name has none of the prefixes user., trusted., security., system.posix_acl_; remove it when the layer is made"
+	}
+	switch {
+	case strings.HasPrefix(x.name, overlayXattrs):
+		return "the extended attribute " + x.name + " would change how the layers are stacked; remove it when the layer is made"
+	case len(x.name) > maxXattrName:
+		return "the name of the extended attribute " + x.name + " is longer than 255 bytes"
+	case strings.IndexByte(x.name, 0) >= 0:
+		return "NUL in the name of an extended attribute"
+	case len(x.value) > maxXattrValue:
+		return "the value of the extended attribute " + x.name + " is longer than 65535 bytes"
+	}
+	return ""
+}
+
+// mergeXattrs gives old with every attribute of add set, in the order in which
+// the format stores them.
+func mergeXattrs(old, add []xattr) []xattr {
+	all := slices.Concat(add, old)
+	slices.SortStableFunc(all, func(a, b xattr) int {
+		ai, as, _ := a.split()
+		bi, bs, _ := b.split()
+		return cmp.Or(cmp.Compare(ai, bi), strings.Compare(as, bs))
+	})
+	return slices.CompactFunc(all, func(a, b xattr) bool { return a.name == b.name })
+}
+
+// xattrBody is the size of the attributes behind an inode, in bytes.
+func xattrBody(list []xattr) int {
+	if len(list) == 0 {
+		return 0
+	}
+	size := xattrHeaderSize
+	for _, x := range list {
+		_, suffix, _ := x.split()
+		size += align(xattrEntrySize+len(suffix)+len(x.value), xattrAlign)
+	}
+	return size
+}
+
+// appendXattrs encodes the attributes as struct erofs_xattr_ibody_header and
+// the entries behind it.
+func appendXattrs(b []byte, list []xattr) []byte {
+	if len(list) == 0 {
+		return b
+	}
+	b = append(b, make([]byte, xattrHeaderSize)...)
+	for _, x := range list {
+		index, suffix, _ := x.split()
+		b = append(b, uint8(len(suffix)), index)
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(x.value)))
+		b = append(b, suffix...)
+		b = append(b, x.value...)
+		pad := -(xattrEntrySize + len(suffix) + len(x.value)) & (xattrAlign - 1)
+		b = append(b, make([]byte, pad)...)
+	}
+	return b
+}
+
+func align[T int | int64 | uint32](n, to T) T { return (n + to - 1) / to * to }
