@@ -12,7 +12,8 @@ import (
 // Source is where an image is read from: a tag or digest in a registry, an OCI
 // layout, an archive. Its methods are called from many goroutines.
 type Source interface {
-	// Name is the reference as a person wrote it, without credentials.
+	// Name is the full reference, without credentials; two that are equal name
+	// the same place.
 	Name() string
 	// Root resolves the reference. It asks the registry once; every later call
 	// gives the same descriptor, so a tag that moves meanwhile does no harm.
@@ -41,6 +42,8 @@ type Target interface {
 	PutManifest(ctx context.Context, desc ocispec.Descriptor, raw []byte) error
 	// Head asks what the tag names now; ErrNotFound if it names nothing.
 	Head(ctx context.Context) (ocispec.Descriptor, error)
+	// WithTag is the target of another tag in the same repository or layout.
+	WithTag(tag string) (Target, error)
 	// Tag makes the tag name desc if it still names was (empty: nothing), else
 	// ErrTagMoved. desc has been stored by PutManifest.
 	Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/erofs"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const convertLong = `Convert an image to EROFS and publish it.
+
+SRC is a registry reference, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+docker-archive:FILE[:REF]. DST is a registry reference with a tag, or oci:DIR[:TAG].
+
+DST becomes an index: the original manifests, byte for byte, and behind them an
+EROFS variant of each platform converted. stdout gets one line, DST@DIGEST.`
+
+const convertExample = `  # this machine's platform, beside the original
+  lithify convert docker.io/library/debian:12 registry.example.com/debian:12-erofs
+
+  # every platform, for readers of the erofs-image-spec draft, compressed
+  lithify convert --all-platforms --profile erofs+zstd --dialect spec SRC DST
+
+  # from a file to a directory, no registry at all
+  lithify convert docker-archive:app.tar oci:layout:app`
+
+func (a *app) convertCommand() *cobra.Command {
+	var f convertFlags
+	cmd := &cobra.Command{
+		Use:     "convert SRC DST",
+		Short:   "Convert an image here, without a queue",
+		Long:    convertLong,
+		Example: convertExample,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := f.args(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			show := newProgress(a.err)
+			h := convertrun.Handler{TempDir: f.tempDir, Parallel: f.parallel, Log: a.log, Progress: show.event}
+			result, err := h.Run(cmd.Context(), job)
+			show.close(err)
+			if err != nil {
+				return err
+			}
+			return a.printResult(result)
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", "", "repository of DST's registry in which converted layers are looked up (default none)")
+	cmd.Flags().StringVar(&f.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
+	cmd.Flags().IntVar(&f.parallel, "parallel", 0, "layers in flight (default the number of CPUs)")
+	return cmd
+}
+
+// convertFlags are the flags of convert and submit convert.
+type convertFlags struct {
+	job      convertjob.Args
+	tempDir  string
+	parallel int
+}
+
+func (f *convertFlags) add(fs *pflag.FlagSet) {
+	j := &f.job
+	fs.StringVar(&j.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, or erofs+zstd")
+	fs.StringVar(&j.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
+	fs.StringSliceVar(&j.Platforms, "platform", nil, "platform to convert, os/arch[/variant]; may be repeated (default this machine's)")
+	fs.BoolVar(&j.AllPlatforms, "all-platforms", false, "convert every Linux platform")
+	fs.BoolVar(&j.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")
+	fs.BoolVar(&j.InPlace, "in-place", false, "allow DST to be the tag that SRC names")
+	fs.BoolVar(&j.BreakSignature, "break-signature", false, "move DST even if what it names is signed or referred to")
+	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
+	fs.Int64Var(&j.MaxBytes, "max-bytes", erofs.DefaultLimits.Bytes, "refuse a layer that unpacks to more bytes")
+	fs.Int64Var(&j.MaxEntries, "max-entries", erofs.DefaultLimits.Entries, "refuse a layer with more entries")
+}
+
+func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {
+	j := f.job
+	j.Source, j.Target = src, dst
+	if err := j.Validate(); err != nil {
+		return j, usageError{err}
+	}
+	return j, nil
+}
+
+func (a *app) printResult(r *convert.Result) error {
+	if a.output == "json" {
+		e := json.NewEncoder(a.out)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	_, err := fmt.Fprintf(a.out, "%s@%s\n", r.Target, r.Descriptor.Digest)
+	return err
+}
+
+// exactArgs is cobra.ExactArgs with our exit code and the command's own words.
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("want %q, see %q", cmd.UseLine(), cmd.CommandPath()+" --help")}
+		}
+		return nil
+	}
+}

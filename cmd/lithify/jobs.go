@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) jobsCommand() *cobra.Command {
+	var p poolFlags
+	cmd := &cobra.Command{Use: "jobs", Short: "Look at the pool's jobs"}
+	p.add(cmd.PersistentFlags())
+	cmd.AddCommand(a.jobsList(&p), a.jobsGet(&p), a.jobsWatch(&p), a.jobsCancel(&p))
+	return cmd
+}
+
+func (a *app) jobsList(p *poolFlags) *cobra.Command {
+	var filter queue.Filter
+	var states []string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List jobs, those that changed last first",
+		Example: "  lithify jobs list --state failed,dead",
+		Args:    exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, s := range states {
+				if !slices.Contains(jobs.States, jobs.State(s)) {
+					return usageError{fmt.Errorf("--state %q is none of %v", s, jobs.States)}
+				}
+				filter.States = append(filter.States, jobs.State(s))
+			}
+			client, err := a.connect(cmd.Context(), p)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			list, err := client.List(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			return a.printJobs(list)
+		},
+	}
+	cmd.Flags().StringVar(&filter.Kind, "kind", "", "only jobs of this kind")
+	cmd.Flags().StringSliceVar(&states, "state", nil, "only jobs in these states")
+	cmd.Flags().IntVar(&filter.Limit, "limit", queue.DefaultLimit, "at most so many")
+	return cmd
+}
+
+func (a *app) printJobs(list []queue.Status) error {
+	if a.output == "json" {
+		return a.printJSON(list)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tSTATE\tATTEMPT\tAGE\tWORKER\tWHAT")
+	for _, st := range list {
+		fmt.Fprintf(w, "%s\t%s\t%d/%d\t%s\t%s\t%s\n", st.Record.ID, st.State, st.Attempt, st.Record.MaxAttempts,
+			time.Since(st.Record.Created).Round(time.Second), st.Worker, what(st))
+	}
+	return w.Flush()
+}
+
+// what is the job in a few words: its args, or why it failed.
+func what(st queue.Status) string {
+	if st.Failure != nil && st.State != jobs.Done {
+		line, _, _ := strings.Cut(st.Failure.Message, "\n")
+		return line
+	}
+	return fmt.Sprintf("%s %.100s", st.Job.Kind, st.Job.Args)
+}
+
+func (a *app) jobsGet(p *poolFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "get ID",
+		Short: "Show one job whole, as JSON",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.connect(cmd.Context(), p)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			st, err := client.Get(cmd.Context(), jobs.ID(args[0]))
+			if err != nil {
+				return err
+			}
+			return a.printJSON(st)
+		},
+	}
+}
+
+func (a *app) jobsWatch(p *poolFlags) *cobra.Command {
+	var after uint64
+	cmd := &cobra.Command{
+		Use:   "watch ID",
+		Short: "Follow a job's history until it ends",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.connect(cmd.Context(), p)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			return a.watch(cmd, client, jobs.ID(args[0]), after)
+		},
+	}
+	cmd.Flags().Uint64Var(&after, "after", 0, "resume behind this event number")
+	return cmd
+}
+
+func (a *app) watch(cmd *cobra.Command, client *queue.Client, id jobs.ID, after uint64) error {
+	if _, err := client.Get(cmd.Context(), id); err != nil {
+		return err
+	}
+	for e, err := range client.Watch(cmd.Context(), id, after) {
+		if err != nil {
+			return err
+		}
+		if a.output == "json" {
+			if err := a.printJSON(e); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := fmt.Fprintln(a.out, eventLine(e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventLine is an event for people: when, who, what, and the facts by name.
+func eventLine(e queue.Event) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: %s", e.Time.Local().Format(time.TimeOnly), e.Source, e.Phrase)
+	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
+		fmt.Fprintf(&b, " %s=%v", k, e.Attrs[k])
+	}
+	return b.String()
+}
+
+func (a *app) jobsCancel(p *poolFlags) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "cancel ID",
+		Short: "End a job that has not ended",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.connect(cmd.Context(), p)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			_, err = client.Cancel(cmd.Context(), jobs.ID(args[0]), reason)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "cancelled by hand", "why, for those who look at the job later")
+	return cmd
+}

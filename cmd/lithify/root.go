@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/lithify/lithify/telemetry"
+	"github.com/spf13/cobra"
+)
+
+// app is what every command shares.
+type app struct {
+	out, err io.Writer
+	log      *slog.Logger
+	verbose  bool
+	output   string
+	shutdown func(context.Context) error
+}
+
+// flushTimeout bounds the sending of telemetry when a command ends.
+const flushTimeout = 5 * time.Second
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	a := &app{out: stdout, err: stderr, shutdown: func(context.Context) error { return nil }}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	if serr := a.shutdown(flush); serr != nil && err == nil {
+		fmt.Fprintln(stderr, "lithify: telemetry:", serr)
+	}
+	if err != nil && !errors.Is(err, errSilent) {
+		fmt.Fprintln(stderr, "lithify:", err)
+	}
+	return exitCode(ctx, err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lithify",
+		Short: "Convert container images to EROFS, here or in a pool of workers",
+		Long: `lithify converts container images to EROFS images that containerd mounts
+without unpacking, and publishes them beside the originals.
+
+` + exitCodes,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Version:           version(),
+		PersistentPreRunE: a.setup,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log what is done, step by step, on stderr")
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "what to print on stdout: text or json")
+	root.AddCommand(a.convertCommand(), a.submitCommand(), a.serveCommand(), a.jobsCommand(), a.workersCommand())
+	return root
+}
+
+func (a *app) setup(cmd *cobra.Command, _ []string) (err error) {
+	if a.output != "text" && a.output != "json" {
+		return usageError{fmt.Errorf("--output %q is neither text nor json", a.output)}
+	}
+	level := slog.LevelWarn
+	if cmd.Name() == "serve" {
+		level = slog.LevelInfo
+	}
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	a.shutdown, a.log, err = telemetry.Setup(cmd.Context(), "lithify", version(), telemetry.Options{Level: level, Writer: a.err})
+	return err
+}
+
+// version is the module's version, or the commit a checkout was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
+}

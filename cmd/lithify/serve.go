@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+
+	"github.com/lithify/lithify/jobs/all"
+	"github.com/lithify/lithify/jobs/all/run"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/natsd"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/queue/worker"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var s server
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a whole pool in this process: queue, scheduler and worker",
+		Long: `Run a pool for this user on this machine: an embedded NATS server that stores on
+disk and listens on a loopback port, a scheduler and a worker. lithify submit
+finds it by a context file that only this user can read.
+
+One line on stdout says that the pool is up. An interrupt lets running jobs
+finish for a while, then hands them back.`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), s) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&s.dir, "dir", "", "where the queue is stored (default in the user's cache directory)")
+	fs.StringVar(&s.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
+	fs.IntVar(&s.slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time; 0 runs no worker here")
+	return cmd
+}
+
+type server struct {
+	dir, tempDir string
+	slots        int
+}
+
+func (a *app) serve(ctx context.Context, s server) (err error) {
+	if s.dir == "" {
+		if s.dir, err = natsd.DefaultDir(); err != nil {
+			return err
+		}
+	}
+	nats, err := natsd.Start(natsd.Config{Dir: s.dir, Version: version(), Log: a.log})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if serr := nats.Stop(); err == nil {
+			err = serr
+		}
+	}()
+	cfg := nats.Client()
+	cfg.Log = a.log
+	client, err := queue.Connect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	handlers, err := a.handlers(s)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "pool up at %s with %d slots, stored in %s\n", nats.URL(), s.slots, s.dir)
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error {
+		return scheduler.New(client, all.Validators(), scheduler.Config{Log: a.log}).Run(ctx)
+	})
+	if s.slots > 0 {
+		eg.Go(func() error {
+			return worker.New(client, handlers.Mux(), worker.Config{Slots: s.slots, Version: version(), Log: a.log}).Run(ctx)
+		})
+	}
+	return eg.Wait()
+}
+
+func (a *app) handlers(s server) (run.Handlers, error) {
+	key, err := convertrun.EnsureKey(filepath.Join(s.dir, "ledger.pem"))
+	if err != nil {
+		return run.Handlers{}, err
+	}
+	h := convertrun.Handler{TempDir: s.tempDir, Log: a.log}
+	h.SignWith(key)
+	return run.Handlers{Convert: h}, nil
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/jobs"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	"github.com/lithify/lithify/queue"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// poolFlags say where the pool is. The same names serve every binary.
+type poolFlags struct{ queue.Config }
+
+func (p *poolFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&p.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
+	fs.StringVar(&p.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
+	fs.StringVar(&p.CredsFile, "creds", "", "file with NATS credentials to log in with")
+}
+
+func (a *app) connect(ctx context.Context, p *poolFlags) (*queue.Client, error) {
+	p.Log, p.Name = a.log, "lithify"
+	return queue.Connect(ctx, p.Config)
+}
+
+func (a *app) submitCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "submit",
+		Short: "Have the pool do it",
+		Long:  "Submit a job to the pool. The verbs take the flags they take without a pool.",
+	}
+	cmd.AddCommand(a.submitConvertCommand())
+	return cmd
+}
+
+func (a *app) submitConvertCommand() *cobra.Command {
+	var f convertFlags
+	var s submission
+	cmd := &cobra.Command{
+		Use:   "convert SRC DST",
+		Short: "Convert an image in the pool",
+		Long: `Convert an image in the pool. SRC is resolved to a digest now: what the job
+converts is what the tag names at this moment.
+
+stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify convert.`,
+		Example: `  lithify submit convert --wait docker.io/library/debian:12 registry.example.com/debian:12-erofs`,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := f.args(absolute(args[0]), absolute(args[1]))
+			if err != nil {
+				return err
+			}
+			root, err := convertrun.Handler{}.Resolve(cmd.Context(), job)
+			if err != nil {
+				return err
+			}
+			job.SourceDigest = root.Digest
+			return a.submit(cmd.Context(), &s, job)
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", convertjob.DefaultLedgerRepo, "repository of DST's registry in which converted layers are found again; empty for none")
+	s.add(cmd.Flags())
+	return cmd
+}
+
+// submission holds the flags of every submit command.
+type submission struct {
+	pool    poolFlags
+	wait    bool
+	key     string
+	timeout time.Duration
+}
+
+func (s *submission) add(fs *pflag.FlagSet) {
+	s.pool.add(fs)
+	fs.BoolVar(&s.wait, "wait", false, "wait for the job to end and print its result")
+	fs.StringVar(&s.key, "idempotency-key", "", "submissions with the same key are one job")
+	fs.DurationVar(&s.timeout, "timeout", jobs.DefaultTimeout, "give the job up after this time")
+}
+
+func (a *app) submit(ctx context.Context, s *submission, args jobs.Args) error {
+	client, err := a.connect(ctx, &s.pool)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	job, err := jobs.New(args, jobs.Options{IdempotencyKey: s.key, Timeout: s.timeout})
+	if err != nil {
+		return usageError{err}
+	}
+	st, err := client.Submit(ctx, job)
+	if err != nil {
+		return err
+	}
+	if !s.wait {
+		if a.output == "json" {
+			return a.printJSON(st)
+		}
+		_, err := fmt.Fprintln(a.out, st.ID)
+		return err
+	}
+	fmt.Fprintln(a.err, "job", st.ID)
+	return a.follow(ctx, client, st.ID)
+}
+
+// follow shows a job's history on stderr until it ends, and its result on stdout.
+func (a *app) follow(ctx context.Context, client *queue.Client, id jobs.ID) error {
+	for e, err := range client.Watch(ctx, id, 0) {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.err, eventLine(e))
+	}
+	st, err := client.Wait(ctx, id)
+	if err != nil {
+		return err
+	}
+	if st.State != jobs.Done {
+		return &jobFailed{st}
+	}
+	var r convert.Result
+	if err := json.Unmarshal(st.Result, &r); err != nil {
+		return fmt.Errorf("result of job %s: %w", id, err)
+	}
+	return a.printResult(&r)
+}
+
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// jobFailed is a job that ended without a result.
+type jobFailed struct{ queue.Status }
+
+func (j *jobFailed) Error() string {
+	switch {
+	case j.Failure != nil:
+		return fmt.Sprintf("job %s is %s: %s", j.Record.ID, j.State, j.Failure.Message)
+	case j.Reason != "":
+		return fmt.Sprintf("job %s is %s: %s", j.Record.ID, j.State, j.Reason)
+	}
+	return fmt.Sprintf("job %s is %s", j.Record.ID, j.State)
+}
+
+func (j *jobFailed) exitCode() int {
+	switch {
+	case j.Failure == nil:
+		return 1
+	case j.Failure.Class == jobs.ClassPermanent:
+		return 3
+	}
+	return 5
+}
+
+// absolute makes a file reference one that a worker of this machine finds too.
+func absolute(ref string) string {
+	scheme, path, ok := strings.Cut(ref, ":")
+	switch scheme {
+	case "oci", "oci-archive", "docker-archive":
+	default:
+		return ref
+	}
+	file, rest, tagged := strings.Cut(path, ":")
+	abs, err := filepath.Abs(file)
+	if !ok || err != nil {
+		return ref
+	}
+	if tagged {
+		rest = ":" + rest
+	}
+	return scheme + ":" + abs + rest
+}

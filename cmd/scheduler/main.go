@@ -1,0 +1,51 @@
+// Command lithify-scheduler admits the jobs of a pool to its workers.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/lithify/lithify/jobs/all"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "lithify-scheduler:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	var q queue.Config
+	var cfg scheduler.Config
+	flag.StringVar(&q.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
+	flag.StringVar(&q.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
+	flag.StringVar(&q.CredsFile, "creds", "", "file with NATS credentials to log in with")
+	flag.IntVar(&cfg.Replicas, "replicas", 1, "replicas of the streams: 3 on a cluster")
+	verbose := flag.Bool("verbose", false, "log what is done, step by step")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unknown argument %q, see --help", flag.Arg(0))
+	}
+	shutdown, log, err := telemetry.Setup(ctx, "lithify-scheduler", telemetry.Version(), telemetry.Options{Verbose: *verbose})
+	if err != nil {
+		return err
+	}
+	defer telemetry.Flush(ctx, shutdown)
+	q.Name, q.Log, cfg.Log = "lithify-scheduler", log, log
+	client, err := queue.Connect(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return scheduler.New(client, all.Validators(), cfg).Run(ctx)
+}

@@ -1,0 +1,66 @@
+// Command lithify-worker runs the jobs of a pool.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/lithify/lithify/jobs/all/run"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/worker"
+	"github.com/lithify/lithify/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "lithify-worker:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context) error {
+	var q queue.Config
+	var cfg worker.Config
+	var h convertrun.Handler
+	flag.StringVar(&q.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
+	flag.StringVar(&q.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
+	flag.StringVar(&q.CredsFile, "creds", "", "file with NATS credentials to log in with")
+	flag.StringVar(&cfg.Name, "name", "", "this worker's name, unique in the pool (default made from the host's)")
+	flag.IntVar(&cfg.Slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time")
+	flag.DurationVar(&cfg.Grace, "grace", worker.DefaultGrace, "how long running jobs may go on when the worker is stopped")
+	flag.StringVar(&h.TempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
+	flag.BoolVar(&h.DenyPrivate, "deny-private", false, "refuse registries at loopback, link-local and private addresses")
+	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records; with none the ledger is not used")
+	verbose := flag.Bool("verbose", false, "log what is done, step by step")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unknown argument %q, see --help", flag.Arg(0))
+	}
+	if *ledgerKey != "" {
+		key, err := convertrun.LoadKey(*ledgerKey)
+		if err != nil {
+			return err
+		}
+		h.SignWith(key)
+	}
+	shutdown, log, err := telemetry.Setup(ctx, "lithify-worker", telemetry.Version(), telemetry.Options{Verbose: *verbose})
+	if err != nil {
+		return err
+	}
+	defer telemetry.Flush(ctx, shutdown)
+	q.Name, q.Log, cfg.Log, h.Log, cfg.Version = "lithify-worker", log, log, log, telemetry.Version()
+	client, err := queue.Connect(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return worker.New(client, run.Handlers{Convert: h}.Mux(), cfg).Run(ctx)
+}

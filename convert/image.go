@@ -1,0 +1,283 @@
+package convert
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"golang.org/x/sync/errgroup"
+)
+
+var tracer = otel.Tracer("github.com/lithify/lithify/convert")
+
+// Options say what to convert and how to publish it. The zero value converts
+// the manifest of this machine's platform to raw EROFS in the legacy dialect and
+// publishes it beside the originals.
+type Options struct {
+	Profile erofs.Profile // default erofs.ProfileRaw
+	Dialect erofs.Dialect // default erofs.DialectLegacy
+	// Platforms to convert; with none, this machine's. AllPlatforms converts
+	// every Linux manifest instead. The rest passes through untouched.
+	Platforms    []ocispec.Platform
+	AllPlatforms bool
+	// Replace publishes the EROFS manifests alone.
+	Replace bool
+	// InPlace permits the target to be the source's own tag.
+	InPlace bool
+	// BreakSignature permits an index that is signed or has referrers to be
+	// superseded at its own tag by one that has not.
+	BreakSignature bool
+
+	Limits   erofs.Limits
+	Ledger   *Ledger
+	TempDir  string // default os.TempDir(); needs room for the layers in flight
+	Parallel int    // layers in flight; default runtime.GOMAXPROCS(0)
+
+	Log *slog.Logger // default slog.Default()
+	// Progress hears of every step. It is called from many goroutines and must
+	// return at once.
+	Progress func(Event)
+
+	anyPlatform bool // no platform was named
+}
+
+func (o Options) withDefaults() Options {
+	o.Profile = cmp.Or(o.Profile, erofs.ProfileRaw)
+	o.Dialect = cmp.Or(o.Dialect, erofs.DialectLegacy)
+	o.Parallel = cmp.Or(o.Parallel, runtime.GOMAXPROCS(0))
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if len(o.Platforms) == 0 && !o.AllPlatforms {
+		o.anyPlatform = true
+		p := platforms.DefaultSpec()
+		p.OS = "linux"
+		o.Platforms = []ocispec.Platform{p}
+	}
+	return o
+}
+
+// Event is a step of a conversion.
+type Event struct {
+	Layer digest.Digest // the source's layer or, when copying, blob
+	// Phase is convert, push or copy while Done moves to Total, and one of
+	// converted, reused, copied or failed at the end.
+	Phase  string
+	Done   int64 // bytes
+	Total  int64 // bytes
+	Took   time.Duration
+	Result *erofs.Layer // of converted and reused
+}
+
+// Result tells what was published.
+type Result struct {
+	Source       string             `json:"source"`
+	SourceDigest digest.Digest      `json:"sourceDigest"`
+	Target       string             `json:"target"`
+	Descriptor   ocispec.Descriptor `json:"descriptor"`
+	// Unchanged says that the tag named this very digest before.
+	Unchanged bool      `json:"unchanged"`
+	Variants  []Variant `json:"variants"`
+	Skipped   []Skipped `json:"skipped,omitempty"`
+	// Kept is the digest the tag named before, kept under the tag KeptAs.
+	Kept   digest.Digest `json:"kept,omitempty"`
+	KeptAs string        `json:"keptAs,omitempty"`
+}
+
+// Variant is a manifest that was converted.
+type Variant struct {
+	Platform string        `json:"platform"`
+	Source   digest.Digest `json:"source"`
+	Digest   digest.Digest `json:"digest"`
+	Layers   []Converted   `json:"layers"`
+}
+
+// Converted is one of its layers.
+type Converted struct {
+	Source digest.Digest `json:"source"`
+	Key    digest.Digest `json:"key"` // of the LayerJob
+	*erofs.Layer
+}
+
+// Skipped is a manifest that passed through though it was asked for.
+type Skipped struct {
+	Digest   digest.Digest `json:"digest"`
+	Platform string        `json:"platform"`
+	Why      string        `json:"why"`
+}
+
+// conversion is one call of Image.
+type conversion struct {
+	src  Source
+	dst  Target
+	opts Options
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	layers map[digest.Digest]*layer // by LayerJob.Key
+}
+
+// Image converts src and publishes it to dst. It returns once the tag names the
+// result. On an error the tag has not been moved; blobs may have been pushed
+// that no manifest names, which a registry's garbage collector removes and a
+// later attempt finds again.
+func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result, err error) {
+	ctx, span := tracer.Start(ctx, "convert image")
+	span.SetAttributes(attribute.String("lithify.source", src.Name()), attribute.String("lithify.target", dst.Name()))
+	defer func() {
+		if err != nil {
+			span.RecordError(err)
+		}
+		span.End()
+	}()
+	opts = opts.withDefaults()
+	c := &conversion{src: src, dst: dst, opts: opts, log: opts.Log, layers: map[digest.Digest]*layer{}}
+
+	root, err := src.Root(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", src.Name(), err)
+	}
+	g, err := readGraph(ctx, src, root)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.plan(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	was, err := c.before(ctx, root)
+	if err != nil {
+		return nil, err
+	}
+	variants, err := c.convertAll(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return c.publish(ctx, p, variants, was)
+}
+
+// convertAll converts the layers of every selected manifest, each distinct one
+// once, then those that the layers below make differ, and writes the manifests.
+func (c *conversion) convertAll(ctx context.Context, p *plan) ([]*variant, error) {
+	if err := c.convertLayers(ctx, p.tasks()); err != nil {
+		return nil, err
+	}
+	var variants []*variant
+	for _, m := range p.selected {
+		layers, jobs, err := c.assemble(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		v, err := makeVariant(m, layers, c.opts)
+		if err != nil {
+			return nil, err
+		}
+		v.layers, v.jobs = layers, jobs
+		variants = append(variants, v)
+	}
+	return variants, nil
+}
+
+// convertLayers runs the tasks, the largest first so that no long one starts
+// when the others are through.
+func (c *conversion) convertLayers(ctx context.Context, tasks []task) error {
+	slices.SortStableFunc(tasks, func(a, b task) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(c.opts.Parallel)
+	for i, t := range tasks {
+		// While there are layers enough to keep every core busy, one goroutine
+		// a layer costs the least CPU.
+		serial := len(tasks)-i >= c.opts.Parallel && c.opts.Parallel > 1
+		eg.Go(func() error {
+			l, err := c.run(ctx, t, serial)
+			if err != nil {
+				return err
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.layers[t.Key()] = l
+			return nil
+		})
+	}
+	return eg.Wait()
+}
+
+// assemble gives the manifest's layers, bottom first, resolving what each needs
+// from those below it.
+func (c *conversion) assemble(ctx context.Context, m *manifest) ([]*erofs.Layer, []LayerJob, error) {
+	var below stack
+	var layers []*erofs.Layer
+	var jobs []LayerJob
+	for _, t := range c.tasksOf(m) {
+		l, job, err := c.settle(ctx, t, below)
+		if err != nil {
+			return nil, nil, err
+		}
+		below = append(stack{l.view}, below...)
+		layers, jobs = append(layers, l.Layer), append(jobs, job)
+	}
+	return layers, jobs, nil
+}
+
+// settle gives the task's layer as it has to be above the layers below.
+func (c *conversion) settle(ctx context.Context, t task, below stack) (*layer, LayerJob, error) {
+	l := c.layers[t.Key()]
+	if l.pending == nil && l.TarDigest != t.diffID {
+		return nil, t.LayerJob, refused(t.desc.Digest, "the tar's digest is %s and the config says %s", l.TarDigest, t.diffID)
+	}
+	if len(below) == 0 && l.pending == nil {
+		return l, t.LayerJob, nil
+	}
+	resolved, err := below.resolve(ctx, l.needs())
+	if err != nil {
+		return nil, t.LayerJob, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
+	}
+	if resolved == nil {
+		return l, t.LayerJob, nil
+	}
+	t.Context = resolved
+	if l := c.layers[t.Key()]; l != nil {
+		return l, t.LayerJob, nil
+	}
+	c.log.InfoContext(ctx, "layer depends on the layers below", "layer", t.desc.Digest, "dirs", len(resolved.Dirs), "links", len(resolved.Links))
+	l, err = c.run(ctx, t, false)
+	if err != nil {
+		return nil, t.LayerJob, err
+	}
+	c.layers[t.Key()] = l
+	return l, t.LayerJob, nil
+}
+
+func (c *conversion) event(e Event) {
+	if c.opts.Progress != nil {
+		c.opts.Progress(e)
+	}
+}
+
+// metered reports every read of r.
+func (c *conversion) metered(r io.Reader, e Event) io.Reader { return &meter{r, c, e} }
+
+type meter struct {
+	io.Reader
+	c *conversion
+	e Event
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.e.Done += int64(n)
+	m.c.event(m.e)
+	return n, err
+}

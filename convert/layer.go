@@ -1,0 +1,180 @@
+package convert
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// LayerJob is everything the bytes of a converted layer depend on. Two jobs that
+// are equal give the same bytes on every machine, so [LayerJob.Key] is the name
+// under which a result is kept and found again.
+//
+// The digest of the uncompressed tar does not stand for a layer: what the layers
+// below say (Context) and whether there are any (Bottom) change the bytes too.
+type LayerJob struct {
+	Source    digest.Digest  `json:"source"` // the compressed blob
+	MediaType string         `json:"mediaType"`
+	Profile   erofs.Profile  `json:"profile"`
+	Bottom    bool           `json:"bottom"`
+	Context   *erofs.Context `json:"context,omitempty"`
+	Writer    string         `json:"writer"`
+}
+
+// Key is the digest of the job's one and only JSON form.
+func (j LayerJob) Key() digest.Digest {
+	raw, err := json.Marshal(j)
+	if err != nil {
+		panic(err) // strings, numbers and maps of them cannot fail
+	}
+	return digest.FromBytes(raw)
+}
+
+// layer is a layer of the target image: converted here, or found in the ledger.
+type layer struct {
+	*erofs.Layer
+	view    *view                  // what is known of its content, for the layers above
+	pending *erofs.UnresolvedError // set instead where it cannot be made without a context
+}
+
+func (l *layer) needs() erofs.Needs {
+	if l.pending != nil {
+		return l.pending.Needs
+	}
+	return l.Needs
+}
+
+// task is a layer that some selected manifest has.
+type task struct {
+	LayerJob
+	desc   ocispec.Descriptor
+	diffID digest.Digest // by the config; the tar must agree
+}
+
+// run gives the task's layer, present in the target: from the ledger where it
+// has been made before, else by converting.
+func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, error) {
+	ctx, span := tracer.Start(ctx, "layer")
+	defer span.End()
+	began := time.Now()
+	l, how, err := c.reuse(ctx, t)
+	if err == nil && l == nil {
+		how = "converted"
+		l, err = c.convertLayer(ctx, t, serial)
+	}
+	if unresolved := (*erofs.UnresolvedError)(nil); errors.As(err, &unresolved) && t.Context == nil {
+		return &layer{pending: unresolved}, nil
+	}
+	if err != nil {
+		span.RecordError(err)
+		c.event(Event{Layer: t.desc.Digest, Phase: "failed", Total: t.desc.Size})
+		return nil, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
+	}
+	c.event(Event{Layer: t.desc.Digest, Phase: how, Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: l.Layer})
+	return l, nil
+}
+
+// convertLayer streams the layer from the source through the writer into a
+// temporary file and that into the target.
+func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *layer, err error) {
+	f, err := os.CreateTemp(c.opts.TempDir, "lithify-*.erofs")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeAndRemove(f)) }()
+	made, err := c.write(ctx, f, t, serial)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.pushFile(ctx, t, made, f); err != nil {
+		return nil, err
+	}
+	if err := c.opts.Ledger.put(ctx, c.dst, t.LayerJob, made); err != nil {
+		c.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
+	}
+	return &layer{Layer: made, view: c.viewOf(made)}, nil
+}
+
+func (c *conversion) write(ctx context.Context, f *os.File, t task, serial bool) (*erofs.Layer, error) {
+	blob, err := fetch(ctx, c.src, t.desc)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	tar, err := decompress(blob)
+	if err != nil {
+		return nil, c.blame(blob, err)
+	}
+	defer tar.Close()
+	made, err := erofs.Convert(ctx, f, tar, erofs.Options{
+		Profile: t.Profile,
+		Bottom:  t.Bottom,
+		Context: t.Context,
+		Limits:  c.opts.Limits,
+		Serial:  serial,
+		Progress: func(int64) {
+			c.event(Event{Layer: t.desc.Digest, Phase: "convert", Done: blob.read(), Total: t.desc.Size})
+		},
+	})
+	if err != nil {
+		return nil, c.blame(blob, err)
+	}
+	return made, blob.drain()
+}
+
+// blame finds out whether a decoder's complaint is about what was sent or about
+// the sending: bytes that match their digest and do not decode will never decode.
+func (c *conversion) blame(blob *checked, err error) error {
+	var unresolved *erofs.UnresolvedError
+	if errors.As(err, &unresolved) || Permanent(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if errors.Is(err, errContent) && blob.drain() == nil {
+		return refused(blob.desc.Digest, "the blob is complete, but %v; push the image again from where it was built", err)
+	}
+	return err
+}
+
+// pushFile brings the file of a converted layer to the target, by renaming it
+// where the target is a directory on the same file system.
+func (c *conversion) pushFile(ctx context.Context, t task, made *erofs.Layer, f *os.File) error {
+	desc := c.blobOf(made)
+	has, err := c.dst.Has(ctx, desc)
+	if err != nil || has {
+		return err
+	}
+	if a, ok := c.dst.(adopter); ok {
+		if done, err := a.Adopt(ctx, desc, f.Name()); done || err != nil {
+			return err
+		}
+	}
+	err = c.dst.Push(ctx, desc, func() (io.ReadCloser, error) {
+		return io.NopCloser(c.metered(io.NewSectionReader(f, 0, made.Size), Event{Layer: t.desc.Digest, Phase: "push", Total: made.Size})), nil
+	})
+	if err != nil {
+		return fmt.Errorf("push %s: %w", made.Digest, err)
+	}
+	return nil
+}
+
+// adopter is a Target that can take a file instead of its bytes.
+type adopter interface {
+	// Adopt makes the file at path the blob desc names. It reports false, and
+	// leaves the file alone, where only copying would do.
+	Adopt(ctx context.Context, desc ocispec.Descriptor, path string) (bool, error)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package convert
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Media types of the ledger's artifacts: a manifest of MediaTypeLedger whose
+// config is a signed record and whose one layer is the converted blob, under the
+// tag that [Ledger] derives from the layer key.
+const (
+	MediaTypeLedger = "application/vnd.lithify.ledger.v1+json"
+	mediaTypeRecord = "application/vnd.lithify.layer-record.v1+json"
+)
+
+// Ledger finds layers that have been converted before. It is one repository of
+// the destination registry with an artifact for each layer key: the artifact
+// finds the blob by key, keeps it from the registry's garbage collector, and is
+// where it is mounted from.
+//
+// A record counts only if one of Trusted has signed it. A nil Ledger finds and
+// keeps nothing.
+type Ledger struct {
+	// Open gives the ledger repository's artifact of a tag.
+	Open func(tag string) (Target, error)
+	// Key signs the records made here; with none, nothing is entered.
+	Key ed25519.PrivateKey
+	// Trusted are the keys whose records are believed.
+	Trusted []ed25519.PublicKey
+}
+
+// record is the signed statement that Job gives Layer.
+type record struct {
+	Job   LayerJob     `json:"job"`
+	Layer *erofs.Layer `json:"layer"`
+}
+
+// envelope carries a record as bytes, because a signature is over bytes.
+type envelope struct {
+	Record    []byte `json:"record"`
+	Signature []byte `json:"signature"`
+}
+
+// signed sets the record's signatures apart from any other use of the key.
+func signed(raw []byte) []byte { return append([]byte(mediaTypeRecord+"\n"), raw...) }
+
+func ledgerTag(key digest.Digest) string { return "layer-" + key.Encoded() }
+
+// get finds the job's layer and where its blob can be mounted from. It gives nil
+// where there is none to be believed.
+func (l *Ledger) get(ctx context.Context, job LayerJob) (*erofs.Layer, Target, error) {
+	if l == nil {
+		return nil, nil, nil
+	}
+	repo, err := l.Open(ledgerTag(job.Key()))
+	if err != nil {
+		return nil, nil, err
+	}
+	desc, err := repo.Head(ctx)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := l.read(ctx, repo, desc, job)
+	return made, repo, err
+}
+
+func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor, job LayerJob) (*erofs.Layer, error) {
+	raw, err := fetchAll(ctx, repo, desc)
+	if err != nil {
+		return nil, err
+	}
+	var m ocispec.Manifest
+	if err := decode(raw, desc, &m); err != nil {
+		return nil, err
+	}
+	if raw, err = fetchAll(ctx, repo, m.Config); err != nil {
+		return nil, err
+	}
+	var env envelope
+	if err := decode(raw, m.Config, &env); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(l.Trusted, func(k ed25519.PublicKey) bool { return ed25519.Verify(k, signed(env.Record), env.Signature) }) {
+		return nil, nil
+	}
+	var r record
+	if err := decode(env.Record, m.Config, &r); err != nil {
+		return nil, err
+	}
+	if r.Job.Key() != job.Key() || r.Layer == nil {
+		return nil, refused(m.Config.Digest, "the ledger's record is of another layer than its tag says")
+	}
+	return r.Layer, nil
+}
+
+// put enters a layer whose blob lies in dst.
+func (l *Ledger) put(ctx context.Context, dst Target, job LayerJob, made *erofs.Layer) error {
+	if l == nil || l.Key == nil {
+		return nil
+	}
+	repo, err := l.Open(ledgerTag(job.Key()))
+	if err != nil {
+		return err
+	}
+	raw, err := encode(record{job, made})
+	if err != nil {
+		return err
+	}
+	raw, err = encode(envelope{raw, ed25519.Sign(l.Key, signed(raw))})
+	if err != nil {
+		return err
+	}
+	config := describe(mediaTypeRecord, raw)
+	blob := ocispec.Descriptor{MediaType: erofs.DialectSpec.MediaType(made.Profile), Digest: made.Digest, Size: made.Size}
+	if err := pushBytes(ctx, repo, config, raw); err != nil {
+		return err
+	}
+	if err := transfer(ctx, dst, repo, blob, nil); err != nil {
+		return err
+	}
+	return l.enter(ctx, repo, config, blob)
+}
+
+func (l *Ledger) enter(ctx context.Context, repo Target, config, blob ocispec.Descriptor) error {
+	raw, err := encode(ocispec.Manifest{
+		Versioned:    schemaVersion,
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: MediaTypeLedger,
+		Config:       config,
+		Layers:       []ocispec.Descriptor{blob},
+	})
+	if err != nil {
+		return err
+	}
+	was := digest.Digest("")
+	switch desc, err := repo.Head(ctx); {
+	case err == nil:
+		was = desc.Digest
+	case !errors.Is(err, ErrNotFound):
+		return err
+	}
+	desc := describe(ocispec.MediaTypeImageManifest, raw)
+	if err := repo.PutManifest(ctx, desc, raw); err != nil {
+		return err
+	}
+	if err := repo.Tag(ctx, desc, raw, was); err != nil && !errors.Is(err, ErrTagMoved) {
+		return err // whoever else entered it entered the same bytes
+	}
+	return nil
+}
+
+// reuse finds the task's layer in the ledger and brings its blob to the target.
+// It gives nil where the layer has to be converted.
+//
+// The job's own credentials must be able to read the source blob first: else
+// whoever knows a digest could have its content.
+func (c *conversion) reuse(ctx context.Context, t task) (*layer, string, error) {
+	if c.opts.Ledger == nil {
+		return nil, "", nil
+	}
+	has, err := c.src.Has(ctx, t.desc)
+	if err != nil {
+		return nil, "", err
+	}
+	if !has {
+		return nil, "", fmt.Errorf("%s: %w", c.src.Name(), ErrNotFound)
+	}
+	made, repo, err := c.opts.Ledger.get(ctx, t.LayerJob)
+	if err != nil {
+		c.log.WarnContext(ctx, "ledger not read", "layer", t.desc.Digest, "err", err)
+		return nil, "", nil
+	}
+	if made == nil {
+		return nil, "", nil
+	}
+	if err := transfer(ctx, repo, c.dst, c.blobOf(made), nil); err != nil {
+		c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
+		return nil, "", nil
+	}
+	return &layer{Layer: made, view: c.viewOf(made)}, "reused", nil
+}
+
+// transfer makes dst hold the blob that src holds: already there, mounted, or
+// copied, in this order.
+func transfer(ctx context.Context, src Source, dst Target, desc ocispec.Descriptor, meter func(io.Reader) io.Reader) error {
+	if has, err := dst.Has(ctx, desc); has || err != nil {
+		return err
+	}
+	if mounted, err := dst.Mount(ctx, desc, src); mounted || err != nil {
+		return err
+	}
+	err := dst.Push(ctx, desc, func() (io.ReadCloser, error) {
+		c, err := fetch(ctx, src, desc)
+		if err != nil || meter == nil {
+			return c, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{meter(c), c}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("push %s: %w", desc.Digest, err)
+	}
+	return nil
+}
+
+func pushBytes(ctx context.Context, dst Target, desc ocispec.Descriptor, raw []byte) error {
+	if has, err := dst.Has(ctx, desc); has || err != nil {
+		return err
+	}
+	return dst.Push(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+}

@@ -1,0 +1,177 @@
+package convert
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// plan is what an image will be converted to.
+type plan struct {
+	*graph
+	conv     *conversion
+	selected []*manifest
+	stale    []*manifest // our own variants of an earlier conversion, to be replaced
+	skipped  []Skipped
+}
+
+// plan selects the manifests to convert. Selecting none is an error that says
+// what there is.
+func (c *conversion) plan(ctx context.Context, g *graph) (*plan, error) {
+	p := &plan{graph: g, conv: c}
+	foreign := map[string]digest.Digest{}
+	var offered []string
+	for _, m := range g.manifests {
+		switch {
+		case m.desc.Annotations[AnnotationSource] != "" || m.Annotations[AnnotationSource] != "":
+			p.stale = append(p.stale, m)
+			continue
+		case !m.isImage():
+			continue
+		}
+		if err := m.readConfig(ctx, c.src); err != nil {
+			return nil, err
+		}
+		platform, err := m.platform()
+		if err != nil {
+			return nil, err
+		}
+		if m.isEROFS() {
+			foreign[bare(platform)] = m.desc.Digest
+			continue
+		}
+		offered = append(offered, platforms.FormatAll(platform))
+		if err := p.consider(m, platform); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.check(foreign, offered)
+}
+
+// consider selects m if it is asked for and can be converted.
+func (p *plan) consider(m *manifest, platform ocispec.Platform) error {
+	if !p.conv.wants(platform, p.index == nil) {
+		return nil
+	}
+	skip := func(why string) {
+		p.skipped = append(p.skipped, Skipped{m.desc.Digest, platforms.FormatAll(platform), why})
+	}
+	if platform.OS != "linux" {
+		skip("EROFS is for Linux; the manifest passes through untouched")
+		return nil
+	}
+	why, err := m.checkLayers()
+	switch {
+	case err != nil:
+		return err
+	case why != "":
+		skip(why)
+		return nil
+	case len(m.Layers) == 0:
+		skip("it has no layers")
+		return nil
+	}
+	if _, err := m.diffIDs(); err != nil {
+		return err
+	}
+	p.selected = append(p.selected, m)
+	return nil
+}
+
+func (p *plan) check(foreign map[string]digest.Digest, offered []string) error {
+	name := p.conv.src.Name()
+	if len(p.selected) == 0 {
+		switch {
+		case len(p.skipped) > 0:
+			return refused(name, "nothing to convert: %s: %s", p.skipped[0].Platform, p.skipped[0].Why)
+		case len(offered) == 0:
+			return refused(name, "nothing to convert: it holds no image with tar layers (an EROFS variant is not converted again)")
+		}
+		return refused(name, "nothing to convert: it holds no manifest for %s, but for %s; name one with --platform",
+			p.conv.wanted(), strings.Join(offered, ", "))
+	}
+	for _, m := range p.selected {
+		platform, err := m.platform()
+		if err != nil {
+			return err
+		}
+		if d, ok := foreign[bare(platform)]; ok && !p.conv.opts.Replace {
+			return refused(name, "has an EROFS variant for %s already (%s), which lithify did not make and will not replace; convert the tar manifest %s by its digest",
+				platforms.FormatAll(platform), d, m.desc.Digest)
+		}
+	}
+	return nil
+}
+
+// bare is a platform without its features: the key under which a tar manifest
+// and its EROFS variant meet.
+func bare(p ocispec.Platform) string {
+	p.OSFeatures = nil
+	return platforms.FormatAll(p)
+}
+
+// wants reports whether the manifest of this platform was asked for. A source
+// that is one manifest was asked for unless a platform was named.
+func (c *conversion) wants(platform ocispec.Platform, only bool) bool {
+	if c.opts.AllPlatforms {
+		return true
+	}
+	if only && c.opts.anyPlatform {
+		return true
+	}
+	return slices.ContainsFunc(c.opts.Platforms, func(want ocispec.Platform) bool {
+		return platforms.OnlyStrict(want).Match(platform)
+	})
+}
+
+func (c *conversion) wanted() string {
+	var out []string
+	for _, p := range c.opts.Platforms {
+		out = append(out, platforms.FormatAll(p))
+	}
+	return strings.Join(out, ", ")
+}
+
+// tasksOf lists the layers of a manifest, bottom first.
+func (c *conversion) tasksOf(m *manifest) []task {
+	diffIDs, err := m.diffIDs()
+	if err != nil {
+		panic(fmt.Sprintf("convert: a manifest was selected whose config does not parse: %v", err))
+	}
+	tasks := make([]task, len(m.Layers))
+	for i, d := range m.Layers {
+		tasks[i] = task{
+			LayerJob: LayerJob{
+				Source:    d.Digest,
+				MediaType: d.MediaType,
+				Profile:   c.opts.Profile,
+				Bottom:    i == 0,
+				Writer:    erofs.WriterVersion,
+			},
+			desc:   d,
+			diffID: diffIDs[i],
+		}
+	}
+	return tasks
+}
+
+// tasks lists the distinct layers of all selected manifests.
+func (p *plan) tasks() []task {
+	seen := map[digest.Digest]bool{}
+	var out []task
+	for _, m := range p.selected {
+		for _, t := range p.conv.tasksOf(m) {
+			if key := t.Key(); !seen[key] {
+				seen[key] = true
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}

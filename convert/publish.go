@@ -1,0 +1,322 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// before asks what the target's tag names before the work begins, and refuses
+// what would have to be refused at its end.
+func (c *conversion) before(ctx context.Context, root ocispec.Descriptor) (ocispec.Descriptor, error) {
+	was, err := c.dst.Head(ctx)
+	if errors.Is(err, ErrNotFound) {
+		return ocispec.Descriptor{}, nil
+	}
+	if err != nil {
+		return was, fmt.Errorf("look at %s: %w", c.dst.Name(), err)
+	}
+	if sameTag(c.src, c.dst) && was.Digest != root.Digest {
+		return was, fmt.Errorf("%s names %s now and not %s: %w", c.dst.Name(), was.Digest, root.Digest, ErrTagMoved)
+	}
+	if was.Digest == root.Digest && !c.opts.InPlace {
+		return was, &ConflictError{c.dst.Name(), "names the source image itself; give another tag, or --in-place to move this one"}
+	}
+	return was, nil
+}
+
+// sameTag reports whether src is the tag that dst is about to move. A source
+// pinned to a digest keeps its tag in its name.
+func sameTag(src Source, dst Target) bool {
+	name, _, _ := strings.Cut(src.Name(), "@")
+	return name == dst.Name()
+}
+
+// publish sends everything that the target does not have yet, the tag last.
+func (c *conversion) publish(ctx context.Context, p *plan, variants []*variant, was ocispec.Descriptor) (*Result, error) {
+	root, err := p.newRoot(variants)
+	if err != nil {
+		return nil, err
+	}
+	r := c.result(p, variants, root.desc)
+	if was.Digest == root.desc.Digest {
+		r.Unchanged = true
+		return r, nil
+	}
+	if err := c.mayMove(ctx, was); err != nil {
+		return nil, err
+	}
+	if !c.opts.Replace {
+		if err := c.copyOriginals(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.putVariants(ctx, variants); err != nil {
+		return nil, err
+	}
+	if err := c.dst.PutManifest(ctx, root.desc, root.raw); err != nil {
+		return nil, fmt.Errorf("put %s: %w", root.desc.Digest, err)
+	}
+	if r.Kept, r.KeptAs, err = c.keep(ctx, was); err != nil {
+		return nil, err
+	}
+	if err := c.dst.Tag(ctx, root.desc, root.raw, was.Digest); err != nil {
+		return nil, fmt.Errorf("tag %s: %w", c.dst.Name(), err)
+	}
+	return r, nil
+}
+
+// newRoot is the document that the tag will name: the originals in their order
+// and behind them the variants, so that a client that knows nothing of EROFS
+// finds its tar manifest first.
+func (p *plan) newRoot(variants []*variant) (*document, error) {
+	opts := p.conv.opts
+	if opts.Replace && len(variants) == 1 {
+		return &variants[0].manifest, nil
+	}
+	index := ocispec.Index{Versioned: schemaVersion, MediaType: ocispec.MediaTypeImageIndex}
+	if p.index != nil {
+		index.Annotations = maps.Clone(p.index.Annotations)
+		index.Subject, index.ArtifactType = p.index.Subject, p.index.ArtifactType
+	}
+	if !opts.Replace {
+		originals, err := p.originals()
+		if err != nil {
+			return nil, err
+		}
+		index.Manifests = originals
+	}
+	for _, v := range variants {
+		index.Manifests = append(index.Manifests, v.entry(opts))
+	}
+	raw, err := encode(index)
+	if err != nil {
+		return nil, err
+	}
+	return &document{describe(ocispec.MediaTypeImageIndex, raw), raw}, nil
+}
+
+// originals are the source's entries without the variants to be replaced.
+func (p *plan) originals() ([]ocispec.Descriptor, error) {
+	if p.index == nil {
+		only := p.manifests[0]
+		platform, err := only.platform()
+		if err != nil {
+			return nil, err
+		}
+		desc := only.desc
+		desc.Platform = &platform
+		return []ocispec.Descriptor{desc}, nil
+	}
+	var out []ocispec.Descriptor
+	for _, d := range p.index.Manifests {
+		if !p.replaced(d) {
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// replaced reports whether d is a variant of ours whose source is converted
+// again. Variants of platforms not asked for this time stay.
+func (p *plan) replaced(d ocispec.Descriptor) bool {
+	for _, old := range p.stale {
+		if old.desc.Digest != d.Digest {
+			continue
+		}
+		source := old.Annotations[AnnotationSource]
+		for _, m := range p.selected {
+			if m.desc.Digest.String() == source {
+				return true
+			}
+		}
+		return !p.holds(digest.Digest(source)) // its source is gone from the index
+	}
+	return false
+}
+
+func (p *plan) holds(d digest.Digest) bool {
+	for _, m := range p.manifests {
+		if m.desc.Digest == d {
+			return true
+		}
+	}
+	return false
+}
+
+// copyOriginals brings every document and blob of the source to the target.
+func (c *conversion) copyOriginals(ctx context.Context, p *plan) error {
+	manifests := append([]*manifest(nil), p.inner...)
+	for _, m := range p.manifests {
+		if !p.replaced(m.desc) {
+			manifests = append(manifests, m)
+		}
+	}
+	if err := c.copyBlobs(ctx, manifests); err != nil {
+		return err
+	}
+	for _, m := range manifests {
+		if err := c.putMissing(ctx, m.document); err != nil {
+			return err
+		}
+	}
+	for _, n := range p.nested {
+		if err := c.putMissing(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *conversion) copyBlobs(ctx context.Context, manifests []*manifest) error {
+	seen := map[digest.Digest]bool{}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(c.opts.Parallel)
+	for _, m := range manifests {
+		for _, d := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+			if seen[d.Digest] || images.IsNonDistributable(d.MediaType) {
+				continue
+			}
+			seen[d.Digest] = true
+			eg.Go(func() error { return c.copyBlob(ctx, d) })
+		}
+	}
+	return eg.Wait()
+}
+
+func (c *conversion) copyBlob(ctx context.Context, d ocispec.Descriptor) error {
+	moved := false
+	err := transfer(ctx, c.src, c.dst, d, func(r io.Reader) io.Reader {
+		moved = true
+		return c.metered(r, Event{Layer: d.Digest, Phase: "copy", Total: d.Size})
+	})
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", d.Digest, err)
+	}
+	if moved {
+		c.event(Event{Layer: d.Digest, Phase: "copied", Done: d.Size, Total: d.Size})
+	}
+	return nil
+}
+
+func (c *conversion) putVariants(ctx context.Context, variants []*variant) error {
+	for _, v := range variants {
+		if err := pushBytes(ctx, c.dst, v.config.desc, v.config.raw); err != nil {
+			return fmt.Errorf("push config %s: %w", v.config.desc.Digest, err)
+		}
+		if err := c.putMissing(ctx, v.manifest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *conversion) putMissing(ctx context.Context, doc document) error {
+	has, err := c.dst.Has(ctx, doc.desc)
+	if err == nil && !has {
+		err = c.dst.PutManifest(ctx, doc.desc, doc.raw)
+	}
+	if err != nil {
+		return fmt.Errorf("put %s: %w", doc.desc.Digest, err)
+	}
+	return nil
+}
+
+// mayMove refuses to take a tag from an image that somebody has signed or
+// attached something to: what was attached stays with the old digest.
+func (c *conversion) mayMove(ctx context.Context, was ocispec.Descriptor) error {
+	if was.Digest == "" || c.opts.BreakSignature {
+		return nil
+	}
+	referrers, err := c.dst.Referrers(ctx, was.Digest)
+	if err != nil {
+		return fmt.Errorf("list what refers to %s: %w", was.Digest, err)
+	}
+	if len(referrers) == 0 {
+		return nil
+	}
+	return &ConflictError{c.dst.Name(), fmt.Sprintf(
+		"names %s, to which %d signatures or other artifacts refer (the first is %s); they would stay behind. Give another tag, or --break-signature",
+		was.Digest, len(referrers), referrers[0].Digest)}
+}
+
+// keep gives a digest that the tag is about to leave a tag of its own, unless
+// lithify made it: what lithify made can be made again.
+func (c *conversion) keep(ctx context.Context, was ocispec.Descriptor) (digest.Digest, string, error) {
+	if was.Digest == "" {
+		return "", "", nil
+	}
+	raw, err := fetchAll(ctx, c.dst, was)
+	if err != nil {
+		return "", "", err
+	}
+	if madeHere(raw) {
+		return "", "", nil
+	}
+	tag := "sha256-" + was.Digest.Encoded() + ".kept"
+	kept, err := c.dst.WithTag(tag)
+	if err != nil {
+		return "", "", err
+	}
+	switch desc, err := kept.Head(ctx); {
+	case err == nil && desc.Digest == was.Digest:
+		return was.Digest, tag, nil
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return "", "", err
+	}
+	if err := kept.Tag(ctx, was, raw, ""); err != nil {
+		return "", "", fmt.Errorf("keep %s as %s: %w", was.Digest, tag, err)
+	}
+	return was.Digest, tag, nil
+}
+
+// madeHere reports whether a manifest or index carries our annotation.
+func madeHere(raw []byte) bool {
+	var doc struct {
+		Annotations map[string]string    `json:"annotations"`
+		Manifests   []ocispec.Descriptor `json:"manifests"`
+	}
+	if err := decode(raw, ocispec.Descriptor{}, &doc); err != nil {
+		return false
+	}
+	if doc.Annotations[AnnotationSource] != "" {
+		return true
+	}
+	for _, d := range doc.Manifests {
+		if d.Annotations[AnnotationSource] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *conversion) result(p *plan, variants []*variant, root ocispec.Descriptor) *Result {
+	r := &Result{
+		Source:       c.src.Name(),
+		SourceDigest: p.root.desc.Digest,
+		Target:       c.dst.Name(),
+		Descriptor:   root,
+		Skipped:      p.skipped,
+	}
+	for _, v := range variants {
+		out := Variant{
+			Platform: platforms.FormatAll(v.platform),
+			Source:   v.source.desc.Digest,
+			Digest:   v.manifest.desc.Digest,
+		}
+		for i, l := range v.layers {
+			out.Layers = append(out.Layers, Converted{v.jobs[i].Source, v.jobs[i].Key(), l})
+		}
+		r.Variants = append(r.Variants, out)
+	}
+	return r
+}

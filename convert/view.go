@@ -1,0 +1,164 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// view looks into a converted layer that lies in the target. It reads the
+// layer's metadata when it is first asked something, and files only when they
+// are opened.
+type view struct {
+	layer *erofs.Layer
+	desc  ocispec.Descriptor
+	dst   Target
+	temp  string
+
+	once sync.Once
+	meta fs.ReadLinkFS
+	err  error
+}
+
+func (c *conversion) viewOf(l *erofs.Layer) *view {
+	return &view{layer: l, desc: c.blobOf(l), dst: c.dst, temp: c.opts.TempDir}
+}
+
+// blobOf is the descriptor by which a layer's blob is sent and fetched.
+func (c *conversion) blobOf(l *erofs.Layer) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: c.opts.Dialect.MediaType(l.Profile), Digest: l.Digest, Size: l.Size}
+}
+
+func (v *view) lstat(ctx context.Context, name string) (fs.FileInfo, error) {
+	v.once.Do(func() { v.meta, v.err = v.load(ctx) })
+	if v.err != nil {
+		return nil, v.err
+	}
+	return v.meta.Lstat(name)
+}
+
+func (v *view) load(ctx context.Context) (fs.ReadLinkFS, error) {
+	super, meta, err := erofs.ReadMetadata(&rangeReader{ctx, v.dst, v.desc}, v.layer)
+	if err != nil {
+		return nil, err
+	}
+	return erofs.OpenMetadata(super, meta, v.layer.Metadata)
+}
+
+// rangeFetcher is a Source that can send a part of a blob.
+type rangeFetcher interface {
+	// FetchRange opens n bytes of the blob from off on.
+	FetchRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error)
+}
+
+// rangeReader reads a blob of the target at random. The context belongs to the
+// one call that made the reader.
+type rangeReader struct {
+	ctx  context.Context
+	src  Source
+	desc ocispec.Descriptor
+}
+
+func (r *rangeReader) ReadAt(p []byte, off int64) (int, error) {
+	rc, err := r.open(off, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	defer rc.Close()
+	n, err := io.ReadFull(rc, p)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (r *rangeReader) open(off, n int64) (io.ReadCloser, error) {
+	if f, ok := r.src.(rangeFetcher); ok {
+		return f.FetchRange(r.ctx, r.desc, off, min(n, r.desc.Size-off))
+	}
+	rc, err := r.src.Fetch(r.ctx, r.desc)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, rc, off); err != nil {
+		return nil, errors.Join(err, rc.Close())
+	}
+	return rc, nil
+}
+
+// lowerFile describes a file of this layer so that a layer above can hold a copy
+// of it. Its content is read once here for its digest and once by the writer.
+func (v *view) lowerFile(ctx context.Context, name string, info fs.FileInfo) (erofs.LowerFile, error) {
+	lower, err := erofs.LowerFileOf(info)
+	if err != nil {
+		return lower, err
+	}
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		lower.Target, err = v.meta.ReadLink(name)
+		return lower, err
+	case !info.Mode().IsRegular():
+		return lower, nil
+	}
+	lower.Open = func() (io.ReadCloser, error) { return v.openFile(ctx, name) }
+	rc, err := lower.Open()
+	if err != nil {
+		return lower, err
+	}
+	defer rc.Close()
+	lower.Digest, err = digest.FromReader(rc)
+	return lower, err
+}
+
+// openFile reads one file of the layer out of the target. The whole blob is
+// fetched: hard links to lower layers are rare enough.
+func (v *view) openFile(ctx context.Context, name string) (_ io.ReadCloser, err error) {
+	blob, err := fetch(ctx, v.dst, v.desc)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	f, err := os.CreateTemp(v.temp, "lithify-*.lower")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAndRemove(f))
+		}
+	}()
+	image, err := decompress(blob)
+	if err != nil {
+		return nil, err
+	}
+	defer image.Close()
+	if _, err := io.Copy(f, image); err != nil {
+		return nil, err
+	}
+	fsys, err := erofs.Open(f)
+	if err != nil {
+		return nil, err
+	}
+	file, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return &openFile{file, f}, nil
+}
+
+// openFile is a file inside an image inside a temporary file.
+type openFile struct {
+	fs.File
+	image *os.File
+}
+
+func (o *openFile) Close() error { return errors.Join(o.File.Close(), closeAndRemove(o.image)) }
+
+func closeAndRemove(f *os.File) error { return errors.Join(f.Close(), removeIfThere(f.Name())) }

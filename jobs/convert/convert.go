@@ -1,0 +1,80 @@
+// Package convert is the job kind that converts one image.
+package convert
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+)
+
+// Kind names the job kind.
+const Kind = "convert"
+
+// DefaultLedgerRepo is the repository of the destination registry in which
+// converted layers are found again.
+const DefaultLedgerRepo = "lithify/ledger"
+
+// Args say which image to convert and how. They hold no secrets: workers have
+// credentials of their own.
+type Args struct {
+	Source string `json:"source"` // reference, as package convert/registry opens it
+	// SourceDigest pins the source to what it named when the job was submitted.
+	SourceDigest digest.Digest `json:"sourceDigest,omitempty"`
+	Target       string        `json:"target"`
+
+	Profile      string   `json:"profile,omitempty"`   // an erofs.Profile; default erofs
+	Dialect      string   `json:"dialect,omitempty"`   // an erofs.Dialect; default legacy
+	Platforms    []string `json:"platforms,omitempty"` // os/arch[/variant]; default the worker's
+	AllPlatforms bool     `json:"allPlatforms,omitempty"`
+
+	Replace        bool `json:"replace,omitempty"`
+	InPlace        bool `json:"inPlace,omitempty"`
+	BreakSignature bool `json:"breakSignature,omitempty"`
+	Insecure       bool `json:"insecure,omitempty"` // plain HTTP
+
+	LedgerRepo string `json:"ledgerRepo,omitempty"` // none: no ledger
+	MaxBytes   int64  `json:"maxBytes,omitempty"`   // of one layer, uncompressed; default erofs.DefaultLimits
+	MaxEntries int64  `json:"maxEntries,omitempty"` // of one layer
+}
+
+// Kind implements jobs.Args.
+func (Args) Kind() string { return Kind }
+
+// Validate implements jobs.Args. It looks at the words alone and asks nobody.
+func (a Args) Validate() error {
+	switch {
+	case a.Source == "" || a.Target == "":
+		return fmt.Errorf("a source and a target are required")
+	case a.AllPlatforms && len(a.Platforms) > 0:
+		return fmt.Errorf("--platform and --all-platforms exclude each other")
+	case strings.HasPrefix(a.Target, "docker-archive:") || strings.HasPrefix(a.Target, "oci-archive:"):
+		return fmt.Errorf("target %q: archives can only be read; use oci:DIR or a registry reference", a.Target)
+	case a.SourceDigest != "" && a.SourceDigest.Validate() != nil:
+		return fmt.Errorf("source digest %q is not valid", a.SourceDigest)
+	case a.MaxBytes < 0 || a.MaxEntries < 0:
+		return fmt.Errorf("limits are positive numbers")
+	}
+	if err := oneOf("profile", a.Profile, "", "erofs", "erofs+zstd"); err != nil {
+		return err
+	}
+	if err := oneOf("dialect", a.Dialect, "", "legacy", "spec"); err != nil {
+		return err
+	}
+	for _, p := range a.Platforms {
+		if _, err := platforms.Parse(p); err != nil {
+			return fmt.Errorf("platform %q: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func oneOf(name, got string, allowed ...string) error {
+	for _, a := range allowed {
+		if got == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s %q is none of %s", name, got, strings.Join(allowed[1:], ", "))
+}

@@ -1,0 +1,128 @@
+// Package run handles jobs of the kind convert. `lithify convert` calls the same
+// handler without a queue.
+package run
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+
+	"github.com/containerd/platforms"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/erofs"
+	"github.com/lithify/lithify/jobs"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Handler converts images. The zero value works: credentials of the Docker
+// configuration, temporary files in os.TempDir, no ledger entries made.
+type Handler struct {
+	Keychain    authn.Keychain
+	DenyPrivate bool   // refuse registries at private addresses
+	TempDir     string // needs room for the layers in flight
+	Parallel    int    // layers in flight for each image
+
+	SigningKey ed25519.PrivateKey  // signs ledger records
+	Trusted    []ed25519.PublicKey // whose ledger records are believed
+
+	Log      *slog.Logger
+	Progress func(convert.Event)
+}
+
+// Register makes h the handler of its kind.
+func (h Handler) Register(m *jobs.Mux) {
+	jobs.Handle(m, func(ctx context.Context, a convertjob.Args) (any, error) {
+		r, err := h.Run(ctx, a)
+		if err != nil && convert.Permanent(err) {
+			err = jobs.Permanent(err)
+		}
+		return r, err
+	})
+}
+
+// Run converts one image. It reports to the job in ctx, if there is one.
+func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
+	opts, err := h.options(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	ends := h.ends(a)
+	ref := a.Source
+	if a.SourceDigest != "" {
+		ref = Pin(ref, string(a.SourceDigest))
+	}
+	src, err := registry.Open(ref, ends)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := registry.Create(a.Target, ends)
+	if err != nil {
+		return nil, err
+	}
+	if a.LedgerRepo != "" {
+		opts.Ledger = h.ledger(a, dst.Name())
+	}
+	return convert.Image(ctx, src, dst, opts)
+}
+
+// Resolve asks what a source reference names now.
+func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descriptor, error) {
+	src, err := registry.Open(a.Source, h.ends(a))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d, err := src.Root(ctx)
+	if err != nil {
+		return d, fmt.Errorf("resolve %s: %w", a.Source, err)
+	}
+	return d, nil
+}
+
+func (h Handler) ends(a convertjob.Args) registry.Options {
+	return registry.Options{Insecure: a.Insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate}
+}
+
+func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Options, error) {
+	opts := convert.Options{
+		Profile:        erofs.Profile(a.Profile),
+		Dialect:        erofs.Dialect(a.Dialect),
+		AllPlatforms:   a.AllPlatforms,
+		Replace:        a.Replace,
+		InPlace:        a.InPlace,
+		BreakSignature: a.BreakSignature,
+		Limits:         erofs.Limits{Bytes: a.MaxBytes, Entries: a.MaxEntries},
+		TempDir:        h.TempDir,
+		Parallel:       h.Parallel,
+		Log:            h.Log,
+		Progress:       report(ctx, h.Progress),
+	}
+	for _, s := range a.Platforms {
+		p, err := platforms.Parse(s)
+		if err != nil {
+			return opts, fmt.Errorf("platform %q: %w", s, err)
+		}
+		opts.Platforms = append(opts.Platforms, p)
+	}
+	return opts, nil
+}
+
+// report tells the job what the conversion says: every step is proof of life,
+// ends of layers are history.
+func report(ctx context.Context, also func(convert.Event)) func(convert.Event) {
+	return func(e convert.Event) {
+		jobs.Alive(ctx, 1)
+		switch e.Phase {
+		case "converted", "reused":
+			jobs.Event(ctx, "layer "+e.Phase, "layer", e.Layer, "size", e.Total, "blob", e.Result.Digest, "blobSize", e.Result.Size, "took", e.Took)
+		case "copied":
+			jobs.Event(ctx, "blob copied", "blob", e.Layer, "size", e.Total)
+		}
+		if also != nil {
+			also(e)
+		}
+	}
+}
