@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -63,7 +63,7 @@ func (a *archive) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadClos
 	}
 	s, ok := a.blobs[desc.Digest]
 	if !ok {
-		return nil, fmt.Errorf("fetch %s from %s: %w: %w", desc.Digest, a.name, convert.ErrNotFound, errdefs.ErrNotFound)
+		return nil, absent("fetch %s from %s: the archive does not hold it", desc.Digest, a.name)
 	}
 	rc, err := openSection(a.file, s, 0, s.size)
 	if err != nil {
@@ -82,7 +82,7 @@ func (a *archive) FetchRange(_ context.Context, desc ocispec.Descriptor, off, n 
 	}
 	s, ok := a.blobs[desc.Digest]
 	if !ok {
-		return nil, fmt.Errorf("fetch %s from %s: %w: %w", desc.Digest, a.name, convert.ErrNotFound, errdefs.ErrNotFound)
+		return nil, absent("fetch %s from %s: the archive does not hold it", desc.Digest, a.name)
 	}
 	return openSection(a.file, s, off, n)
 }
@@ -148,7 +148,7 @@ func uncompressed(f *os.File) error {
 		return err
 	}
 	if c := compression(head); c != "" {
-		return fmt.Errorf("the archive is compressed with %s, uncompress it first: %w", c, errdefs.ErrInvalidArgument)
+		return invalid("the archive is compressed with %s, uncompress it first", c)
 	}
 	return nil
 }
@@ -176,14 +176,17 @@ func readEntries(f io.ReadSeeker, size int64) (entries, error) {
 			return found, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read archive: %w: %w", err, errdefs.ErrInvalidArgument)
+			if _, disk := errors.AsType[*fs.PathError](err); disk {
+				return nil, fmt.Errorf("read archive: %w", err)
+			}
+			return nil, invalid("read archive: %v", err)
 		}
 		off, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return nil, err
 		}
 		if len(found) >= maxArchiveEntries {
-			return nil, fmt.Errorf("read archive: more than %d entries: %w", maxArchiveEntries, errdefs.ErrInvalidArgument)
+			return nil, invalid("read archive: more than %d entries", maxArchiveEntries)
 		}
 		if err := found.add(h, off, size); err != nil {
 			return nil, err
@@ -196,10 +199,10 @@ func (e entries) add(h *tar.Header, off, size int64) error {
 	switch h.Typeflag {
 	case tar.TypeReg:
 		if isSparse(h) {
-			return fmt.Errorf("read archive: %.80q is sparse: %w", h.Name, errdefs.ErrInvalidArgument)
+			return invalid("read archive: %.80q is sparse", h.Name)
 		}
 		if h.Size > size-off {
-			return fmt.Errorf("read archive: %.80q is cut off: %w: %w", h.Name, io.ErrUnexpectedEOF, errdefs.ErrInvalidArgument)
+			return invalid("read archive: it is cut off within %.80q", h.Name)
 		}
 		e[name] = section{off: off, size: h.Size}
 	case tar.TypeSymlink:
@@ -207,7 +210,7 @@ func (e entries) add(h *tar.Header, off, size int64) error {
 	case tar.TypeLink:
 		e[name] = section{link: path.Clean(h.Linkname)}
 	case tar.TypeGNUSparse:
-		return fmt.Errorf("read archive: %.80q is sparse: %w", h.Name, errdefs.ErrInvalidArgument)
+		return invalid("read archive: %.80q is sparse", h.Name)
 	}
 	return nil
 }
@@ -228,14 +231,14 @@ func (e entries) find(name string) (section, error) {
 	for range maxLinks {
 		s, ok := e[name]
 		if !ok {
-			return section{}, fmt.Errorf("the archive has no %.80q: %w: %w", name, convert.ErrNotFound, errdefs.ErrNotFound)
+			return section{}, absent("the archive has no %.80q", name)
 		}
 		if s.link == "" {
 			return s, nil
 		}
 		name = s.link
 	}
-	return section{}, fmt.Errorf("%.80q leads in a circle: %w", name, errdefs.ErrInvalidArgument)
+	return section{}, invalid("%.80q leads in a circle", name)
 }
 
 // document reads a small file of the archive.

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -142,7 +141,7 @@ func (c *client) url(kind, id string) *url.URL {
 // here: ggcr adds them by host, and net/http drops what it copied for another.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
-		return &Error{text: fmt.Sprintf("more than %d redirects", maxRedirects), kinds: []error{errdefs.ErrInvalidArgument}}
+		return invalid("more than %d redirects", maxRedirects)
 	}
 	if req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https" {
 		return &Error{text: "redirect from https to " + req.URL.Scheme + "://" + req.URL.Host, kinds: []error{errdefs.ErrPermissionDenied}}

@@ -53,7 +53,7 @@ func isManifest(mediaType string) bool {
 // checkDigest keeps what comes from a manifest from becoming a path or an URL.
 func checkDigest(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
-		return fmt.Errorf("digest %q: %w: %w", d, err, errdefs.ErrInvalidArgument)
+		return invalid("digest %q: %v", d, err)
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func bounded(rc io.ReadCloser, desc ocispec.Descriptor) io.ReadCloser {
 func readManifest(r io.Reader) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err == nil && len(raw) > maxManifest {
-		err = &Error{text: fmt.Sprintf("the manifest is larger than %d bytes", maxManifest), kinds: []error{errdefs.ErrInvalidArgument}}
+		err = invalid("the manifest is larger than %d bytes", maxManifest)
 	}
 	return raw, err
 }

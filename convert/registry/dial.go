@@ -48,7 +48,7 @@ func carrier(rt http.RoundTripper, deny bool) (http.RoundTripper, error) {
 		}
 	default:
 		if deny {
-			return nil, fmt.Errorf("private addresses cannot be denied on a %T: %w", rt, errdefs.ErrInvalidArgument)
+			return nil, invalid("private addresses cannot be denied on a %T", rt)
 		}
 	}
 	return rt, nil

@@ -7,12 +7,9 @@ import (
 	"io"
 	"path"
 
-	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/lithify/lithify/convert"
 )
 
 // dockerImage is an entry of docker save's manifest.json.
@@ -66,7 +63,7 @@ func dockerArchive(p place) (*archive, error) {
 func parseDockerManifest(raw []byte, ref string) (dockerImage, error) {
 	var images []dockerImage
 	if err := json.Unmarshal(raw, &images); err != nil {
-		return dockerImage{}, fmt.Errorf("parse manifest.json: %w: %w", err, errdefs.ErrInvalidArgument)
+		return dockerImage{}, invalid("parse manifest.json: %v", err)
 	}
 	if ref == "" && len(images) == 1 {
 		return images[0], nil
@@ -81,9 +78,9 @@ func parseDockerManifest(raw []byte, ref string) (dockerImage, error) {
 		}
 	}
 	if ref == "" {
-		return dockerImage{}, fmt.Errorf("holds %d images, name one of %s: %w", len(images), list(names), errdefs.ErrInvalidArgument)
+		return dockerImage{}, invalid("holds %d images, name one of %s", len(images), list(names))
 	}
-	return dockerImage{}, fmt.Errorf("holds no image %q, only %s: %w: %w", ref, list(names), convert.ErrNotFound, errdefs.ErrNotFound)
+	return dockerImage{}, absent("holds no image %q, only %s", ref, list(names))
 }
 
 // sameImage compares two names as docker does: alpine is docker.io's
@@ -141,11 +138,11 @@ func (a *archive) keep(mediaType string, raw []byte) ocispec.Descriptor {
 func parseDiffIDs(config []byte, layers int) ([]digest.Digest, error) {
 	var image ocispec.Image
 	if err := json.Unmarshal(config, &image); err != nil {
-		return nil, fmt.Errorf("parse config: %w: %w", err, errdefs.ErrInvalidArgument)
+		return nil, invalid("parse config: %v", err)
 	}
 	ids := image.RootFS.DiffIDs
 	if len(ids) != layers {
-		return nil, fmt.Errorf("manifest.json names %d layers, the config %d: %w", layers, len(ids), errdefs.ErrInvalidArgument)
+		return nil, invalid("manifest.json names %d layers, the config %d", layers, len(ids))
 	}
 	for _, d := range ids {
 		if err := checkDigest(d); err != nil {
@@ -176,7 +173,7 @@ func (a *archive) layer(s section, diffID digest.Digest) (ocispec.Descriptor, er
 	case "zstd":
 		desc.MediaType = dockerLayerZstd
 	default:
-		return desc, fmt.Errorf("is compressed with %s: %w", c, errdefs.ErrInvalidArgument)
+		return desc, invalid("is compressed with %s", c)
 	}
 	sum := digest.Canonical.Digester()
 	if _, err := io.Copy(sum.Hash(), io.MultiReader(bytes.NewReader(head[:n]), rc)); err != nil {

@@ -21,9 +21,10 @@ import (
 	"github.com/lithify/lithify/convert"
 )
 
-// Error is what a registry answered, or why it gave no answer. It holds no
-// credential and wraps only kinds: errdefs', convert.ErrNotFound and the
-// context's, never the error of a library that might print more.
+// Error is what a registry answered, why it gave no answer, or what is wrong
+// with a reference, layout or archive. It holds no credential and wraps only
+// kinds: errdefs', convert.ErrNotFound and the context's, never the error of a
+// library that might print more.
 type Error struct {
 	// Status is the HTTP status, 0 without an answer.
 	Status int
@@ -36,6 +37,14 @@ type Error struct {
 
 func (e *Error) Error() string   { return e.text }
 func (e *Error) Unwrap() []error { return e.kinds }
+
+func invalid(format string, args ...any) error {
+	return &Error{text: fmt.Sprintf(format, args...), kinds: []error{errdefs.ErrInvalidArgument}}
+}
+
+func absent(format string, args ...any) error {
+	return &Error{text: fmt.Sprintf(format, args...), kinds: []error{errdefs.ErrNotFound, convert.ErrNotFound}}
+}
 
 // worthRetry tells what another attempt may mend.
 func worthRetry(err error) bool {

@@ -6,10 +6,7 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/lithify/lithify/convert"
 )
 
 const (
@@ -31,22 +28,22 @@ type layoutIndex struct {
 func parseLayoutIndex(raw []byte) (*layoutIndex, error) {
 	x := &layoutIndex{}
 	if err := json.Unmarshal(raw, &x.fields); err != nil {
-		return nil, fmt.Errorf("parse index: %w: %w", err, errdefs.ErrInvalidArgument)
+		return nil, invalid("parse index: %v", err)
 	}
 	if x.fields == nil {
-		return nil, fmt.Errorf("parse index: it is null: %w", errdefs.ErrInvalidArgument)
+		return nil, invalid("parse index: it is null")
 	}
 	m, ok := x.fields["manifests"]
 	if !ok {
 		return x, nil
 	}
 	if err := json.Unmarshal(m, &x.entries); err != nil {
-		return nil, fmt.Errorf("parse index: %w: %w", err, errdefs.ErrInvalidArgument)
+		return nil, invalid("parse index: %v", err)
 	}
 	for _, e := range x.entries {
 		var d ocispec.Descriptor
 		if err := json.Unmarshal(e, &d); err != nil {
-			return nil, fmt.Errorf("parse index: %w: %w", err, errdefs.ErrInvalidArgument)
+			return nil, invalid("parse index: %v", err)
 		}
 		if err := checkEntry(d); err != nil {
 			return nil, err
@@ -82,7 +79,7 @@ func (x *layoutIndex) named(tag string) (int, error) {
 			continue
 		}
 		if found >= 0 && d.Digest != x.descs[found].Digest {
-			return 0, fmt.Errorf("two images are named %q: %w", tag, errdefs.ErrInvalidArgument)
+			return 0, invalid("two images are named %q", tag)
 		}
 		found = i
 	}
@@ -99,7 +96,7 @@ func (x *layoutIndex) choose(tag string) (ocispec.Descriptor, error) {
 	case tag == "" && len(x.descs) == 1:
 		return x.descs[0], nil
 	case tag == "" && len(x.descs) > 1:
-		return ocispec.Descriptor{}, fmt.Errorf("holds several images, name one of %s: %w", x.names(), errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, invalid("holds several images, name one of %s", x.names())
 	case err != nil:
 		return ocispec.Descriptor{}, err
 	}
@@ -108,7 +105,7 @@ func (x *layoutIndex) choose(tag string) (ocispec.Descriptor, error) {
 			return d, nil
 		}
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("holds no image %q, only %s: %w: %w", tag, x.names(), convert.ErrNotFound, errdefs.ErrNotFound)
+	return ocispec.Descriptor{}, absent("holds no image %q, only %s", tag, x.names())
 }
 
 // names lists the tags for an error; a name is outside text, so it is quoted.

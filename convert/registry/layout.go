@@ -77,7 +77,7 @@ func (l *Layout) in(f func(*os.Root) error) error {
 // missing gives a file that is not there its kinds.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w: %w", err, convert.ErrNotFound, errdefs.ErrNotFound)
+		return &Error{text: err.Error(), kinds: []error{errdefs.ErrNotFound, convert.ErrNotFound, fs.ErrNotExist}}
 	}
 	return err
 }
@@ -116,7 +116,7 @@ func openRegular(dir *os.Root, name string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file: %w", name, errdefs.ErrInvalidArgument)
+		return nil, invalid("%s is no regular file", name)
 	}
 	return dir.Open(name)
 }

@@ -74,7 +74,7 @@ func (l *Layout) empty(dir *os.Root) error {
 // WithTag is another tag of the same layout.
 func (l *Layout) WithTag(tag string) (convert.Target, error) {
 	if tag == "" {
-		return nil, fmt.Errorf("tag of %s: it is empty: %w", l.Name(), errdefs.ErrInvalidArgument)
+		return nil, invalid("tag of %s: it is empty", l.Name())
 	}
 	return &Layout{dir: l.dir, tag: tag, root: newRoot()}, nil
 }
@@ -105,7 +105,7 @@ func copyBlob(ctx context.Context, w io.Writer, r io.Reader, desc ocispec.Descri
 		return err
 	}
 	if n != desc.Size || !sum.Verified() {
-		return fmt.Errorf("the content is not what the descriptor says (%d bytes): %w", desc.Size, errdefs.ErrInvalidArgument)
+		return invalid("the content is not what the descriptor says (%d bytes)", desc.Size)
 	}
 	return nil
 }
@@ -159,7 +159,7 @@ func (l *Layout) Adopt(ctx context.Context, desc ocispec.Descriptor, file string
 		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)
 	}
 	if !info.Mode().IsRegular() || info.Size() != desc.Size {
-		return false, fmt.Errorf("adopt %s: %s has %d bytes and mode %v, not %d bytes: %w", desc.Digest, file, info.Size(), info.Mode(), desc.Size, errdefs.ErrInvalidArgument)
+		return false, invalid("adopt %s: %s has %d bytes and mode %v, not %d bytes", desc.Digest, file, info.Size(), info.Mode(), desc.Size)
 	}
 	if err := syncFile(file); err != nil {
 		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)

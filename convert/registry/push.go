@@ -75,8 +75,11 @@ func uploadFailure(err error, src *local) error {
 	return err
 }
 
-// local remembers an error of the content's own: net/http would report it as if
-// the network were to blame.
+// errUnread is what net/http is told, so that an Error of the content's own (it
+// may come from another registry) is never taken for this registry's answer.
+var errUnread = errors.New("the content could not be read")
+
+// local remembers an error of the content's own.
 type local struct {
 	open func() (io.ReadCloser, error)
 	mu   sync.Mutex // an answer may come while the body is still read
@@ -87,7 +90,7 @@ func (l *local) reader() (io.ReadCloser, error) {
 	rc, err := l.open()
 	if err != nil {
 		l.failed(err)
-		return nil, err
+		return nil, errUnread
 	}
 	return &localReader{rc, l}, nil
 }
@@ -116,6 +119,7 @@ func (r *localReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
 		r.l.failed(err)
+		err = errUnread
 	}
 	return n, err
 }
@@ -201,7 +205,7 @@ func checkManifest(desc ocispec.Descriptor, raw []byte) error {
 		return err
 	}
 	if got := desc.Digest.Algorithm().FromBytes(raw); got != desc.Digest || int64(len(raw)) != desc.Size {
-		return fmt.Errorf("manifest %s of %d bytes: the bytes are %s, %d: %w", desc.Digest, desc.Size, got, len(raw), errdefs.ErrInvalidArgument)
+		return invalid("manifest %s of %d bytes: the bytes are %s, %d", desc.Digest, desc.Size, got, len(raw))
 	}
 	return nil
 }

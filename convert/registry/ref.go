@@ -1,11 +1,9 @@
 package registry
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 )
@@ -27,10 +25,10 @@ func parse(ref string) (place, error) {
 		ref = strings.TrimPrefix(ref, "docker://")
 	}
 	if strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "/") {
-		return place{}, fmt.Errorf("reference %q: a directory is oci:DIR, a file oci-archive:FILE or docker-archive:FILE: %w", Redact(ref), errdefs.ErrInvalidArgument)
+		return place{}, invalid("reference %q: a directory is oci:DIR, a file oci-archive:FILE or docker-archive:FILE", Redact(ref))
 	}
 	if strings.Contains(ref, "://") {
-		return place{}, fmt.Errorf("reference %q: a registry reference is host/repository:tag without a scheme: %w", Redact(ref), errdefs.ErrInvalidArgument)
+		return place{}, invalid("reference %q: a registry reference is host/repository:tag without a scheme", Redact(ref))
 	}
 	return place{path: ref}, nil
 }
@@ -46,7 +44,7 @@ func parsePath(scheme, rest string) (place, error) {
 	p.path, p.tag, _ = strings.Cut(rest[len(volume):], ":")
 	p.path = volume + p.path
 	if p.path == "" {
-		return place{}, fmt.Errorf("reference %q: no path after %s: %w", scheme+":"+rest, scheme, errdefs.ErrInvalidArgument)
+		return place{}, invalid("reference %q: no path after %s", scheme+":"+rest, scheme)
 	}
 	return p, nil
 }
@@ -72,11 +70,11 @@ func parseRepository(ref string, insecure bool) (name.Reference, error) {
 		}
 	}
 	if _, after, ok := cutLast(whole, "@"); ok {
-		return nil, fmt.Errorf("reference %q: what follows @ is no digest, and credentials belong in docker's config: %w", "...@"+after, errdefs.ErrInvalidArgument)
+		return nil, invalid("reference %q: what follows @ is no digest, and credentials belong in docker's config", "...@"+after)
 	}
 	r, err := name.ParseReference(ref, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("reference %q: %s: %w", ref, err, errdefs.ErrInvalidArgument)
+		return nil, invalid("reference %q: %s", ref, err)
 	}
 	return r, nil
 }

@@ -143,7 +143,7 @@ func (r *Repository) fallbackReferrers(ctx context.Context, dgst digest.Digest) 
 func parseIndex(raw []byte) (ocispec.Index, error) {
 	var index ocispec.Index
 	if err := json.Unmarshal(raw, &index); err != nil {
-		return ocispec.Index{}, fmt.Errorf("parse index: %w: %w", err, errdefs.ErrInvalidArgument)
+		return ocispec.Index{}, invalid("parse index: %v", err)
 	}
 	for _, d := range index.Manifests {
 		if err := checkEntry(d); err != nil {
@@ -158,7 +158,7 @@ func checkEntry(d ocispec.Descriptor) error {
 		return fmt.Errorf("parse index: %w", err)
 	}
 	if d.Size < 0 {
-		return fmt.Errorf("parse index: size %d of %s: %w", d.Size, d.Digest, errdefs.ErrInvalidArgument)
+		return invalid("parse index: size %d of %s", d.Size, d.Digest)
 	}
 	return nil
 }

@@ -2,11 +2,9 @@ package registry
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
@@ -84,7 +82,7 @@ func Create(ref string, o Options) (convert.Target, error) {
 	case "oci":
 		return createLayout(p)
 	case "oci-archive", "docker-archive":
-		return nil, fmt.Errorf("create %s: archives can only be read, write to oci:DIR: %w", ref, errdefs.ErrInvalidArgument)
+		return nil, invalid("create %s: archives can only be read, write to oci:DIR", ref)
 	}
 	r, err := newRepository(p.path, o, "push,pull")
 	if err != nil {
@@ -97,5 +95,5 @@ func Create(ref string, o Options) (convert.Target, error) {
 }
 
 func noDigest(ref string) error {
-	return fmt.Errorf("create %s: a digest is given by the content, name a tag: %w", ref, errdefs.ErrInvalidArgument)
+	return invalid("create %s: a digest is given by the content, name a tag", ref)
 }

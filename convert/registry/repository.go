@@ -51,7 +51,7 @@ func (r *Repository) Name() string { return r.ref.Name() }
 func (r *Repository) WithTag(tag string) (convert.Target, error) {
 	ref, err := name.NewTag(r.repo.Name() + ":" + tag)
 	if err != nil {
-		return nil, fmt.Errorf("tag %q of %s: %w: %w", tag, r.repo, err, errdefs.ErrInvalidArgument)
+		return nil, invalid("tag %q of %s: %v", tag, r.repo, err)
 	}
 	return &Repository{ref: ref, opts: r.opts, client: r.client, root: newRoot()}, nil
 }
