@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log"
 	"maps"
 	"net/http/httptest"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/google/go-cmp/cmp"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/klauspost/compress/zstd"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/erofs"
@@ -35,7 +37,7 @@ type hub struct {
 
 func newHub(t *testing.T) *hub {
 	t.Helper()
-	s := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true)))
+	s := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.Close)
 	return &hub{t, strings.TrimPrefix(s.URL, "http://")}
 }
@@ -198,7 +200,13 @@ func parse[T any](t *testing.T, raw []byte) (v T) {
 // open reads a converted layer back.
 func open(t *testing.T, src convert.Source, d ocispec.Descriptor) fs.FS {
 	t.Helper()
-	return must(erofs.Open(bytes.NewReader(read(t, src, d))))(t)
+	image := read(t, src, d)
+	if strings.HasSuffix(d.MediaType, "+zstd") {
+		z := must(zstd.NewReader(nil))(t)
+		defer z.Close()
+		image = must(z.DecodeAll(image, nil))(t)
+	}
+	return must(erofs.Open(bytes.NewReader(image)))(t)
 }
 
 var amd64 = convert.Options{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
