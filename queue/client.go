@@ -27,8 +27,9 @@ type Config struct {
 const (
 	// reconnectWait is short: a pool's server restarts in well under a second.
 	reconnectWait = 250 * time.Millisecond
-	// apiTimeout bounds one request to the server.
-	apiTimeout = 5 * time.Second
+	// apiTimeout bounds one request to the server. A synced write on a disk that
+	// others write to was seen to take 5 s.
+	apiTimeout = 15 * time.Second
 )
 
 // Client is a connection to the pool, safe for concurrent use. It reconnects for

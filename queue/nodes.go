@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,36 @@ func (c *Client) Workers(ctx context.Context) ([]Node, error) {
 			}
 		case <-ctx.Done():
 			return nil, errors.Join(ctx.Err(), w.Stop())
+		}
+	}
+}
+
+// NodeChange is a worker that came or spoke again, or one that is gone.
+type NodeChange struct {
+	Name string
+	Node Node
+	Gone bool
+}
+
+// WatchWorkers gives the workers that are here and then each change, until ctx
+// is done. A worker that falls silent is gone after 30 seconds.
+func (c *Client) WatchWorkers(ctx context.Context) iter.Seq2[NodeChange, error] {
+	return func(yield func(NodeChange, error) bool) {
+		for m, err := range c.Follow(ctx, "KV_"+bucketNodes, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}) {
+			if err != nil {
+				yield(NodeChange{}, err)
+				return
+			}
+			ch := NodeChange{Name: strings.TrimPrefix(m.Subject(), nodePrefix)}
+			if len(m.Data()) == 0 { // the marker of a deletion or of an expiry
+				ch.Gone = true
+			} else if ch.Node, err = decodeNode(m.Data()); err != nil {
+				c.log.Warn("unreadable worker entry", "key", ch.Name, "error", err)
+				continue
+			}
+			if !yield(ch, nil) {
+				return
+			}
 		}
 	}
 }

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -54,6 +57,7 @@ type pool struct {
 
 func newPool(t *testing.T) *pool {
 	t.Helper()
+	t.Parallel()
 	p := &pool{t: t, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	dir := t.TempDir()
 	p.cfg = natsd.Config{Dir: filepath.Join(dir, "store"), ContextFile: filepath.Join(dir, "context.json"), Version: "test"}
@@ -187,4 +191,38 @@ func result[T any](t *testing.T, st queue.Status) T {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// until asks a real server until it says so: for what sends no event.
+func (p *pool) until(what string, ok func() bool) {
+	p.t.Helper()
+	for tick, end := time.Tick(5*time.Millisecond), time.After(patience); ; {
+		if ok() {
+			return
+		}
+		select {
+		case <-tick:
+		case <-end:
+			p.t.Fatalf("no %s", what)
+		}
+	}
+}
+
+// inWork reports whether a job's message is in WORK.
+func (p *pool) inWork(id jobs.ID) bool {
+	p.t.Helper()
+	s, err := p.JetStream().Stream(p.t.Context(), queue.StreamWork)
+	if err != nil {
+		return false
+	}
+	info, err := s.Info(p.t.Context(), jetstream.WithSubjectFilter("w.>"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for subject := range info.State.Subjects {
+		if strings.HasSuffix(subject, string(id)) {
+			return true
+		}
+	}
+	return false
 }

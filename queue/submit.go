@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -21,7 +20,7 @@ import (
 // Submitting again is safe: a job that exists (a pure kind, or one idempotency
 // key) is returned as it is. If it ended without a result it is opened again as
 // a new generation. A key that was used with other args is errdefs.ErrAlreadyExists.
-// After an unclear error (a time-out), submit the same Job value again.
+// After an error, submit the same Job value again to learn what became of it.
 func (c *Client) Submit(ctx context.Context, j jobs.Job) (Status, error) {
 	ctx, span := startSubmit(ctx, j)
 	defer span.End()
@@ -36,8 +35,11 @@ func (c *Client) Submit(ctx context.Context, j jobs.Job) (Status, error) {
 	return st, nil
 }
 
+// submitWait bounds a submission: long enough for a server to come back.
+const submitWait = 30 * time.Second
+
 func (c *Client) submit(ctx context.Context, j jobs.Job) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, submitWait)
 	defer cancel()
 	var prev Status // nearly every job is new
 	for {
@@ -49,17 +51,15 @@ func (c *Client) submit(ctx context.Context, j jobs.Job) (Status, error) {
 		if _, ok := errors.AsType[*jobs.EdgeError](err); ok {
 			return prev, nil // it waits, runs or is done
 		}
-		if errors.Is(err, nats.ErrNoResponders) && c.pause(ctx) { // the server or the streams are being started
-			continue
+		if errdefs.IsConflict(err) {
+			prev, err = c.Get(ctx, j.ID)
+			if err == nil && prev.Job.ArgsDigest != j.ArgsDigest {
+				return prev, fmt.Errorf("submit: job %s was submitted under this idempotency key with other args: %w", j.ID, errdefs.ErrAlreadyExists)
+			}
 		}
-		if !errdefs.IsConflict(err) {
+		// An unclear outcome is tried again: if it was written, that is a conflict.
+		if err != nil && (errdefs.IsOutOfRange(err) || !c.pause(ctx)) {
 			return Status{}, fmt.Errorf("submit: %w", err)
-		}
-		if prev, err = c.Get(ctx, j.ID); err != nil {
-			return Status{}, fmt.Errorf("submit: %w", err)
-		}
-		if prev.Job.ArgsDigest != j.ArgsDigest {
-			return prev, fmt.Errorf("submit: job %s was submitted under this idempotency key with other args: %w", j.ID, errdefs.ErrAlreadyExists)
 		}
 	}
 }

@@ -3,52 +3,40 @@ package scheduler
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 )
 
-// nodesEvery is how old the scheduler's list of workers may get. A worker that
-// just came waits this long for a consumer at most.
-const nodesEvery = 500 * time.Millisecond
-
-// watchNodes reads the list of workers again and again. The list is short, and
-// entries that expire vanish from it without a message.
-func (s *Scheduler) watchNodes(ctx context.Context, out chan<- []queue.Node) error {
-	tick := time.NewTicker(nodesEvery)
-	defer tick.Stop()
-	for {
-		if list, err := s.client.Workers(ctx); err == nil {
-			select {
-			case out <- list:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		} else {
-			s.log.Debug("workers not listed", "error", err)
+func (s *Scheduler) watchNodes(ctx context.Context, out chan<- queue.NodeChange) error {
+	for n, err := range s.client.WatchWorkers(ctx) {
+		if err != nil {
+			return err
 		}
 		select {
-		case <-tick.C:
+		case out <- n:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	return nil
 }
 
-// setNodes takes the workers' classes and slots into account.
-func (s *Scheduler) setNodes(ctx context.Context, list []queue.Node) {
-	for _, c := range s.pool.class {
-		c.slots = 0
+// setNode takes a worker's classes and slots into account.
+func (s *Scheduler) setNode(ctx context.Context, ch queue.NodeChange) {
+	old := s.nodes[ch.Name]
+	for _, c := range old.Classes {
+		s.pool.of(c).slots -= old.Slots
 	}
-	clear(s.nodes)
-	for _, n := range list {
-		s.nodes[n.Name] = n
-		for _, c := range n.Classes {
-			s.pool.of(c).slots += n.Slots
-			if err := s.consumer(ctx, c); err != nil {
-				s.log.Warn("class not served", "error", err)
-			}
+	if ch.Gone {
+		delete(s.nodes, ch.Name)
+		return
+	}
+	s.nodes[ch.Name] = ch.Node
+	for _, c := range ch.Node.Classes {
+		s.pool.of(c).slots += ch.Node.Slots
+		if err := s.consumer(ctx, c); err != nil {
+			s.log.Warn("class not served", "class", c, "error", err)
 		}
 	}
 }

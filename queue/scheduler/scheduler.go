@@ -88,7 +88,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	}
 	s.pool, s.consumers, s.nodes = newPool(s.cfg.Window), map[jobs.Class]bool{}, map[string]queue.Node{}
 	g, gctx := errgroup.WithContext(ctx)
-	changes, nodes := make(chan queue.Change, 256), make(chan []queue.Node)
+	changes, nodes := make(chan queue.Change, 256), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })
 	g.Go(func() error { return s.watchNodes(gctx, nodes) })
 	g.Go(func() error { return s.loop(gctx, changes, nodes) })
@@ -119,7 +119,7 @@ func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 	return nil
 }
 
-func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan []queue.Node) error {
+func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange) error {
 	sweep := time.NewTicker(s.cfg.Sweep)
 	defer sweep.Stop()
 	wake := time.NewTimer(0)
@@ -130,8 +130,8 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 			return ctx.Err()
 		case ch := <-changes:
 			s.change(ctx, ch)
-		case list := <-nodes:
-			s.setNodes(ctx, list)
+		case n := <-nodes:
+			s.setNode(ctx, n)
 		case <-wake.C:
 		case <-sweep.C:
 			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {

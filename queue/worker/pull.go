@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lithify/lithify/jobs"
@@ -12,10 +13,9 @@ import (
 )
 
 const (
-	// A consumer that was paused does not wake pulls that already wait; short
-	// pulls find that out soon.
-	pullExpiry    = 5 * time.Second
-	pullHeartbeat = 2 * time.Second
+	// pullExpiry is short: a pull ends neither with the worker nor with the
+	// connection, and a consumer that was paused does not wake those that wait.
+	pullExpiry = time.Second
 	// pullRetry is the pause when the class has no consumer yet or the server is away.
 	pullRetry = 250 * time.Millisecond
 )
@@ -42,41 +42,40 @@ func (w *Worker) pull(ctx context.Context, c jobs.Class, start func(delivery)) {
 	}
 }
 
+// pullFrom makes one pull for one message after the other. (An iterator of
+// package jetstream pulls anew after a reconnection, and may then hold a second
+// message for which there is no slot, or drop it: its buffer is as large as the
+// pull and a status message takes up room, too.)
 func (w *Worker) pullFrom(ctx context.Context, c jobs.Class, start func(delivery)) error {
 	cons, err := w.client.JetStream().Consumer(ctx, queue.StreamWork, queue.ConsumerName(c))
 	if err != nil {
 		return err
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
-		jetstream.WithMessagesErrOnMissingHeartbeat(false))
-	if err != nil {
-		return err
-	}
-	// A message that is on its way when ctx ends must not be lost until its
-	// AckWait: Drain lets Next give it out before it ends.
-	stop := context.AfterFunc(ctx, it.Drain)
-	defer func() { stop(); it.Stop() }()
-	for {
-		if !w.waitFit(ctx) {
-			it.Drain()
+	for w.waitFit(ctx) {
+		m, err := cons.Next(jetstream.FetchMaxWait(pullExpiry))
+		if errors.Is(err, nats.ErrTimeout) && w.client.Connected() {
+			continue
 		}
-		m, err := it.Next()
 		if err != nil {
 			return err
 		}
-		select {
-		case <-w.slots:
-		default: // another class took the last slot meanwhile
+		if ctx.Err() != nil || !w.takeSlot() { // or another class took the last one meanwhile
 			if err := m.Nak(); err != nil {
 				return err
 			}
 			continue
 		}
-		if ctx.Err() != nil {
-			w.slots <- struct{}{}
-			return errors.Join(ctx.Err(), m.Nak())
-		}
 		start(delivery{m, cons.CachedInfo().Config.AckWait})
+	}
+	return ctx.Err()
+}
+
+func (w *Worker) takeSlot() bool {
+	select {
+	case <-w.slots:
+		return true
+	default:
+		return false
 	}
 }
 

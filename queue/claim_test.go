@@ -1,0 +1,264 @@
+package queue_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/queue/worker"
+)
+
+func (p *pool) get(id jobs.ID) queue.Status {
+	p.t.Helper()
+	st, err := p.Get(p.t.Context(), id)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return st
+}
+
+func (p *pool) apply(st queue.Status, e jobs.Edge) queue.Status {
+	p.t.Helper()
+	st, err := p.Apply(p.t.Context(), st, e)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return st
+}
+
+func (p *pool) refused(st queue.Status, e jobs.Edge) {
+	p.t.Helper()
+	before := p.get(st.ID)
+	if _, err := p.Apply(p.t.Context(), st, e); !errdefs.IsConflict(err) {
+		p.t.Errorf("%T from revision %d: got %v, want a conflict", e, st.Revision, err)
+	}
+	if after := p.get(st.ID); after.Revision != before.Revision {
+		p.t.Errorf("%T was refused and written", e)
+	}
+}
+
+// Two workers on one job, step by step: the server takes one claim and one result.
+func TestStaleClaim(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC()
+	claimA, claimB := jobs.Claim{Worker: "a", At: now}, jobs.Claim{Worker: "b", At: now}
+	finish := func(by string) jobs.Finish { return jobs.Finish{Result: json.RawMessage(`"` + by + `"`), At: now} }
+
+	t.Run("B claims between A's read and A's claim", func(t *testing.T) {
+		id := p.submit(testArgs{}, jobs.Options{}).ID
+		a, b := p.get(id), p.get(id)
+		p.apply(b, claimB)
+		p.refused(a, claimA)
+	})
+	t.Run("A commits between B's read and B's claim", func(t *testing.T) {
+		id := p.submit(testArgs{}, jobs.Options{}).ID
+		a := p.apply(p.get(id), claimA)
+		b := p.get(id)
+		p.apply(a, finish("a"))
+		p.refused(b, claimB)
+		if st := p.get(id); st.State != jobs.Done || st.Worker != "a" {
+			t.Errorf("got %+v", st.Record)
+		}
+	})
+	t.Run("A commits after B took over", func(t *testing.T) {
+		id := p.submit(testArgs{}, jobs.Options{}).ID
+		a := p.apply(p.get(id), claimA)
+		b := p.apply(p.get(id), claimB)
+		p.refused(a, finish("a"))
+		p.apply(b, finish("b"))
+		p.refused(a, finish("a"))
+		if st := p.get(id); result[string](t, st) != "b" {
+			t.Errorf("got %s", st.Result)
+		}
+	})
+	t.Run("A commits after a cancel", func(t *testing.T) {
+		id := p.submit(testArgs{}, jobs.Options{}).ID
+		a := p.apply(p.get(id), claimA)
+		if _, err := p.Cancel(t.Context(), id, "stop"); err != nil {
+			t.Fatal(err)
+		}
+		p.refused(a, finish("a"))
+	})
+	t.Run("a stale submit over a done job", func(t *testing.T) {
+		st := p.submit(testArgs{Name: "k"}, jobs.Options{IdempotencyKey: "k"})
+		done := p.apply(p.apply(st, claimA), finish("a"))
+		if again := p.submit(testArgs{Name: "k"}, jobs.Options{IdempotencyKey: "k"}); again.Revision != done.Revision {
+			t.Errorf("done job was opened again: %+v", again.Record)
+		}
+	})
+}
+
+// pullByHand plays a worker that takes a message and then hangs with its process.
+func (p *pool) pullByHand(id jobs.ID) jetstream.Msg {
+	p.t.Helper()
+	p.until("admission", func() bool { return p.inWork(id) })
+	cons, err := p.JetStream().Consumer(p.t.Context(), queue.StreamWork, queue.ConsumerName(p.get(id).Class))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m, err := cons.Next(jetstream.FetchMaxWait(patience))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return m
+}
+
+func TestSilentWorkerLosesItsClaim(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{})
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	m := p.pullByHand(id)
+	late := p.apply(p.get(id), jobs.Claim{Worker: "late", At: time.Now()})
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
+	done := p.waitState(id, jobs.Done)
+	p.refused(late, jobs.Finish{Claim: late.Revision, Result: []byte(`"late"`), At: time.Now()})
+	if err := m.DoubleAck(t.Context()); err != nil {
+		t.Log("the late ack:", err)
+	}
+	if st := p.get(id); result[string](t, st) != "second" || st.Revision != done.Revision || st.Attempt != 2 {
+		t.Errorf("got %+v", st.Record)
+	}
+}
+
+// The claim of a running handler is taken over: its context says so, and its
+// result goes nowhere.
+func TestLostClaimStopsTheHandler(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{AckWait: time.Minute}) // only the hint can be this fast
+	started, cause := make(chan struct{}), make(chan error, 1)
+	stop := p.worker(handle(func(ctx context.Context, _ testArgs) (any, error) {
+		close(started)
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+		return "first", nil
+	}), worker.Config{Name: "w1"})
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	await(t, started, "start")
+	second := p.apply(p.get(id), jobs.Claim{Worker: "w2", At: time.Now()})
+	if err := await(t, cause, "cancellation"); !errors.Is(err, worker.ErrLost) {
+		t.Errorf("cause %v", err)
+	}
+	stop()
+	if st := p.get(id); st.Revision != second.Revision {
+		t.Errorf("the first worker wrote: %+v", st.Record)
+	}
+	if !p.inWork(id) {
+		t.Error("the first worker acked the second one's message")
+	}
+}
+
+func TestProofOfLife(t *testing.T) {
+	const silence = 500 * time.Millisecond
+	p := newPool(t)
+	p.scheduler(scheduler.Config{AckWait: 200 * time.Millisecond})
+	var runs atomic.Int32
+	p.worker(handle(func(ctx context.Context, a testArgs) (any, error) {
+		runs.Add(1)
+		work := time.After(3 * silence)
+		switch a.Name {
+		case "hung":
+			<-ctx.Done()
+			return nil, ctx.Err()
+		case "deaf": // hangs for good, once
+			if runs.Load() == 1 {
+				<-work
+				<-ctx.Done()
+				<-time.After(3 * silence)
+			}
+			return "second", nil
+		case "quiet":
+			defer jobs.Quiet(ctx, time.Minute, "dump")()
+		case "quiet too long":
+			defer jobs.Quiet(ctx, silence/4, "dump")()
+		}
+		for tick := time.Tick(silence / 10); ; {
+			select {
+			case <-tick:
+				if a.Name == "alive" {
+					jobs.Alive(ctx, 1)
+				}
+			case <-work:
+				return "first", nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	}), worker.Config{Name: "w1", Silence: silence, Slots: 4})
+	for _, tc := range []struct {
+		name     string
+		state    jobs.State
+		attempts int
+		message  string
+	}{
+		{"alive", jobs.Done, 1, ""},
+		{"quiet", jobs.Done, 1, ""},
+		{"hung", jobs.Dead, 1, "no proof of life"},
+		{"quiet too long", jobs.Dead, 1, `after the bound of "dump"`},
+	} {
+		st := p.waitState(p.submit(testArgs{Name: tc.name}, jobs.Options{MaxAttempts: 1}).ID, tc.state)
+		if st.Attempt != tc.attempts || tc.message != "" && !strings.Contains(st.Failure.Message, tc.message) {
+			t.Errorf("%s: got %+v %+v", tc.name, st.Record, st.Failure)
+		}
+	}
+	t.Run("deaf to its context", func(t *testing.T) {
+		runs.Store(0)
+		st := p.waitState(p.submit(testArgs{Name: "deaf"}, jobs.Options{}).ID, jobs.Done)
+		if result[string](t, st) != "second" || st.Attempt != 2 {
+			t.Errorf("got %+v", st.Record)
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{AckWait: time.Minute}) // a hand-back must not wait for it
+	release, started, handed := make(chan struct{}), make(chan string, 2), make(chan error, 1)
+	stop := p.worker(handle(func(ctx context.Context, a testArgs) (any, error) {
+		started <- a.Name
+		select {
+		case <-release:
+			return "first", nil
+		case <-ctx.Done():
+			handed <- context.Cause(ctx)
+			return nil, ctx.Err()
+		}
+	}), worker.Config{Name: "w1", Grace: 300 * time.Millisecond})
+
+	t.Run("finishes within the grace", func(t *testing.T) {
+		id := p.submit(testArgs{}, jobs.Options{}).ID
+		await(t, started, "start")
+		close(release)
+		p.waitState(id, jobs.Done)
+	})
+	release = nil // from here on only ctx ends a job
+	id := p.submit(testArgs{}, jobs.Options{MaxAttempts: 1}).ID
+	await(t, started, "start")
+	go stop()
+	if err := await(t, handed, "drain"); !errors.Is(err, worker.ErrDraining) {
+		t.Errorf("cause %v", err)
+	}
+	stop()
+	if st := p.get(id); st.State != jobs.Queued || st.Attempt != 0 {
+		t.Errorf("handed back: %+v", st.Record)
+	}
+	if ws, err := p.Workers(t.Context()); err != nil || len(ws) != 0 {
+		t.Errorf("still listed: %v, %v", ws, err)
+	}
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
+	if st := p.waitState(id, jobs.Done); st.Attempt != 1 || st.Worker != "w2" {
+		t.Errorf("got %+v", st.Record)
+	}
+}
