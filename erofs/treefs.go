@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 )
 
 // treeFS guards go-erofs v0.3.1 against images from outside: what panics there
@@ -29,7 +30,8 @@ func guard(op, name string, err *error) {
 
 func (t treeFS) Open(name string) (f fs.File, err error) {
 	defer guard("open", name, &err)
-	if !fs.ValidPath(name) {
+	// Names in an image are bytes, which fs.ValidPath alone would not have.
+	if !fs.ValidPath(strings.ToValidUTF8(name, "?")) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
 	f, err = t.img.Open(name)

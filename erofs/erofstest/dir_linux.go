@@ -1,0 +1,138 @@
+package erofstest
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options of [CompareTrees].
+type Options struct {
+	// SkipXattrs are names that are left out on both sides.
+	SkipXattrs []string
+	// SkipRootTime leaves out the root's time: making a mount point or a
+	// directory to unpack into sets it.
+	SkipRootTime bool
+}
+
+// CompareTrees fails the test where the directory got differs from want: mode,
+// owner, size, links, device numbers, time to the nanosecond, xattrs, targets
+// and contents. Reading every xattr needs root.
+func CompareTrees(t testing.TB, got, want string, opts Options) {
+	t.Helper()
+	var trees [2]Tree
+	for i, dir := range []string{got, want} {
+		tree, err := FromDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.apply(tree)
+		trees[i] = tree
+	}
+	CheckTrees(t, trees[0], trees[1])
+}
+
+func (o Options) apply(tree Tree) {
+	for name, e := range tree {
+		for _, x := range o.SkipXattrs {
+			delete(e.Xattrs, x)
+		}
+		if len(e.Xattrs) == 0 {
+			e.Xattrs = nil
+		}
+		if o.SkipRootTime && name == "." {
+			e.Mtime = time.Time{}
+		}
+		tree[name] = e
+	}
+}
+
+// FromDir reads a directory.
+func FromDir(root string) (Tree, error) {
+	t := Tree{}
+	names := map[uint64][]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return &fs.PathError{Op: "lstat", Path: path, Err: err}
+		}
+		if t[name], err = dirEntry(path, &st); err != nil {
+			return err
+		}
+		names[st.Ino] = append(names[st.Ino], name)
+		return nil
+	})
+	t.inodes(names)
+	return t, err
+}
+
+func dirEntry(path string, st *unix.Stat_t) (e Entry, err error) {
+	e = Entry{
+		Type: typeOf(st.Mode), Mode: uint16(st.Mode & 0o7777), UID: st.Uid, GID: st.Gid,
+		Nlink: uint64(st.Nlink), Mtime: time.Unix(st.Mtim.Unix()).UTC(),
+	}
+	switch {
+	case e.Type == fs.ModeSymlink:
+		e.Size = st.Size
+		e.Target, err = os.Readlink(path)
+	case e.Type&fs.ModeDevice != 0:
+		major, minor := unix.Major(st.Rdev), unix.Minor(st.Rdev)
+		e.Rdev = minor&0xff | major<<8 | minor&^0xff<<12
+	case e.Type == 0:
+		e.Size = st.Size
+		e.Sum, err = sumFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	}
+	if err != nil {
+		return e, err
+	}
+	e.Xattrs, err = xattrs(path)
+	return e, err
+}
+
+func typeOf(mode uint32) fs.FileMode {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	case unix.S_IFCHR:
+		return fs.ModeDevice | fs.ModeCharDevice
+	case unix.S_IFBLK:
+		return fs.ModeDevice
+	case unix.S_IFIFO:
+		return fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		return fs.ModeSocket
+	}
+	return 0
+}
+
+func xattrs(path string) (map[string]string, error) {
+	buf := make([]byte, 1<<16)
+	n, err := unix.Llistxattr(path, buf)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	m := map[string]string{}
+	value := make([]byte, 1<<16)
+	for name := range bytes.SplitSeq(bytes.TrimSuffix(buf[:n], []byte{0}), []byte{0}) {
+		k, err := unix.Lgetxattr(path, string(name), value)
+		if err != nil {
+			return nil, &fs.PathError{Op: "lgetxattr " + string(name), Path: path, Err: err}
+		}
+		m[string(name)] = string(value[:k])
+	}
+	return m, nil
+}

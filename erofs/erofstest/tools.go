@@ -1,0 +1,40 @@
+package erofstest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// DebianRoot is where a Debian 13 root with erofs-utils lies unless
+// LITHIFY_TRIXIE_ROOT names another.
+const DebianRoot = "/var/lib/lithify-test-trixie"
+
+// Command runs a program of the Debian root (mkfs.erofs, fsck.erofs, dump.erofs)
+// with the root's libraries, outside it. The test is skipped where there is no
+// such root.
+func Command(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	root := os.Getenv("LITHIFY_TRIXIE_ROOT")
+	if root == "" {
+		root = DebianRoot
+	}
+	loader := filepath.Join(root, "lib64/ld-linux-x86-64.so.2")
+	program := filepath.Join(root, "usr/bin", name)
+	for _, p := range []string{loader, program} {
+		if _, err := os.Stat(p); err != nil {
+			t.Skipf("%v: make a Debian 13 root with erofs-utils there, or name one in LITHIFY_TRIXIE_ROOT", err)
+		}
+	}
+	lib := filepath.Join(root, "usr/lib/x86_64-linux-gnu")
+	return exec.CommandContext(t.Context(), loader, append([]string{"--library-path", lib, program}, args...)...)
+}
+
+// Fsck fails the test if fsck.erofs finds fault with an image.
+func Fsck(t testing.TB, image string) {
+	t.Helper()
+	if out, err := Command(t, "fsck.erofs", image).CombinedOutput(); err != nil {
+		t.Errorf("fsck.erofs %s: %v\n%s", image, err, out)
+	}
+}
