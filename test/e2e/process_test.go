@@ -1,0 +1,164 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long anything here may take to be ready: far more than it needs
+// on a machine that does nothing else.
+const patience = 60 * time.Second
+
+// built holds this repository's programs, made once for all tests.
+var built = filepath.Join(os.TempDir(), fmt.Sprintf("lithify-e2e-%d", os.Getpid()))
+
+var building sync.Map // name -> func() error
+
+// program builds one of this repository's commands.
+func program(t *testing.T, name, pkg string) string {
+	t.Helper()
+	path := filepath.Join(built, name)
+	once, _ := building.LoadOrStore(name, sync.OnceValue(func() error {
+		cmd := exec.Command("go", "build", "-o", path, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+		}
+		return nil
+	}))
+	if err := once.(func() error)(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func lithify(t *testing.T) string { return program(t, "lithify", "../../cmd/lithify") }
+
+// command has the tools first in its PATH.
+func command(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(need(t, "mkfs.erofs"))+":"+os.Getenv("PATH"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// output runs a program to its end and returns what it wrote to stdout.
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := try(t, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func try(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := command(t, name, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, stdout.String(), stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// process is one that runs beside the test.
+type process struct {
+	*exec.Cmd
+	lines chan string // of its output, until ready has seen what it waits for
+	ended chan struct{}
+	err   error // valid once ended is closed
+}
+
+// start runs a program until the test ends. What it writes is in the test's log.
+func start(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	p := &process{Cmd: cmd, lines: make(chan string, 4096), ended: make(chan struct{})}
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		p.log(t, r)
+	}()
+	go func() {
+		p.err = cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-p.ended
+		r.Close() // a child of it may hold the other end
+		<-logged
+	})
+	return p
+}
+
+func (p *process) log(t *testing.T, r io.Reader) {
+	name := filepath.Base(p.Path)
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		fmt.Fprintf(t.Output(), "%s: %s\n", name, lines.Text())
+		select {
+		case p.lines <- lines.Text():
+		default: // nobody reads them any more
+		}
+	}
+}
+
+// says waits for a line that match accepts, and returns what it made of it.
+func (p *process) says(t *testing.T, what string, match func(line string) (string, bool)) string {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case line := <-p.lines:
+			if got, ok := match(line); ok {
+				return got
+			}
+		case <-p.ended:
+			t.Fatalf("%s ended before it was ready (%s): %v", p.Path, what, p.err)
+		case <-deadline:
+			t.Fatalf("%s: no %s in %v", p.Path, what, patience)
+		}
+	}
+}
+
+// await polls for an event in another process: there is nothing to wait on.
+func await(t *testing.T, what string, ready func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%s: not in %v: %v", what, patience, err)
+		}
+	}
+}

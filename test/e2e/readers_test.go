@@ -1,0 +1,186 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/lithify/lithify/test/corpus"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// dual is an index that lithify made from one with BuildKit's attestation and a
+// Windows image in it.
+type dual struct {
+	ref, source string
+	tar, erofs  digest.Digest // of the two Linux manifests
+}
+
+func publishDual(t *testing.T, registry string) dual {
+	t.Helper()
+	image := probeImage(t, types.OCILayer, corpus.Linked)
+	attestation, err := corpus.Attestation(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	windows, err := corpus.Windows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dual{source: registry + "/dual:tar"}
+	push(t, corpus.Index(corpus.Entry(image, corpus.Linux), attestation, windows), d.source)
+	d.ref = convert(t, d.source, registry+"/dual:both")
+	for _, m := range manifest[ocispec.Index](t, d.ref).Manifests {
+		switch {
+		case m.Platform == nil || m.Platform.OS != "linux":
+		case slices.Contains(m.Platform.OSFeatures, "erofs"):
+			d.erofs = m.Digest
+		default:
+			d.tar = m.Digest
+		}
+	}
+	if d.tar == "" || d.erofs == "" {
+		t.Fatalf("the index lacks a variant: tar %q, erofs %q", d.tar, d.erofs)
+	}
+	return d
+}
+
+// TestDualIndex: the originals are there byte for byte, tar first, and converting
+// again replaces the variant.
+func TestDualIndex(t *testing.T) {
+	registry := startRegistry(t)
+	d := publishDual(t, registry)
+	before, after := manifest[ocispec.Index](t, d.source).Manifests, manifest[ocispec.Index](t, d.ref).Manifests
+	var kept []ocispec.Descriptor
+	for _, m := range after {
+		if m.Digest != d.erofs {
+			kept = append(kept, m)
+		}
+	}
+	if diff := cmp.Diff(before, kept); diff != "" {
+		t.Errorf("original entries (-before +after):\n%s", diff)
+	}
+	tarAt := slices.IndexFunc(after, func(m ocispec.Descriptor) bool { return m.Digest == d.tar })
+	erofsAt := slices.IndexFunc(after, func(m ocispec.Descriptor) bool { return m.Digest == d.erofs })
+	if tarAt > erofsAt {
+		t.Errorf("the tar variant is entry %d, the EROFS one %d", tarAt, erofsAt)
+	}
+	if again := convert(t, registry+"/dual:both", registry+"/dual:again"); !strings.HasSuffix(again, d.ref[strings.Index(d.ref, "@"):]) {
+		t.Errorf("converted again: got %s, want the digest of %s", again, d.ref)
+	}
+}
+
+// TestReaders pulls the dual index by those who will: each gets its variant.
+func TestReaders(t *testing.T) {
+	registry := startRegistry(t)
+	d := publishDual(t, registry)
+	t.Run("crane", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "layout")
+		output(t, need(t, "crane"), "pull", "--insecure", "--platform", "linux/amd64", "--format", "oci", d.ref, dir)
+		wantTop(t, dir, d.tar)
+	})
+	t.Run("skopeo", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "layout")
+		output(t, need(t, "skopeo"), "--override-os", "linux", "--override-arch", "amd64", "copy", "--quiet", "--src-tls-verify=false",
+			"--preserve-digests", "docker://"+d.ref, "oci:"+dir+":it")
+		wantTop(t, dir, d.tar)
+	})
+	t.Run("skopeo copies all", func(t *testing.T) {
+		dst := registry + "/copy:both"
+		output(t, need(t, "skopeo"), "copy", "--all", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+d.ref, "docker://"+dst)
+		if diff := cmp.Diff(manifest[ocispec.Index](t, d.ref), manifest[ocispec.Index](t, dst)); diff != "" {
+			t.Errorf("the copy differs: %s", diff)
+		}
+	})
+	t.Run("docker engine's pull", func(t *testing.T) {
+		needRoot(t)
+		config := manifestAt(t, d, d.tar).Config.Digest
+		out := output(t, need(t, "dockerpull"), t.TempDir(), d.ref, "linux/amd64")
+		var got struct {
+			Config  digest.Digest
+			DiffIDs []digest.Digest `json:"diff_ids"`
+		}
+		if err := json.Unmarshal([]byte(out), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Config != config || len(got.DiffIDs) != 3 {
+			t.Errorf("got image %s with %d layers, want %s with 3", got.Config, len(got.DiffIDs), config)
+		}
+	})
+	t.Run("docker's client", func(t *testing.T) {
+		docker := need(t, "docker")
+		cmd := command(t, docker, "manifest", "inspect", "--insecure", d.ref)
+		cmd.Env = append(cmd.Env, "DOCKER_CONFIG="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("docker manifest inspect: %v\n%s", err, out)
+		}
+		var list ocispec.Index
+		if err := json.Unmarshal(out, &list); err != nil {
+			t.Fatal(err)
+		}
+		want := manifest[ocispec.Index](t, d.ref).Manifests
+		if len(list.Manifests) != len(want) {
+			t.Errorf("got %d manifests, want %d", len(list.Manifests), len(want))
+		}
+	})
+}
+
+// TestContainerdReaders pulls the dual index with both snapshotters into one
+// store each.
+func TestContainerdReaders(t *testing.T) {
+	for snapshotter, args := range map[string][]string{
+		"overlayfs": {"--snapshotter", "overlayfs"},
+		"erofs":     {"--snapshotter", "erofs", "--platform", "linux(+erofs)/amd64"},
+	} {
+		t.Run(snapshotter, func(t *testing.T) {
+			containerd := startContainerd(t)
+			d := publishDual(t, startRegistry(t))
+			containerd.ctr(append(append([]string{"images", "pull", "--plain-http"}, args...), d.ref)...)
+			has := containerd.ctr("content", "ls", "-q")
+			want, not := d.tar, d.erofs
+			if snapshotter == "erofs" {
+				want, not = not, want
+			}
+			if !strings.Contains(has, want.String()) {
+				t.Errorf("%s did not fetch its variant %s", snapshotter, want)
+			}
+			for _, l := range manifestAt(t, d, not).Layers {
+				if strings.Contains(has, l.Digest.String()) {
+					t.Errorf("%s fetched layer %s of the other variant", snapshotter, l.Digest)
+				}
+			}
+			if diff := cmp.Diff(omitted, containerd.see(d.ref, snapshotter)); diff != "" {
+				t.Errorf("in the container (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func manifestAt(t *testing.T, d dual, dgst digest.Digest) ocispec.Manifest {
+	t.Helper()
+	repo, _, _ := strings.Cut(d.ref, "@")
+	return manifest[ocispec.Manifest](t, repo[:strings.LastIndex(repo, ":")]+"@"+dgst.String())
+}
+
+// wantTop checks the one manifest of a layout.
+func wantTop(t *testing.T, dir string, want digest.Digest) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		t.Fatal(err)
+	}
+	if len(index.Manifests) != 1 || index.Manifests[0].Digest != want {
+		t.Errorf("got %v, want %s alone", index.Manifests, want)
+	}
+}
