@@ -18,8 +18,8 @@ const (
 	distSize = 1<<distBits + 32/2<<(maxCodeLen-distBits)
 )
 
-// A litlen is an entry of the literal/length table. One look-up gives up to four
-// literals, or up to four literals and the match length that follows them:
+// A litlen is an entry of the literal/length table. One look-up gives up to three
+// literals, or up to two literals and the match length that follows them:
 //
 //	0-5    bits to take from the input
 //	6      a match length follows the literals
@@ -213,29 +213,41 @@ func following(word, n int) int {
 }
 
 // join puts into one entry as many symbols as the index bits of the first table
-// decide: the extra bits of a length, more literals after a literal, a length
-// after literals. It goes down because entry i refers to entries below it.
+// decide: the extra bits of a length, and up to two more literals, or one more
+// and a length, after a literal.
+//
+// Whether the next symbol fits can not be predicted, so masks take the place of
+// branches; with branches this took an eighth of all the time.
 func join(table *[litSize]litlen) {
-	for i := uint64(1<<litBits - 1); i < 1<<litBits; i-- {
-		e := resolve(table[i], i, litBits)
-		used := e & 63
-		for e&flagStop == 0 && e>>8&7 < 4 {
-			f := resolve(table[i>>used], i>>used, litBits-used)
-			if f&flagSpecial != 0 || used+f&63 > litBits {
-				break
-			}
-			used += f & 63
-			e += f&(1<<valueShift-1) + f>>valueShift<<(valueShift+e>>8&7*8)
+	for i := range uint64(1 << litBits) {
+		if table[i]&flagSpecial != 0 {
+			table[i] = resolve(table[i], i)
 		}
-		table[i] = e
+	}
+	const low = 1<<valueShift - 1
+	for i := uint64(1<<litBits - 1); i < 1<<litBits; i-- { // entries refer to lower ones
+		e := table[i]
+		if e&flagStop != 0 {
+			continue
+		}
+		f := table[i>>(e&63)]
+		used := e&63 + f&63
+		second := fits(used) & (f&flagSpecial>>7 - 1)
+		g := table[i>>(used&63)]
+		third := second & fits(used+g&63) & ((g|f<<1)&flagSpecial>>7 - 1) // nothing follows a length
+		table[i] = e +
+			second&(f&low+f>>valueShift<<(valueShift+8)) +
+			third&(g&low+g>>valueShift<<(valueShift+16))
 	}
 }
 
-// resolve takes the extra bits of a length from index, which follows from the
-// start of its code, if they are within its first n bits.
-func resolve(e litlen, index, n uint64) litlen {
+// fits is all ones if the index has so many bits, else 0.
+func fits(n uint64) uint64 { return uint64(int64(n-litBits-1) >> 63) }
+
+// resolve takes the extra bits of a length from the index, if it has them.
+func resolve(e litlen, index uint64) litlen {
 	extra := e >> kindShift & kindMask
-	if e&flagSpecial == 0 || extra > kindExtra || e&63+extra > n {
+	if extra > kindExtra || e&63+extra > litBits {
 		return e
 	}
 	length := e>>lengthShift&lengthMask + index>>(e&63)&(1<<extra-1)
