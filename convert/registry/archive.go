@@ -134,11 +134,7 @@ func openArchive(p place) (string, entries, error) {
 	if err := uncompressed(f); err != nil {
 		return "", nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return "", nil, err
-	}
-	e, err := readEntries(f, info.Size())
+	e, err := readEntries(f)
 	return file, e, err
 }
 
@@ -166,8 +162,9 @@ func compression(head []byte) string {
 }
 
 // readEntries depends on archive/tar reading no further than it needs: after
-// Next the file stands at the entry's first byte.
-func readEntries(f io.ReadSeeker, size int64) (entries, error) {
+// Next the file stands at the entry's first byte, and the Next after it fails if
+// the file ends before the entry does.
+func readEntries(f io.ReadSeeker) (entries, error) {
 	found := entries{}
 	tr := tar.NewReader(f)
 	for {
@@ -188,21 +185,18 @@ func readEntries(f io.ReadSeeker, size int64) (entries, error) {
 		if len(found) >= maxArchiveEntries {
 			return nil, invalid("read archive: more than %d entries", maxArchiveEntries)
 		}
-		if err := found.add(h, off, size); err != nil {
+		if err := found.add(h, off); err != nil {
 			return nil, err
 		}
 	}
 }
 
-func (e entries) add(h *tar.Header, off, size int64) error {
+func (e entries) add(h *tar.Header, off int64) error {
 	name := path.Clean(h.Name)
 	switch h.Typeflag {
 	case tar.TypeReg:
 		if isSparse(h) {
 			return invalid("read archive: %.80q is sparse", h.Name)
-		}
-		if h.Size > size-off {
-			return invalid("read archive: it is cut off within %.80q", h.Name)
 		}
 		e[name] = section{off: off, size: h.Size}
 	case tar.TypeSymlink:

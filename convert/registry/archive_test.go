@@ -169,6 +169,8 @@ func TestDockerArchiveCompressedLayers(t *testing.T) {
 func TestRefusedArchives(t *testing.T) {
 	layer := tarOf(t, file("x", "x"))
 	whole := tarOf(t, file("c", config(layer)), file("l", layer), file("manifest.json", `[{"Config":"c","Layers":["l"]}]`))
+	cutOff := tarOf(t, file("c", config(layer)), file("manifest.json", `[{"Config":"c","Layers":["l"]}]`), file("l", layer))
+	cutOff = cutOff[:len(cutOff)-1024-100]
 	sparse := file("l", "1\n0\n1\n"+strings.Repeat("\x00", 506)+"x")
 	sparse.PAXRecords = map[string]string{"LIT.sparse.major": "1", "LIT.sparse.minor": "0", "LIT.sparse.name": "l", "LIT.sparse.realsize": "1"}
 	for name, text := range map[string]string{
@@ -177,6 +179,7 @@ func TestRefusedArchives(t *testing.T) {
 		"gzip":                gzipped(t, whole),
 		"zstd":                "\x28\xb5\x2f\xfd",
 		"cut off":             whole[:len(whole)-2048-300],
+		"cut off in a layer":  cutOff,
 		"no manifest":         tarOf(t, file("c", "{}")),
 		"no image":            tarOf(t, file("manifest.json", "[]")),
 		"null":                tarOf(t, file("manifest.json", "null")),
@@ -258,6 +261,12 @@ func TestOCIArchive(t *testing.T) {
 		if has, err := src.Has(t.Context(), absent); has || err != nil {
 			t.Errorf("%s: Has = %v, %v", ref, has, err)
 		}
+	}
+	// Never more than one byte over what the descriptor says.
+	short := describe("application/octet-stream", blob)
+	short.Size = 10
+	if got := fetch(t, mustOpen(t, "oci-archive:"+name+":v1"), short); len(got) != 11 {
+		t.Errorf("got %d bytes of a blob of 10, want 11", len(got))
 	}
 	if _, err := registry.Open("oci-archive:"+name, options()); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("two images without a tag: %v", err)

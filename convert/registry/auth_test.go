@@ -191,12 +191,27 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 	noToken := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" {
-			fmt.Fprintf(w, `{"refresh_token":"%s"}`, canary)
+			fmt.Fprint(w, `{"refresh_token":"c4n4ry, of the server's own making"}`)
 			return
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token"`)
 		w.WriteHeader(401)
 	}
+	identity := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			w.WriteHeader(400)
+			fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":"%s is no good"}]}`, r.FormValue("refresh_token"))
+			return
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token"`)
+		w.WriteHeader(401)
+	}
+	echoToken := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v2/" {
+			w.WriteHeader(403)
+			fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":"not with %s"}]}`, r.Header.Get("Authorization"))
+		}
+	})
 	signed := func(to string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/v2/" {
@@ -207,22 +222,27 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 		}
 	}
 	for name, h := range map[string]http.HandlerFunc{
-		"a registry that says it back":  echo,
-		"a token server without tokens": noToken,
-		"a signed URL that is refused":  signed("http://127.0.0.1:1/x"),
-		"a signed URL of no sense":      signed("http://user:" + canary + "@[::1"),
-		"a loop of signed URLs":         signed(""),
-		"a realm with a password":       challenge(`Bearer realm="http://user:` + canary + `@127.0.0.1:1/token"`),
-		"a realm of no sense":           challenge(`Bearer realm="ftp://user:` + canary + `@host/` + canary + `"`),
-		"a wrong password":              (&guarded{bearer: true, h: http.NotFoundHandler()}).ServeHTTP,
-		"hanging up":                    hangUp,
+		"a registry that says it back":      echo,
+		"a registry that says its token":    (&guarded{bearer: true, h: echoToken}).ServeHTTP,
+		"a token server without tokens":     noToken,
+		"an identity token that is refused": identity,
+		"a signed URL that is refused":      signed("http://127.0.0.1:1/x"),
+		"a signed URL of no sense":          signed("http://user:" + canary + "@[::1"),
+		"a loop of signed URLs":             signed(""),
+		"a realm with a password":           challenge(`Bearer realm="http://user:` + canary + `@127.0.0.1:1/token"`),
+		"a realm of no sense":               challenge(`Bearer realm="ftp://user:` + canary + `@host/` + canary + `"`),
+		"a wrong password":                  (&guarded{bearer: true, h: http.NotFoundHandler()}).ServeHTTP,
+		"hanging up":                        hangUp,
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(h)
 			defer srv.Close()
 			o := loggedIn()
-			if name == "a wrong password" {
+			switch name {
+			case "a wrong password":
 				o.Keychain = keychain{Username: "nobody", Password: canary}
+			case "an identity token that is refused":
+				o.Keychain = keychain{IdentityToken: canary}
 			}
 			dst, err := registry.Create(strings.TrimPrefix(srv.URL, "http://")+"/app:v1", o)
 			if err != nil {

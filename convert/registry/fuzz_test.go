@@ -86,7 +86,7 @@ func FuzzArchive(f *testing.F) {
 	f.Add(b.Bytes())
 	f.Add(b.Bytes()[:700])
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		e, err := readEntries(bytes.NewReader(raw), int64(len(raw)))
+		e, err := readEntries(bytes.NewReader(raw))
 		if err != nil {
 			return
 		}

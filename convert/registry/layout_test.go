@@ -128,12 +128,13 @@ func TestLayoutWithoutTag(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "layout")
 	dst := mustCreate(t, "oci:"+dir)
 	one, raw := image(t, dst, "one", nil)
+	one.Annotations = map[string]string{ocispec.AnnotationRefName: "its old name", "kept": "yes"}
 	if err := dst.Tag(t.Context(), one, raw, ""); err != nil {
 		t.Fatal(err)
 	}
-	wantHead(t, dst, one)
+	wantHead(t, dst, ocispec.Descriptor{MediaType: one.MediaType, Digest: one.Digest, Size: one.Size})
 	b, err := os.ReadFile(filepath.Join(dir, "index.json"))
-	if err != nil || strings.Contains(string(b), ocispec.AnnotationRefName) {
+	if err != nil || strings.Contains(string(b), ocispec.AnnotationRefName) || !strings.Contains(string(b), `"kept":"yes"`) {
 		t.Errorf("index.json: %s, %v", b, err)
 	}
 	tagAs(t, dst, "named", one, raw)
@@ -221,6 +222,10 @@ func TestLayoutMendsCutBlobs(t *testing.T) {
 	if has, err := dst.Has(t.Context(), desc); has || err != nil {
 		t.Errorf("Has of half a blob = %v, %v", has, err)
 	}
+	if err := dst.Push(t.Context(), desc, opener("wrong")); err == nil {
+		t.Error("other bytes were pushed")
+	}
+	noTemporaries(t, dir)
 	push(t, dst, desc, "whole")
 	if got := fetch(t, dst, desc); got != "whole" {
 		t.Errorf("got %q", got)

@@ -228,6 +228,21 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// A layer's bytes are what its digest is of, also where a server would like to
+// compress them on the way.
+func TestNothingIsDecompressed(t *testing.T) {
+	desc := describe("application/octet-stream", "a tar")
+	_, host := serve(t, map[string]http.HandlerFunc{"GET /v2/app/blobs/" + desc.Digest.String(): func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			t.Errorf("gzip was asked for: %q", r.Header.Get("Accept-Encoding"))
+		}
+		io.WriteString(w, "a tar")
+	}})
+	if got := fetch(t, mustOpen(t, host+"/app:v1"), desc); got != "a tar" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // indexHeader keeps the media type that was set first.
 type indexHeader struct{ http.ResponseWriter }
 

@@ -173,7 +173,7 @@ func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.Rea
 		if err != nil {
 			return nil, fmt.Errorf("fetch %s: %w", r.at(desc.Digest), err)
 		}
-		return bounded(rc, desc), nil
+		return rc, nil
 	}
 	raw := r.root.bytes(desc.Digest)
 	if raw == nil {

@@ -138,7 +138,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	user, password, basic := r.BasicAuth()
 	in := basic && user == "user" && password == canary
 	if g.bearer {
-		in = r.Header.Get("Authorization") == fmt.Sprintf("Bearer token-%d", g.issued) && g.issued > 0 && !g.spent
+		in = r.Header.Get("Authorization") == fmt.Sprintf("Bearer c4n4ry-token-%d", g.issued) && g.issued > 0 && !g.spent
 	}
 	g.mu.Unlock()
 	if in {
@@ -167,7 +167,7 @@ func (g *guarded) token(w http.ResponseWriter, r *http.Request) {
 	g.scopes = append(g.scopes, strings.Join(r.URL.Query()["scope"], " "))
 	g.issued++
 	g.spent = false
-	fmt.Fprintf(w, `{"token":"token-%d"}`, g.issued)
+	fmt.Fprintf(w, `{"token":"c4n4ry-token-%d"}`, g.issued)
 }
 
 func (g *guarded) expire() {

@@ -206,6 +206,24 @@ func TestMount(t *testing.T) {
 	})
 }
 
+// An error of the content's source is the source's, not the target's answer.
+func TestPushFromAnotherRegistry(t *testing.T) {
+	desc := describe("application/octet-stream", "layer")
+	_, from := serve(t, nil) // has nothing
+	s, host := serve(t, map[string]http.HandlerFunc{
+		"POST /v2/app/blobs/uploads/": status(202, "Location", "/v2/app/blobs/uploads/1"),
+		"PUT /v2/app/blobs/uploads/1": status(201),
+	})
+	src := mustOpen(t, from+"/app:v1")
+	err := mustCreate(t, host+"/app:v1").Push(t.Context(), desc, func() (io.ReadCloser, error) { return src.Fetch(t.Context(), desc) })
+	if !errors.Is(err, convert.ErrNotFound) || !strings.Contains(err.Error(), from) {
+		t.Errorf("Push = %v, want the source's 404", err)
+	}
+	if n := len(s.header("POST", "Host")); n != 1 {
+		t.Errorf("%d upload sessions, want 1", n)
+	}
+}
+
 // What a push meets on the road: a new session for each attempt, and no upload
 // of what came through although its answer was lost.
 func TestPushAttempts(t *testing.T) {
