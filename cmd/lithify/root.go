@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
-	"time"
 
 	"github.com/lithify/lithify/telemetry"
 	"github.com/spf13/cobra"
@@ -22,21 +20,14 @@ type app struct {
 	shutdown func(context.Context) error
 }
 
-// flushTimeout bounds the sending of telemetry when a command ends.
-const flushTimeout = 5 * time.Second
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	a := &app{out: stdout, err: stderr, shutdown: func(context.Context) error { return nil }}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	if serr := a.shutdown(flush); serr != nil && err == nil {
-		fmt.Fprintln(stderr, "lithify: telemetry:", serr)
-	}
+	telemetry.Flush(ctx, a.shutdown)
 	if err != nil && !errors.Is(err, errSilent) {
 		fmt.Fprintln(stderr, "lithify:", err)
 	}
@@ -53,7 +44,7 @@ without unpacking, and publishes them beside the originals.
 ` + exitCodes,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Version:           version(),
+		Version:           telemetry.Version(),
 		PersistentPreRunE: a.setup,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -74,15 +65,6 @@ func (a *app) setup(cmd *cobra.Command, _ []string) (err error) {
 	if a.verbose {
 		level = slog.LevelDebug
 	}
-	a.shutdown, a.log, err = telemetry.Setup(cmd.Context(), "lithify", version(), telemetry.Options{Level: level, Writer: a.err})
+	a.shutdown, a.log, err = telemetry.Setup(cmd.Context(), "lithify", telemetry.Version(), telemetry.Options{Level: level, Writer: a.err})
 	return err
-}
-
-// version is the module's version, or the commit a checkout was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return info.Main.Version
 }

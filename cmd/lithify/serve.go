@@ -13,6 +13,7 @@ import (
 	"github.com/lithify/lithify/queue/natsd"
 	"github.com/lithify/lithify/queue/scheduler"
 	"github.com/lithify/lithify/queue/worker"
+	"github.com/lithify/lithify/telemetry"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 )
@@ -49,7 +50,7 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 			return err
 		}
 	}
-	nats, err := natsd.Start(natsd.Config{Dir: s.dir, Version: version(), Log: a.log})
+	nats, err := natsd.Start(natsd.Config{Dir: s.dir, Version: telemetry.Version(), Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -69,15 +70,17 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	if err != nil {
 		return err
 	}
+	w, err := worker.New(client, handlers.Mux(), worker.Config{Slots: s.slots, Version: telemetry.Version(), Log: a.log})
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(a.out, "pool up at %s with %d slots, stored in %s\n", nats.URL(), s.slots, s.dir)
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {
 		return scheduler.New(client, all.Validators(), scheduler.Config{Log: a.log}).Run(ctx)
 	})
 	if s.slots > 0 {
-		eg.Go(func() error {
-			return worker.New(client, handlers.Mux(), worker.Config{Slots: s.slots, Version: version(), Log: a.log}).Run(ctx)
-		})
+		eg.Go(func() error { return w.Run(ctx) })
 	}
 	return eg.Wait()
 }

@@ -62,5 +62,9 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	return worker.New(client, run.Handlers{Convert: h}.Mux(), cfg).Run(ctx)
+	w, err := worker.New(client, run.Handlers{Convert: h}.Mux(), cfg)
+	if err != nil {
+		return err
+	}
+	return w.Run(ctx)
 }
