@@ -1,9 +1,6 @@
 package erofs
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // EntryError says which entry of a tar is refused, and why. Another attempt on
 // the same bytes ends the same way.
@@ -49,6 +46,5 @@ func (e *UnresolvedError) Error() string {
 	if n := len(e.links) - len(names); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("hard links to %q%s lead into lower layers; convert the whole image (lithify convert), which looks them up",
-		strings.Join(names, `", "`), more)
+	return fmt.Sprintf("hard links to %q%s lead into lower layers; convert the whole image (lithify convert), which looks them up", names, more)
 }

@@ -15,32 +15,36 @@ import (
 // JSON strings are Unicode; the names in a tar are bytes. A name that is not
 // UTF-8 is written as a NUL, which no name holds, and base64.
 
-type jsonName string
+// It is a struct because encoding/json would take a string's own bytes for a key.
+type jsonName struct{ name string }
+
+func toJSON(name string) jsonName { return jsonName{name} }
+func (n jsonName) String() string { return n.name }
 
 func (n jsonName) MarshalText() ([]byte, error) {
-	if utf8.ValidString(string(n)) && !strings.HasPrefix(string(n), "\x00") {
-		return []byte(n), nil
+	if utf8.ValidString(n.name) && !strings.HasPrefix(n.name, "\x00") {
+		return []byte(n.name), nil
 	}
-	return []byte("\x00" + base64.StdEncoding.EncodeToString([]byte(n))), nil
+	return []byte("\x00" + base64.StdEncoding.EncodeToString([]byte(n.name))), nil
 }
 
 func (n *jsonName) UnmarshalText(b []byte) error {
 	s, raw := strings.CutPrefix(string(b), "\x00")
 	if !raw {
-		*n = jsonName(s)
+		n.name = s
 		return nil
 	}
 	name, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		return fmt.Errorf("name %q: %w", s, err)
 	}
-	*n = jsonName(name)
+	n.name = string(name)
 	return nil
 }
 
 // MarshalJSON writes the values as base64.
 func (x Xattrs) MarshalJSON() ([]byte, error) {
-	return json.Marshal(convertMap(x, func(k string) jsonName { return jsonName(k) }, func(v string) []byte { return []byte(v) }))
+	return json.Marshal(convertMap(x, toJSON, func(v string) []byte { return []byte(v) }))
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -49,7 +53,7 @@ func (x *Xattrs) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return err
 	}
-	*x = convertMap(m, func(k jsonName) string { return string(k) }, func(v []byte) string { return string(v) })
+	*x = convertMap(m, jsonName.String, func(v []byte) string { return string(v) })
 	return nil
 }
 
@@ -71,7 +75,7 @@ type jsonNeeds struct {
 
 // MarshalJSON keeps names that are not UTF-8.
 func (n Needs) MarshalJSON() ([]byte, error) {
-	return json.Marshal(jsonNeeds{convertSlice[jsonName](n.Dirs), convertSlice[jsonName](n.Links)})
+	return json.Marshal(jsonNeeds{convertSlice(n.Dirs, toJSON), convertSlice(n.Links, toJSON)})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -80,17 +84,17 @@ func (n *Needs) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	*n = Needs{convertSlice[string](j.Dirs), convertSlice[string](j.Links)}
+	*n = Needs{convertSlice(j.Dirs, jsonName.String), convertSlice(j.Links, jsonName.String)}
 	return nil
 }
 
-func convertSlice[T, F ~string](from []F) []T {
+func convertSlice[F, T any](from []F, f func(F) T) []T {
 	if from == nil {
 		return nil
 	}
 	to := make([]T, len(from))
-	for i, s := range from {
-		to[i] = T(s)
+	for i, v := range from {
+		to[i] = f(v)
 	}
 	return to
 }
@@ -100,7 +104,7 @@ type jsonLowerFile struct {
 	Type    fs.FileMode   `json:"type,omitempty"`
 	ModTime time.Time     `json:"modTime"`
 	Size    int64         `json:"size,omitempty"`
-	Target  jsonName      `json:"target,omitempty"`
+	Target  jsonName      `json:"target,omitzero"`
 	Rdev    uint32        `json:"rdev,omitempty"`
 	Digest  digest.Digest `json:"digest,omitempty"`
 }
@@ -113,11 +117,10 @@ type jsonContext struct {
 // MarshalJSON writes everything but the means to open files: a context is a
 // value, and part of what a conversion's result depends on.
 func (c Context) MarshalJSON() ([]byte, error) {
-	name := func(k string) jsonName { return jsonName(k) }
 	return json.Marshal(jsonContext{
-		Dirs: convertMap(c.Dirs, name, func(a Attr) Attr { return a }),
-		Links: convertMap(c.Links, name, func(f LowerFile) jsonLowerFile {
-			return jsonLowerFile{f.Attr, f.Type, f.ModTime, f.Size, jsonName(f.Target), f.Rdev, f.Digest}
+		Dirs: convertMap(c.Dirs, toJSON, func(a Attr) Attr { return a }),
+		Links: convertMap(c.Links, toJSON, func(f LowerFile) jsonLowerFile {
+			return jsonLowerFile{f.Attr, f.Type, f.ModTime, f.Size, toJSON(f.Target), f.Rdev, f.Digest}
 		}),
 	})
 }
@@ -128,10 +131,9 @@ func (c *Context) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	name := func(k jsonName) string { return string(k) }
-	c.Dirs = convertMap(j.Dirs, name, func(a Attr) Attr { return a })
-	c.Links = convertMap(j.Links, name, func(f jsonLowerFile) LowerFile {
-		return LowerFile{Attr: f.Attr, Type: f.Type, ModTime: f.ModTime, Size: f.Size, Target: string(f.Target), Rdev: f.Rdev, Digest: f.Digest}
+	c.Dirs = convertMap(j.Dirs, jsonName.String, func(a Attr) Attr { return a })
+	c.Links = convertMap(j.Links, jsonName.String, func(f jsonLowerFile) LowerFile {
+		return LowerFile{Attr: f.Attr, Type: f.Type, ModTime: f.ModTime, Size: f.Size, Target: f.Target.name, Rdev: f.Rdev, Digest: f.Digest}
 	})
 	return nil
 }

@@ -12,10 +12,9 @@ type xattr struct{ name, value string }
 
 // Limits of the format (erofs_fs.h) and of Linux (limits.h).
 const (
-	maxXattrName  = 255       // XATTR_NAME_MAX, and e_name_len is a byte
-	maxXattrValue = 1<<16 - 1 // e_value_size
-	maxXattrBody  = xattrHeaderSize + (1<<16-2)*4
-	maxXattrs     = maxXattrBody
+	maxXattrName  = 255                           // XATTR_NAME_MAX, and e_name_len is a byte
+	maxXattrValue = 1<<16 - 1                     // e_value_size
+	maxXattrs     = xattrHeaderSize + (1<<16-2)*4 // i_xattr_icount, in bytes
 	xattrAlign    = 4
 
 	xattrHeaderSize = 12

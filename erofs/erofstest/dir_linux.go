@@ -92,7 +92,7 @@ func dirEntry(path string, st *unix.Stat_t) (e Entry, err error) {
 		e.Rdev = minor&0xff | major<<8 | minor&^0xff<<12
 	case e.Type == 0:
 		e.Size = st.Size
-		e.Sum, err = sumFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+		e.Sum, err = sumPath(path)
 	}
 	if err != nil {
 		return e, err
@@ -135,4 +135,13 @@ func xattrs(path string) (map[string]string, error) {
 		m[string(name)] = string(value[:k])
 	}
 	return m, nil
+}
+
+func sumPath(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return sum(f)
 }

@@ -1,0 +1,170 @@
+package erofs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/lithify/lithify/erofs"
+	"github.com/lithify/lithify/erofs/erofstest"
+	"github.com/opencontainers/go-digest"
+)
+
+func lowerFile(content string) erofs.LowerFile {
+	return erofs.LowerFile{
+		Attr:    erofs.Attr{Mode: 0o4711, UID: 5, GID: 6, Xattrs: erofs.Xattrs{"security.capability": "\x01\xff", "trusted.overlay.opaque": "y"}},
+		ModTime: time.Unix(-5, 7).UTC(),
+		Size:    int64(len(content)),
+		Digest:  digest.FromString(content),
+		Open:    func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil },
+	}
+}
+
+// linkLayer holds hard links to files of lower layers and uses a directory it
+// does not list.
+func linkLayer(t testing.TB) []byte {
+	return makeTar(t,
+		hardlink("usr/bin/a", "/usr/bin/lower"), hardlink("usr/bin/b", "usr/bin/lower"),
+		hardlink("l", "etc/link"), hardlink("s", "run/socket"), hardlink("n", "dev/null"), hardlink("p", "run/fifo"),
+		file("opt/x", "x"), dir("listed", 0o700), file("listed/y", "y"),
+		file("new/.wh..wh..opq", ""), file("new/sub/z", "z"), file(".wh.reborn", ""), file("reborn/z", "z"),
+	)
+}
+
+func TestUnresolvedLinks(t *testing.T) {
+	want := erofs.Needs{
+		Dirs:  []string{".", "new", "opt", "usr", "usr/bin"},
+		Links: []string{"dev/null", "etc/link", "run/fifo", "run/socket", "usr/bin/lower"},
+	}
+	partly := &erofs.Context{Links: map[string]erofs.LowerFile{"usr/bin/lower": lowerFile("x")}}
+	for name, c := range map[string]*erofs.Context{"no context": nil, "some": partly} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := convert(t, bytes.NewReader(linkLayer(t)), erofs.Options{Context: c})
+			var unresolved *erofs.UnresolvedError
+			if !errors.As(err, &unresolved) {
+				t.Fatalf("got %v, want an UnresolvedError", err)
+			}
+			if d := cmp.Diff(want, unresolved.Needs); d != "" {
+				t.Errorf("needs (-want +got):\n%s", d)
+			}
+			if !strings.Contains(err.Error(), `"dev/null"`) || !strings.Contains(err.Error(), "lithify convert") {
+				t.Errorf("%q names no link or no way out", err)
+			}
+		})
+	}
+	_, _, err := convert(t, bytes.NewReader(linkLayer(t)), erofs.Options{Bottom: true})
+	if refused := (*erofs.EntryError)(nil); !errors.As(err, &refused) {
+		t.Errorf("bottom layer: got %v, want an EntryError", err)
+	}
+}
+
+func TestContext(t *testing.T) {
+	special := func(typ fs.FileMode, rdev uint32, target string) erofs.LowerFile {
+		return erofs.LowerFile{Attr: erofs.Attr{Mode: 0o600}, Type: typ, Rdev: rdev, Target: target, ModTime: someTime}
+	}
+	c := &erofs.Context{
+		Dirs: map[string]erofs.Attr{
+			".":       {Mode: 0o1711, UID: 1, GID: 2, Xattrs: erofs.Xattrs{"user.root": "r"}},
+			"usr/bin": {Mode: 0o700},
+			"opt":     {Mode: 0o755},
+			"listed":  {Mode: 0o111}, // not needed, not heeded
+			"new/sub": {Mode: 0o111},
+		},
+		Links: map[string]erofs.LowerFile{
+			"usr/bin/lower": lowerFile("from below"),
+			"etc/link":      special(fs.ModeSymlink, 0, "target"),
+			"run/socket":    special(fs.ModeSocket, 0, ""),
+			"dev/null":      special(fs.ModeDevice|fs.ModeCharDevice, 0x103, ""),
+			"run/fifo":      special(fs.ModeNamedPipe, 0, ""),
+		},
+	}
+	f, l := mustConvert(t, linkLayer(t), erofs.Options{Context: c})
+	erofstest.Fsck(t, f.Name())
+	tree, err := erofstest.FromImage(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := tree["usr/bin/a"]
+	a.Sum = ""
+	want := erofstest.Entry{Mode: 0o4711, UID: 5, GID: 6, Size: 10, Nlink: 2, Mtime: time.Unix(-5, 7).UTC(), Xattrs: map[string]string{"security.capability": "\x01\xff"}, Same: "usr/bin/a"}
+	if d := cmp.Diff(want, a); d != "" {
+		t.Errorf("copied file (-want +got):\n%s", d)
+	}
+	if tree["usr/bin/b"].Same != "usr/bin/a" {
+		t.Error("two links to one lower file are two files")
+	}
+	if got := tree["l"].Target; got != "target" {
+		t.Errorf("copied symbolic link leads to %q", got)
+	}
+	for name, typ := range map[string]fs.FileMode{"s": fs.ModeSocket, "n": fs.ModeDevice | fs.ModeCharDevice, "p": fs.ModeNamedPipe} {
+		if tree[name].Type != typ {
+			t.Errorf("%s is a %v, want %v", name, tree[name].Type, typ)
+		}
+	}
+	for name, mode := range map[string]uint16{".": 0o1711, "usr/bin": 0o700, "usr": 0o755, "listed": 0o700, "new/sub": 0o755} {
+		if tree[name].Mode != mode {
+			t.Errorf("%s has mode %o, want %o", name, tree[name].Mode, mode)
+		}
+	}
+	if tree["."].UID != 1 || tree["."].Xattrs["user.root"] != "r" {
+		t.Errorf("root is %+v, want the context's owner and xattr", tree["."])
+	}
+	if len(l.Needs.Links) != 5 || len(l.Needs.Dirs) != 5 {
+		t.Errorf("needs %v: a context must not hide them", l.Needs)
+	}
+}
+
+func TestCopyUpChecksContent(t *testing.T) {
+	src := makeTar(t, hardlink("a", "lower"))
+	for name, spoil := range map[string]func(*erofs.LowerFile){
+		"digest":  func(f *erofs.LowerFile) { f.Digest = digest.FromString("another") },
+		"longer":  func(f *erofs.LowerFile) { f.Size-- },
+		"shorter": func(f *erofs.LowerFile) { f.Size++ },
+		"closed":  func(f *erofs.LowerFile) { f.Open = nil },
+		"dir":     func(f *erofs.LowerFile) { f.Type = fs.ModeDir },
+	} {
+		t.Run(name, func(t *testing.T) {
+			lower := lowerFile("content")
+			spoil(&lower)
+			_, _, err := convert(t, bytes.NewReader(src), erofs.Options{Context: &erofs.Context{Links: map[string]erofs.LowerFile{"lower": lower}}})
+			if err == nil || !strings.Contains(err.Error(), "copy up lower") {
+				t.Errorf("got %v, want an error about the copy", err)
+			}
+		})
+	}
+}
+
+// TestRecordJSON keeps bytes that are not text.
+func TestRecordJSON(t *testing.T) {
+	needs := erofs.Needs{Dirs: []string{".", "ünï", "raw-\xff", "new\nline"}, Links: []string{"\xfe"}}
+	c := erofs.Context{
+		Dirs:  map[string]erofs.Attr{"raw-\xff": {Mode: 0o700, Xattrs: erofs.Xattrs{"user.x": "\x00\xff", "user.\xfe": ""}}, "x": {}},
+		Links: map[string]erofs.LowerFile{"\xfe": lowerFile("x"), "l": {Type: fs.ModeSymlink, Target: "\xfd"}},
+	}
+	for _, v := range []struct{ in, out any }{
+		{&needs, &erofs.Needs{}},
+		{&c, &erofs.Context{}},
+		{&erofs.Layer{Needs: needs, Entries: 3}, &erofs.Layer{}},
+	} {
+		b, err := json.Marshal(v.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, v.out); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(v.in, v.out, cmpopts.IgnoreFields(erofs.LowerFile{}, "Open"), cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%s (-want +got):\n%s", b, d)
+		}
+	}
+	if b, err := json.Marshal(erofs.Layer{}); err != nil || bytes.Contains(b, []byte("needs")) {
+		t.Errorf("%s, %v: a layer without needs should not mention them", b, err)
+	}
+}
