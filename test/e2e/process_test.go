@@ -70,10 +70,13 @@ func try(t *testing.T, name string, args ...string) (string, error) {
 	cmd := command(t, name, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, stdout.String(), stderr.String())
+		return stdout.String(), fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, tail(stderr.String()))
 	}
 	return stdout.String(), nil
 }
+
+// tail is the end of what a program says: where it says what is wrong.
+func tail(s string) string { return s[max(0, len(s)-2000):] }
 
 // process is one that runs beside the test.
 type process struct {

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/lithify/lithify/test/corpus"
+)
+
+// contestant is one converter on one blob.
+type contestant struct {
+	name string
+	args []string
+	env  []string
+	dir  func(out string) error // prepares an empty directory for a run
+	// diffID is the field of its output that must be the layer's DiffID; 0: none.
+	diffID int
+}
+
+// mkfsOptions are containerd's, with what its makers recommend for speed and
+// reproducible bytes.
+var mkfsOptions = []string{"-T0", "--mkfs-time", "--sort=none"}
+
+const mkfs = "mkfs.erofs --tar=f --aufs --quiet -Enoinline_data -b4096 -T0 --mkfs-time --sort=none "
+
+// The stages of each layer, and who runs in them. All write to the file "blob" or
+// to a content store in their working directory.
+func (b *bench) contests(l *corpus.Layer) map[string][]contestant {
+	return map[string][]contestant{
+		"tar": b.possible(
+			b.lithify("erofs", l.Path(corpus.Tar)),
+			b.shell("mkfs", "cat "+quote(l.Path(corpus.Tar))+" | "+mkfs+"blob"),
+		),
+		"gzip": b.possible(
+			b.lithify("erofs", l.Path(corpus.Gzip)),
+			b.containerd(l, corpus.Gzip, "application/vnd.oci.image.layer.v1.tar+gzip"),
+			b.shell("gzip|mkfs", "gzip -dc "+quote(l.Path(corpus.Gzip))+" | "+mkfs+"blob"),
+			contestant{name: "gunzip", args: []string{b.ours, "gunzip", l.Path(corpus.Gzip)}},
+		),
+		"zstd": b.possible(
+			b.lithify("erofs", l.Path(corpus.Zstd)),
+			b.containerd(l, corpus.Zstd, "application/vnd.oci.image.layer.v1.tar+zstd"),
+		),
+	}
+}
+
+var stages = []string{"tar", "gzip", "zstd"}
+
+func (b *bench) lithify(profile, in string) contestant {
+	return contestant{name: "lithify", args: []string{b.ours, "convert", profile, in, "blob"}, diffID: 3}
+}
+
+func (b *bench) shell(name, script string) contestant {
+	if !b.has["mkfs.erofs"] || !b.has["gzip"] {
+		return contestant{}
+	}
+	return contestant{name: name, args: []string{"sh", "-c", "set -e; " + script}}
+}
+
+// containerd runs its converter on a content store that holds the blob. It takes
+// unpigz, as most hosts have it, where igzip is installed too.
+func (b *bench) containerd(l *corpus.Layer, f corpus.Format, mediaType string) contestant {
+	if !b.has["ctrdconvert"] || !b.has["mkfs.erofs"] || !b.has["unpigz"] {
+		return contestant{}
+	}
+	blob := l.Blobs[f]
+	return contestant{
+		name:   "containerd",
+		args:   append([]string{"ctrdconvert", "store", mediaType, blob.Digest.String(), fmt.Sprint(blob.Size)}, mkfsOptions...),
+		env:    []string{"CONTAINERD_DISABLE_IGZIP=1"},
+		dir: func(out string) error {
+			blobs := filepath.Join(out, "store", "blobs", blob.Digest.Algorithm().String())
+			if err := os.MkdirAll(blobs, 0o755); err != nil {
+				return err
+			}
+			return os.Symlink(l.Path(f), filepath.Join(blobs, blob.Digest.Encoded()))
+		},
+	}
+}
+
+// possible leaves out what this machine lacks the programs for.
+func (b *bench) possible(all ...contestant) (here []contestant) {
+	for _, c := range all {
+		if c.name != "" {
+			here = append(here, c)
+		}
+	}
+	return here
+}
+
+func quote(path string) string { return "'" + path + "'" }

@@ -1,0 +1,85 @@
+// Command ours is the one process that `make bench` measures of lithify:
+//
+//	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob
+//	ours gunzip IN                klauspost/compress alone, the bytes thrown away
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/lithify/lithify/convert/inflate"
+	"github.com/lithify/lithify/erofs"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "ours:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 4 && args[0] == "convert":
+		return convert(erofs.Profile(args[1]), args[2], args[3])
+	case len(args) == 2 && args[0] == "gunzip":
+		return gunzip(args[1])
+	}
+	return errors.New("usage: ours convert PROFILE IN OUT | ours gunzip IN")
+}
+
+func convert(profile erofs.Profile, in, out string) error {
+	src, err := os.Open(in)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(out)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	tar, err := decompress(src, in)
+	if err != nil {
+		return err
+	}
+	l, err := erofs.Convert(context.Background(), dst, tar, erofs.Options{Profile: profile})
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Digest, l.Size, l.TarDigest)
+	return dst.Close()
+}
+
+// decompress is what package convert does with a layer.
+func decompress(src *os.File, name string) (io.Reader, error) {
+	switch {
+	case strings.HasSuffix(name, ".gz"):
+		return inflate.NewReader(bufio.NewReaderSize(src, 1<<20))
+	case strings.HasSuffix(name, ".zst"):
+		return zstd.NewReader(bufio.NewReaderSize(src, 1<<20), zstd.WithDecoderConcurrency(1))
+	}
+	return src, nil
+}
+
+func gunzip(in string) error {
+	src, err := os.Open(in)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	z, err := kgzip.NewReader(bufio.NewReaderSize(src, 1<<20))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, z)
+	return err
+}

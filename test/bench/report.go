@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/lithify/lithify/test/corpus"
+)
+
+// layer measures all stages of one layer and prints their medians.
+func (b *bench) layer(ctx context.Context, l *corpus.Layer) error {
+	fmt.Printf("\n%s: %.0f MB, gzip %.0f MB, zstd %.0f MB (%.60s)\n", l.Name,
+		mb(l.Blobs[corpus.Tar]), mb(l.Blobs[corpus.Gzip]), mb(l.Blobs[corpus.Zstd]), l.Made)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "from\t\twall s\tCPU s\tRSS MB\twritten/blob\t")
+	contests := b.contests(l)
+	for _, stage := range stages {
+		medians, err := b.stage(ctx, l, contests[stage])
+		if err != nil {
+			return err
+		}
+		for _, c := range contests[stage] {
+			m := medians[c.name]
+			ratio := "-"
+			if m.blob > 0 {
+				ratio = fmt.Sprintf("%.2f", m.written/m.blob)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%.3f\t%.2f\t%.0f\t%s\t\n", stage, c.name, m.wall, m.cpu, m.rss, ratio)
+		}
+		b.judge(l.Name, stage, medians)
+	}
+	return w.Flush()
+}
+
+func mb(b corpus.Blob) float64 { return float64(b.Size) / 1e6 }
+
+// stage runs the contestants in turn, n times, and once more on the disk.
+func (b *bench) stage(ctx context.Context, l *corpus.Layer, contest []contestant) (map[string]sample, error) {
+	runs := map[string][]sample{}
+	for range b.n {
+		for _, c := range contest {
+			s, err := b.once(ctx, l, c, b.out)
+			if err != nil {
+				return nil, err
+			}
+			runs[c.name] = append(runs[c.name], s)
+		}
+	}
+	medians := map[string]sample{}
+	for _, c := range contest {
+		m := median(runs[c.name])
+		s, err := b.once(ctx, l, c, b.disk)
+		if err != nil {
+			return nil, err
+		}
+		m.written = s.written
+		medians[c.name] = m
+	}
+	return medians, nil
+}
+
+func (b *bench) once(ctx context.Context, l *corpus.Layer, c contestant, dir string) (sample, error) {
+	s, err := c.measure(ctx, dir)
+	if err != nil || c.diffID == 0 {
+		return s, err
+	}
+	if f := strings.Fields(s.output); len(f) < c.diffID || f[c.diffID-1] != l.DiffID().String() {
+		return s, fmt.Errorf("%s says %q, want the DiffID %s", c.name, s.output, l.DiffID())
+	}
+	return s, nil
+}
+
+// median takes each figure's own.
+func median(runs []sample) sample {
+	middle := func(of func(sample) float64) float64 {
+		var all []float64
+		for _, r := range runs {
+			all = append(all, of(r))
+		}
+		slices.Sort(all)
+		return (all[len(all)/2] + all[(len(all)-1)/2]) / 2
+	}
+	return sample{
+		wall: middle(func(s sample) float64 { return s.wall }),
+		cpu:  middle(func(s sample) float64 { return s.cpu }),
+		rss:  middle(func(s sample) float64 { return s.rss }),
+		blob: middle(func(s sample) float64 { return s.blob }),
+	}
+}
+
+// target is what lithify is to reach, and what it reached.
+type target struct {
+	layer, what string
+	got, most   float64
+}
+
+// judge notes the targets of a stage. Those of memory and of bytes written are
+// lithify's alone.
+func (b *bench) judge(layer, stage string, m map[string]sample) {
+	ours, ok := m["lithify"]
+	if !ok {
+		return
+	}
+	against := func(name, what string, of func(sample) float64, most float64) {
+		if other, ok := m[name]; ok && of(other) > 0 {
+			b.targets = append(b.targets, target{layer, what, of(ours) / of(other), most})
+		}
+	}
+	wall, cpu := func(s sample) float64 { return s.wall }, func(s sample) float64 { return s.cpu }
+	switch stage {
+	case "tar":
+		against("mkfs", "tar, wall / mkfs pipe", wall, 0.60)
+	case "gzip":
+		against("containerd", "gzip job, wall / containerd", wall, 0.60)
+		against("containerd", "gzip job, CPU / containerd", cpu, 0.60)
+		against("gunzip", "gzip job, wall / klauspost gunzip alone", wall, 1.25)
+		b.targets = append(b.targets,
+			target{layer, "gzip job, peak RSS in MB", ours.rss, 64},
+			target{layer, "gzip job, bytes written / blob bytes", ours.written / ours.blob, 1.01})
+	case "zstd":
+		against("containerd", "zstd job, wall / containerd", wall, 0.50)
+		against("containerd", "zstd job, CPU / containerd", cpu, 0.60)
+	}
+}
+
+func (b *bench) printTargets(out io.Writer) {
+	fmt.Fprintln(out, "\ntargets:")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, t := range b.targets {
+		verdict := "ok"
+		if t.got > t.most {
+			verdict = "MISS"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%.2f\tat most %.2f\t%s\n", t.layer, t.what, t.got, t.most, verdict)
+	}
+	w.Flush()
+}
