@@ -35,7 +35,7 @@ func (l *Layout) create() error {
 		return err
 	}
 	return l.in(func(dir *os.Root) error {
-		if err := l.empty(dir); err != nil {
+		if err := vacant(dir); err != nil {
 			return err
 		}
 		// The file is also the lock's, so it is never replaced.
@@ -51,8 +51,8 @@ func (l *Layout) create() error {
 	})
 }
 
-// empty refuses a directory that holds something else than a layout.
-func (l *Layout) empty(dir *os.Root) error {
+// vacant refuses a directory that holds something else than a layout.
+func vacant(dir *os.Root) error {
 	if _, err := dir.Stat(layoutFile); err == nil {
 		return nil
 	}
