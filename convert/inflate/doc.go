@@ -11,8 +11,8 @@
 //
 // # How it is fast
 //
-// One look-up of 11 bits gives up to three literals, or up to two and the length
-// of the match that follows them, so that there are fewer hard to
+// One look-up of 11 bits gives up to four literals, and the length of the match
+// that follows them where the bits suffice, so that there are fewer hard to
 // predict branches than symbols (join in tables.go). The input comes in by whole
 // words without a branch, and the next look-up starts before a match is copied.
 // Buffers and tables are arrays of a power of two inside the Reader: a masked

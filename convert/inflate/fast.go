@@ -41,7 +41,7 @@ const (
 
 // fast decodes while there are lowWater bytes of input and room for what one
 // round may write. It is one long function because its state has to stay in
-// registers: a call, or a second loop, costs a tenth of the speed.
+// registers, which a call would spill.
 func (z *Reader) fast() (why int) {
 	b, n := z.b, z.n
 	ip, op := z.ip, z.op

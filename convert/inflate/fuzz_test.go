@@ -11,7 +11,7 @@ func FuzzDifferential(f *testing.F) {
 		f.Add(data[:min(len(data), 2000)], uint8(8), uint16(1))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, with uint8, times uint16) {
-		data = bytes.Repeat(data, 1+int(times)%(1+600_000/(1+len(data))))
+		data = bytes.Repeat(data, 1+int(times)%(1+100_000/(1+len(data))))
 		all := compressors()
 		c := all[int(with)%len(all)]
 		got, err := decode(bytes.NewReader(c.gzip(t, data)))

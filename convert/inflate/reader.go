@@ -24,14 +24,13 @@ func (e CorruptError) Error() string {
 
 const (
 	windowSize    = 32 << 10
-	maxMatch      = 258
 	maxEmptyReads = 100
 
 	// Both are powers of two, so that an index is put into bounds by a mask.
 	inSize  = 128 << 10
 	outSize = 256 << 10
-	// What the fast loop may read or write beyond them.
-	slack = 64
+	// The longest access of mem.go at the last index.
+	slack = 16
 )
 
 // A Reader decompresses a gzip stream. It is for one goroutine. Its buffers are
@@ -67,7 +66,7 @@ type Reader struct {
 }
 
 // NewReader reads the header of the first member. Of no input at all it says
-// io.EOF.
+// io.EOF. It reads r in pieces of up to 128 KiB, and beyond the last member.
 func NewReader(r io.Reader) (*Reader, error) {
 	z := &Reader{src: r}
 	if err := z.header(); err != nil {
@@ -77,7 +76,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 }
 
 // Read implements io.Reader. Data is vouched for by its checksum only once Read
-// has returned io.EOF.
+// has returned io.EOF. The last few bytes that a sender has flushed may come only
+// with what it sends next.
 func (z *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -161,12 +161,14 @@ func (z *Reader) sum() {
 	z.summed = z.op
 }
 
-// Of zlib's levels: a round of the fast loop stores at most 8 literals and a
-// match before it looks at the room again, and copies in steps of 16 bytes.
-const outLimit = outSize - 512
+const (
+	// A round of the fast loop stores at most 12 literals and a match, in steps of
+	// 16 bytes, before it looks at the room again.
+	outLimit = outSize - 512
 
-// A round of the fast loop takes at most 3 refills of 7 bytes and loads 8.
-const lowWater = 32
+	// A round takes at most 3 refills of 7 bytes and loads 8.
+	lowWater = 32
 
-// maxSymbol is a length code, its extra bits, a distance code and its extra bits.
-const maxSymbol = 15 + 5 + 15 + 13
+	// A length code, its extra bits, a distance code, its extra bits.
+	maxSymbol = 15 + 5 + 15 + 13
+)

@@ -18,8 +18,8 @@ const (
 	distSize = 1<<distBits + 32/2<<(maxCodeLen-distBits)
 )
 
-// A litlen is an entry of the literal/length table. One look-up gives up to three
-// literals, or up to two literals and the match length that follows them:
+// A litlen is an entry of the literal/length table. One look-up gives up to four
+// literals, or up to four literals and the match length that follows them:
 //
 //	0-5    bits to take from the input
 //	6      a match length follows the literals
@@ -213,41 +213,47 @@ func following(word, n int) int {
 }
 
 // join puts into one entry as many symbols as the index bits of the first table
-// decide: the extra bits of a length, and up to two more literals, or one more
-// and a length, after a literal.
+// decide: the extra bits of a length, more literals after a literal, a length
+// after literals. It goes down because entry i refers to entries below it.
 //
-// Whether the next symbol fits can not be predicted, so masks take the place of
-// branches; with branches this took an eighth of all the time.
+// It takes an eighth of all the time, for blocks of 16,384 symbols as zlib writes
+// them. With masks in place of its branches the decoder was 5 % faster on Go
+// sources and 12 to 19 % slower on Go binaries, Python and node_modules.
 func join(table *[litSize]litlen) {
-	for i := range uint64(1 << litBits) {
-		if table[i]&flagSpecial != 0 {
-			table[i] = resolve(table[i], i)
-		}
-	}
-	const low = 1<<valueShift - 1
-	for i := uint64(1<<litBits - 1); i < 1<<litBits; i-- { // entries refer to lower ones
+	for i := uint64(1<<litBits - 1); i < 1<<litBits; i-- {
 		e := table[i]
 		if e&flagStop != 0 {
+			if e&flagSpecial != 0 {
+				table[i] = resolve(e, i, litBits)
+			}
 			continue
 		}
-		f := table[i>>(e&63)]
-		used := e&63 + f&63
-		second := fits(used) & (f&flagSpecial>>7 - 1)
-		g := table[i>>(used&63)]
-		third := second & fits(used+g&63) & ((g|f<<1)&flagSpecial>>7 - 1) // nothing follows a length
-		table[i] = e +
-			second&(f&low+f>>valueShift<<(valueShift+8)) +
-			third&(g&low+g>>valueShift<<(valueShift+16))
+		used := e & 63
+		for at := uint64(valueShift + 8); at < 64; at += 8 {
+			f := table[i>>used]
+			if used+f&63 > litBits {
+				break
+			}
+			if f&flagSpecial != 0 {
+				if f = resolve(f, i>>used, litBits-used); f&flagSpecial != 0 {
+					break
+				}
+			}
+			used += f & 63
+			e += f&(1<<valueShift-1) + f>>valueShift<<at
+			if f&flagLength != 0 {
+				break
+			}
+		}
+		table[i] = e
 	}
 }
 
-// fits is all ones if the index has so many bits, else 0.
-func fits(n uint64) uint64 { return uint64(int64(n-litBits-1) >> 63) }
-
-// resolve takes the extra bits of a length from the index, if it has them.
-func resolve(e litlen, index uint64) litlen {
+// resolve takes the extra bits of a length from index, which follows from the
+// start of its code, if they are within its first n bits.
+func resolve(e litlen, index, n uint64) litlen {
 	extra := e >> kindShift & kindMask
-	if extra > kindExtra || e&63+extra > litBits {
+	if e&flagSpecial == 0 || extra > kindExtra || e&63+extra > n {
 		return e
 	}
 	length := e>>lengthShift&lengthMask + index>>(e&63)&(1<<extra-1)
