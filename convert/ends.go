@@ -2,9 +2,10 @@ package convert
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -45,13 +46,16 @@ type Target interface {
 	// WithTag is the target of another tag in the same repository or layout.
 	WithTag(tag string) (Target, error)
 	// Tag makes the tag name desc if it still names was (empty: nothing), else
-	// ErrTagMoved. desc has been stored by PutManifest.
+	// ErrTagMoved. desc has been stored by PutManifest. A tag that names desc
+	// already is no error, whatever was says: an attempt may be made again.
 	Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error
 }
 
 var (
-	// ErrNotFound says that the registry or layout holds no such thing.
-	ErrNotFound = errors.New("not found")
-	// ErrTagMoved says that somebody else moved the tag meanwhile.
-	ErrTagMoved = errors.New("the tag was moved by somebody else meanwhile")
+	// ErrNotFound says that the registry or layout holds no such thing. It is an
+	// errdefs.ErrNotFound.
+	ErrNotFound = fmt.Errorf("convert: %w", errdefs.ErrNotFound)
+	// ErrTagMoved says that somebody else moved the tag meanwhile. It is an
+	// errdefs.ErrAborted.
+	ErrTagMoved = fmt.Errorf("the tag was moved by somebody else meanwhile (%w)", errdefs.ErrAborted)
 )

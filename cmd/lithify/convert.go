@@ -43,7 +43,7 @@ func (a *app) convertCommand() *cobra.Command {
 				return err
 			}
 			show := newProgress(a.err)
-			h := convertrun.Handler{TempDir: f.tempDir, Parallel: f.parallel, Log: a.log, Progress: show.event}
+			h := convertrun.Handler{AllowFiles: true, TempDir: f.tempDir, Parallel: f.parallel, Log: a.log, Progress: show.event}
 			result, err := h.Run(cmd.Context(), job)
 			show.close(err)
 			if err != nil {
@@ -78,6 +78,7 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
 	fs.Int64Var(&j.MaxBytes, "max-bytes", erofs.DefaultLimits.Bytes, "refuse a layer that unpacks to more bytes")
 	fs.Int64Var(&j.MaxEntries, "max-entries", erofs.DefaultLimits.Entries, "refuse a layer with more entries")
+	fs.Int64Var(&j.MaxMeta, "max-meta-bytes", erofs.DefaultLimits.MetaBytes, "refuse a layer with more bytes of names and attributes")
 }
 
 func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {

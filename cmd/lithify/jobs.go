@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/all"
 	"github.com/lithify/lithify/queue"
 	"github.com/spf13/cobra"
 )
@@ -16,6 +18,7 @@ import (
 func (a *app) jobsCommand() *cobra.Command {
 	var p poolFlags
 	cmd := &cobra.Command{Use: "jobs", Short: "Look at the pool's jobs"}
+	group(cmd)
 	p.add(cmd.PersistentFlags())
 	cmd.AddCommand(a.jobsList(&p), a.jobsGet(&p), a.jobsWatch(&p), a.jobsCancel(&p))
 	return cmd
@@ -73,7 +76,7 @@ func what(st queue.Status) string {
 		line, _, _ := strings.Cut(st.Failure.Message, "\n")
 		return line
 	}
-	return fmt.Sprintf("%s %.100s", st.Job.Kind, st.Job.Args)
+	return all.Summary(st.Job.Kind, st.Job.Args)
 }
 
 func (a *app) jobsGet(p *poolFlags) *cobra.Command {
@@ -141,6 +144,10 @@ func eventLine(e queue.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %s", e.Time.Local().Format(time.TimeOnly), e.Source, e.Phrase)
 	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
+		if f, ok := e.Attrs[k].(float64); ok { // every number of JSON is one
+			fmt.Fprintf(&b, " %s=%s", k, strconv.FormatFloat(f, 'f', -1, 64))
+			continue
+		}
 		fmt.Fprintf(&b, " %s=%v", k, e.Attrs[k])
 	}
 	return b.String()

@@ -50,6 +50,7 @@ without unpacking, and publishes them beside the originals.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log what is done, step by step, on stderr")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "what to print on stdout: text or json")
+	group(root)
 	root.AddCommand(a.convertCommand(), a.submitCommand(), a.serveCommand(), a.jobsCommand(), a.workersCommand())
 	return root
 }
@@ -67,4 +68,15 @@ func (a *app) setup(cmd *cobra.Command, _ []string) (err error) {
 	}
 	a.shutdown, a.log, err = telemetry.Setup(cmd.Context(), "lithify", telemetry.Version(), telemetry.Options{Level: level, Writer: a.err})
 	return err
+}
+
+// group makes a command that only holds others refuse what it does not hold.
+func group(cmd *cobra.Command) {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("unknown command %q, see %q", args[0], cmd.CommandPath()+" --help")}
+		}
+		return cmd.Help()
+	}
 }

@@ -90,7 +90,7 @@ func (a *app) handlers(s server) (run.Handlers, error) {
 	if err != nil {
 		return run.Handlers{}, err
 	}
-	h := convertrun.Handler{TempDir: s.tempDir, Log: a.log}
+	h := convertrun.Handler{AllowFiles: true, TempDir: s.tempDir, Log: a.log}
 	h.SignWith(key)
 	return run.Handlers{Convert: h}, nil
 }

@@ -37,6 +37,7 @@ func (a *app) submitCommand() *cobra.Command {
 		Short: "Have the pool do it",
 		Long:  "Submit a job to the pool. The verbs take the flags they take without a pool.",
 	}
+	group(cmd)
 	cmd.AddCommand(a.submitConvertCommand())
 	return cmd
 }

@@ -38,6 +38,7 @@ func serve(ctx context.Context) error {
 	flag.DurationVar(&cfg.Grace, "grace", worker.DefaultGrace, "how long running jobs may go on when the worker is stopped")
 	flag.StringVar(&h.TempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	flag.BoolVar(&h.DenyPrivate, "deny-private", false, "refuse registries at loopback, link-local and private addresses")
+	flag.BoolVar(&h.AllowFiles, "allow-files", false, "let jobs name files of this machine: oci:, oci-archive: and docker-archive:")
 	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records; with none the ledger is not used")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
 	flag.Parse()

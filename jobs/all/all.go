@@ -3,6 +3,7 @@ package all
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/jobs/convert"
@@ -13,4 +14,25 @@ func Validators() map[string]func(json.RawMessage) error {
 	return map[string]func(json.RawMessage) error{
 		convert.Kind: jobs.Validator[convert.Args](),
 	}
+}
+
+// Summary is a job in a few words for people; of a kind that this binary does
+// not know, it is the kind.
+func Summary(kind string, args json.RawMessage) string {
+	switch kind {
+	case convert.Kind:
+		return summary[convert.Args](kind, args)
+	}
+	return kind
+}
+
+func summary[A interface {
+	jobs.Args
+	fmt.Stringer
+}](kind string, raw json.RawMessage) string {
+	a, err := jobs.DecodeArgs[A](raw)
+	if err != nil {
+		return kind
+	}
+	return a.String()
 }

@@ -37,10 +37,14 @@ type Args struct {
 	LedgerRepo string `json:"ledgerRepo,omitempty"` // none: no ledger
 	MaxBytes   int64  `json:"maxBytes,omitempty"`   // of one layer, uncompressed; default erofs.DefaultLimits
 	MaxEntries int64  `json:"maxEntries,omitempty"` // of one layer
+	MaxMeta    int64  `json:"maxMeta,omitempty"`    // bytes of names and attributes of one layer
 }
 
 // Kind implements jobs.Args.
 func (Args) Kind() string { return Kind }
+
+// String is the job in a few words.
+func (a Args) String() string { return "convert " + a.Source + " to " + a.Target }
 
 // Validate implements jobs.Args. It looks at the words alone and asks nobody.
 func (a Args) Validate() error {
@@ -53,7 +57,7 @@ func (a Args) Validate() error {
 		return fmt.Errorf("target %q: archives can only be read; use oci:DIR or a registry reference", a.Target)
 	case a.SourceDigest != "" && a.SourceDigest.Validate() != nil:
 		return fmt.Errorf("source digest %q is not valid", a.SourceDigest)
-	case a.MaxBytes < 0 || a.MaxEntries < 0:
+	case a.MaxBytes < 0 || a.MaxEntries < 0 || a.MaxMeta < 0:
 		return fmt.Errorf("limits are positive numbers")
 	}
 	if err := oneOf("profile", a.Profile, "", "erofs", "erofs+zstd"); err != nil {

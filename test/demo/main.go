@@ -42,6 +42,9 @@ func run(ctx context.Context, lithify string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Mkdir(filepath.Join(dir, "registry"), 0o700); err != nil {
+		return err
+	}
 	blobs := ggcr.NewDiskBlobHandler(filepath.Join(dir, "registry"))
 	server := httptest.NewServer(ggcr.New(ggcr.WithBlobHandler(blobs), ggcr.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
@@ -75,7 +78,8 @@ func (d demo) lithify(args ...string) (string, error) {
 	cmd := exec.CommandContext(d.ctx, d.binary, args...)
 	var out bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = d.env, io.MultiWriter(os.Stdout, &out), os.Stderr
-	return out.String(), cmd.Run()
+	err := cmd.Run()
+	return out.String(), err
 }
 
 // pool converts the same image through a queue.

@@ -13,7 +13,7 @@ import (
 // none.
 func (h Handler) ledger(a convertjob.Args, target string) *convert.Ledger {
 	ref, err := name.ParseReference(target)
-	if err != nil || strings.HasPrefix(target, "oci:") {
+	if err != nil || isFile(target) {
 		return nil
 	}
 	repo := ref.Context().RegistryStr() + "/" + a.LedgerRepo
@@ -32,4 +32,10 @@ func Pin(ref, digest string) string {
 		return ref
 	}
 	return ref + "@" + digest
+}
+
+// isFile tells references to files from those to registries.
+func isFile(ref string) bool {
+	scheme, _, _ := strings.Cut(ref, ":")
+	return scheme == "oci" || scheme == "oci-archive" || scheme == "docker-archive"
 }

@@ -5,8 +5,11 @@ package run
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -23,6 +26,7 @@ import (
 type Handler struct {
 	Keychain    authn.Keychain
 	DenyPrivate bool   // refuse registries at private addresses
+	AllowFiles  bool   // let sources and targets be files of this machine
 	TempDir     string // needs room for the layers in flight
 	Parallel    int    // layers in flight for each image
 
@@ -37,11 +41,22 @@ type Handler struct {
 func (h Handler) Register(m *jobs.Mux) {
 	jobs.Handle(m, func(ctx context.Context, a convertjob.Args) (any, error) {
 		r, err := h.Run(ctx, a)
-		if err != nil && convert.Permanent(err) {
-			err = jobs.Permanent(err)
-		}
-		return r, err
+		return r, classify(err)
 	})
+}
+
+// classify decides what another attempt is worth.
+func classify(err error) error {
+	var from *registry.Error
+	switch {
+	case err == nil:
+		return nil
+	case convert.Permanent(err):
+		return jobs.Permanent(err)
+	case errors.As(err, &from) && from.RetryAfter > 0:
+		return jobs.RetryAfter(from.RetryAfter, err)
+	}
+	return err
 }
 
 // Run converts one image. It reports to the job in ctx, if there is one.
@@ -49,6 +64,9 @@ func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	opts, err := h.options(ctx, a)
 	if err != nil {
 		return nil, err
+	}
+	if !h.AllowFiles && (isFile(a.Source) || isFile(a.Target)) {
+		return nil, &convert.RefusedError{What: a.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
 	}
 	ends := h.ends(a)
 	ref := a.Source
@@ -94,7 +112,7 @@ func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Option
 		Replace:        a.Replace,
 		InPlace:        a.InPlace,
 		BreakSignature: a.BreakSignature,
-		Limits:         erofs.Limits{Bytes: a.MaxBytes, Entries: a.MaxEntries},
+		Limits:         erofs.Limits{Bytes: a.MaxBytes, Entries: a.MaxEntries, MetaBytes: a.MaxMeta},
 		TempDir:        h.TempDir,
 		Parallel:       h.Parallel,
 		Log:            h.Log,
@@ -110,19 +128,40 @@ func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Option
 	return opts, nil
 }
 
-// report tells the job what the conversion says: every step is proof of life,
-// ends of layers are history.
+// report tells the job what the conversion says: bytes that moved are proof of
+// life, ends of layers are history.
 func report(ctx context.Context, also func(convert.Event)) func(convert.Event) {
+	moved := newMileage()
 	return func(e convert.Event) {
-		jobs.Alive(ctx, 1)
 		switch e.Phase {
 		case "converted", "reused":
-			jobs.Event(ctx, "layer "+e.Phase, "layer", e.Layer, "size", e.Total, "blob", e.Result.Digest, "blobSize", e.Result.Size, "took", e.Took)
+			jobs.Event(ctx, "layer "+e.Phase, "layer", e.Layer, "size", e.Total, "blob", e.Result.Digest, "blobSize", e.Result.Size, "took", e.Took.Round(time.Millisecond))
 		case "copied":
 			jobs.Event(ctx, "blob copied", "blob", e.Layer, "size", e.Total)
+		default:
+			jobs.Alive(ctx, moved.since(e))
 		}
 		if also != nil {
 			also(e)
 		}
 	}
+}
+
+// mileage knows how far each phase of each layer was when last heard of.
+type mileage struct {
+	mu   sync.Mutex
+	done map[string]int64
+}
+
+func newMileage() *mileage { return &mileage{done: map[string]int64{}} }
+
+// since is how many bytes have moved since the last event of this phase; a
+// second attempt at an upload starts from the beginning.
+func (m *mileage) since(e convert.Event) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := e.Phase + string(e.Layer)
+	n := e.Done - m.done[key]
+	m.done[key] = e.Done
+	return max(n, 0)
 }

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/lithify/lithify/convert"
+)
+
+// lithify runs one command as main does.
+func lithify(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = execute(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func newRegistry(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// pushImage pushes an image of random layers for a platform.
+func pushImage(t *testing.T, ref, os, arch string) v1.Hash {
+	t.Helper()
+	image, err := random.Image(2000, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = os, arch
+	if image, err = mutate.ConfigFile(image, config); err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag(ref, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(tag, image, remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := image.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
+}
+
+func TestConvertPrintsOneLine(t *testing.T) {
+	host := newRegistry(t)
+	pushImage(t, host+"/app:1", "linux", "amd64")
+	code, stdout, stderr := lithify(t, "convert", "--insecure", host+"/app:1", host+"/app:2")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	tag, err := name.NewTag(host+"/app:2", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := remote.Head(tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := host + "/app:2@" + head.Digest.String() + "\n"; stdout != want {
+		t.Errorf("stdout %q, want %q", stdout, want)
+	}
+	if got := strings.Count(stderr, "converted sha256:"); got != 2 {
+		t.Errorf("%d lines of progress, want one a layer:\n%s", got, stderr)
+	}
+}
+
+func TestConvertJSON(t *testing.T) {
+	host := newRegistry(t)
+	source := pushImage(t, host+"/app:1", "linux", "amd64")
+	code, stdout, stderr := lithify(t, "convert", "-o", "json", "--insecure", host+"/app:1", "oci:"+t.TempDir()+":x")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	var r convert.Result
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.SourceDigest.String() != source.String() || len(r.Variants) != 1 || len(r.Variants[0].Layers) != 2 {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	host := newRegistry(t)
+	pushImage(t, host+"/app:1", "linux", "amd64")
+	pushImage(t, host+"/win:1", "windows", "amd64")
+	dead := httptest.NewServer(nil)
+	dead.Close()
+	gone := strings.TrimPrefix(dead.URL, "http://")
+	for _, tc := range []struct {
+		name string
+		args []string
+		want int
+		says string
+	}{
+		{"no arguments", []string{"convert"}, 2, "SRC DST"},
+		{"unknown flag", []string{"convert", "--fast", "a", "b"}, 2, "--fast"},
+		{"unknown command", []string{"transmogrify"}, 2, "transmogrify"},
+		{"unknown verb", []string{"submit", "transmogrify"}, 2, "transmogrify"},
+		{"bad profile", []string{"convert", "--profile", "zip", "a", "b"}, 2, "erofs+zstd"},
+		{"bad output", []string{"convert", "-o", "xml", "a", "b"}, 2, "xml"},
+		{"bad platform", []string{"convert", "--platform", "a/b/c/d/e", "a", "b"}, 2, "a/b/c/d/e"},
+		{"archive as target", []string{"convert", "a", "oci-archive:x.tar"}, 2, "oci:DIR"},
+		{"digest as target", []string{"convert", host + "/app:1", host + "/app@sha256:" + strings.Repeat("0", 64)}, 3, "sha256:0000"},
+		{"refused image", []string{"convert", "--insecure", host + "/win:1", host + "/win:2"}, 3, "Linux"},
+		{"no such tag", []string{"convert", "--insecure", host + "/app:none", host + "/app:2"}, 4, "app:none"},
+		{"no such directory", []string{"convert", "oci:" + filepath.Join(t.TempDir(), "none"), host + "/app:2"}, 4, "none"},
+		{"registry away", []string{"convert", "--insecure", gone + "/app:1", host + "/app:2"}, 5, gone},
+		{"in place", []string{"convert", "--insecure", host + "/app:1", host + "/app:1"}, 6, "--in-place"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			code, stdout, stderr := lithify(t, tc.args...)
+			if code != tc.want || !strings.Contains(stderr, tc.says) || stdout != "" {
+				t.Errorf("exit code %d, want %d; stdout %q; stderr %q, want it to name %q", code, tc.want, stdout, stderr, tc.says)
+			}
+		})
+	}
+}
+
+// TestPool submits to a pool in this process and looks at it.
+func TestPool(t *testing.T) {
+	t.Setenv("LITHIFY_CONTEXT", filepath.Join(t.TempDir(), "context.json"))
+	if code, _, stderr := lithify(t, "jobs", "list"); code != 4 || !strings.Contains(stderr, "lithify serve") {
+		t.Fatalf("without a pool: exit code %d, %q", code, stderr)
+	}
+	ctx, stop := context.WithCancelCause(t.Context())
+	up, w := io.Pipe()
+	served := make(chan int, 1)
+	go func() {
+		served <- execute(ctx, []string{"serve", "--dir", t.TempDir()}, w, os.Stderr)
+		w.Close()
+	}()
+	t.Cleanup(func() {
+		stop(errors.New("test over"))
+		go io.Copy(io.Discard, up)
+		if code := <-served; code != 0 && code != 130 {
+			t.Errorf("serve ended with %d", code)
+		}
+	})
+	if _, err := up.Read(make([]byte, 1)); err != nil {
+		t.Fatal("serve did not come up")
+	}
+	go io.Copy(io.Discard, up)
+
+	host := newRegistry(t)
+	pushImage(t, host+"/app:1", "linux", "amd64")
+	code, here, stderr := lithify(t, "convert", "--insecure", host+"/app:1", host+"/app:2")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	code, there, stderr := lithify(t, "submit", "convert", "--wait", "--insecure", host+"/app:1", host+"/app:3")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if _, a, _ := strings.Cut(here, "@"); !strings.HasSuffix(there, "@"+a) {
+		t.Errorf("converted here %q, in the pool %q", here, there)
+	}
+	code, id, stderr := lithify(t, "submit", "convert", "--insecure", "--idempotency-key", "k", host+"/app:1", host+"/app:4")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	if _, again, _ := lithify(t, "submit", "convert", "--insecure", "--idempotency-key", "k", host+"/app:1", host+"/app:4"); again != id {
+		t.Errorf("submitted twice under one key: %q and %q", id, again)
+	}
+	if code, stdout, stderr := lithify(t, "jobs", "watch", strings.TrimSpace(id)); code != 0 || !strings.Contains(stdout, "done") {
+		t.Errorf("watch: exit code %d, %q, %q", code, stdout, stderr)
+	}
+	if _, stdout, _ := lithify(t, "jobs", "list"); strings.Count(stdout, "done") != 2 {
+		t.Errorf("list: %q", stdout)
+	}
+	if _, stdout, _ := lithify(t, "workers"); strings.Count(stdout, "\n") != 2 {
+		t.Errorf("workers: %q", stdout)
+	}
+	code, _, stderr = lithify(t, "submit", "convert", "--wait", "--insecure", "--platform", "linux/s390x", host+"/app:1", host+"/app:5")
+	if code != 3 || !strings.Contains(stderr, "linux/s390x") {
+		t.Errorf("a refused job: exit code %d, %q", code, stderr)
+	}
+}
