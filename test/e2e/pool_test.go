@@ -1,0 +1,148 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/test/corpus"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// pool is `lithify serve` for a user of its own: the queue and the scheduler in
+// one process, and workers beside it.
+type pool struct {
+	home string // where the context file and the store lie
+}
+
+func startPool(t *testing.T, slots int) *pool {
+	t.Helper()
+	p := &pool{home: t.TempDir()}
+	cmd := p.command(t, lithify(t), "serve", "--dir", filepath.Join(p.home, "queue"), "--slots", fmt.Sprint(slots))
+	start(t, cmd).says(t, "pool up", func(line string) (string, bool) { return line, strings.HasPrefix(line, "pool up at ") })
+	return p
+}
+
+// command runs one of our programs as this pool's user.
+func (p *pool) command(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := command(t, name, args...)
+	cmd.Env = append(cmd.Env, "HOME="+p.home, "XDG_CONFIG_HOME="+p.home, "XDG_CACHE_HOME="+p.home, "LITHIFY_CONTEXT=")
+	return cmd
+}
+
+func (p *pool) output(t *testing.T, args ...string) string {
+	t.Helper()
+	var said strings.Builder
+	cmd := p.command(t, lithify(t), args...)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("lithify %s: %v\n%s", strings.Join(args, " "), err, tail(said.String()))
+	}
+	return string(out)
+}
+
+func (p *pool) job(t *testing.T, id string) (st queue.Status) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(p.output(t, "jobs", "get", id)), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// worker starts lithify-worker, and returns where it keeps layers that it is not
+// done with.
+func (p *pool) worker(t *testing.T, name string) (*process, string) {
+	t.Helper()
+	temp := t.TempDir()
+	return start(t, p.command(t, program(t, "lithify-worker", "../../cmd/worker"), "--name", name, "--slots", "1", "--temp-dir", temp)), temp
+}
+
+// TestServe has serve do what convert does, to the byte.
+func TestServe(t *testing.T) {
+	registry := startRegistry(t)
+	src := registry + "/served:tar"
+	push(t, probeImage(t, "application/vnd.oci.image.layer.v1.tar+gzip", corpus.Linked), src)
+	p := startPool(t, 1)
+	got := p.output(t, "submit", "convert", "--wait", "--insecure", src, registry+"/served:pool")
+	want := convert(t, src, registry+"/served:here")
+	if digestOf(got) != digestOf(want) {
+		t.Errorf("the pool made %s, this process %s", got, want)
+	}
+	if list := p.output(t, "jobs", "list"); !strings.Contains(list, string(jobs.Done)) {
+		t.Errorf("jobs list: no job that is done in:\n%s", list)
+	}
+}
+
+// TestKilledWorker kills a worker in the middle of a layer: another ends the job,
+// once.
+func TestKilledWorker(t *testing.T) {
+	l := openLayer(t, "node_modules")
+	registry := startRegistry(t)
+	image, err := corpus.Image(corpus.Linux, nil, l.Registry(corpus.Gzip))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := registry + "/killed:tar"
+	push(t, image, src)
+	p := startPool(t, 0)
+	first, temp := p.worker(t, "first")
+	id := strings.TrimSpace(p.output(t, "submit", "convert", "--insecure", src, registry+"/killed:erofs"))
+	await(t, "a layer half written", func(context.Context) error { return holdsMB(temp, 50) })
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-first.ended
+	if st := p.job(t, id); st.State.Ended() {
+		t.Fatalf("the job was %s before the worker was killed: the layer is too small", st.State)
+	}
+	p.worker(t, "second")
+	events := p.output(t, "jobs", "watch", id) // until the job ends
+	st := p.job(t, id)
+	if st.State != jobs.Done || st.Worker != "second" || st.Attempt != 2 {
+		t.Errorf("got %s by %s at attempt %d, want done by second at attempt 2\n%s", st.State, st.Worker, st.Attempt, events)
+	}
+	if n := len(regexp.MustCompile(`(?m): (job )?done\b`).FindAllString(events, -1)); n != 1 {
+		t.Errorf("the job is done %d times, want once:\n%s", n, events)
+	}
+	index := manifest[ocispec.Index](t, registry+"/killed:erofs")
+	if n := len(index.Manifests); n != 2 {
+		t.Errorf("got %d manifests, want the original and the variant", n)
+	}
+	want := convert(t, src, registry+"/killed:here")
+	if got := output(t, need(t, "crane"), "digest", "--insecure", registry+"/killed:erofs"); strings.TrimSpace(got) != digestOf(want) {
+		t.Errorf("got %s, want %s as from lithify convert", got, want)
+	}
+}
+
+// holdsMB reports whether a file of so many megabytes lies in dir.
+func holdsMB(dir string, mb int64) error {
+	var sizes []int64
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		info, ierr := e.Info()
+		if ierr == nil {
+			sizes = append(sizes, info.Size())
+		}
+	}
+	if len(sizes) > 0 && slices.Max(sizes) >= mb<<20 {
+		return nil
+	}
+	return errors.Join(err, fmt.Errorf("%s holds files of %d bytes", dir, sizes))
+}
+
+func digestOf(ref string) string {
+	_, d, _ := strings.Cut(strings.TrimSpace(ref), "@")
+	return d
+}
