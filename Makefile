@@ -17,6 +17,11 @@ build: ## lithify, lithify-scheduler and lithify-worker into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/lithify-scheduler ./cmd/scheduler
 	CGO_ENABLED=0 go build -trimpath -o bin/lithify-worker ./cmd/worker
 
+.PHONY: demo
+demo: build ## convert a real image, here and through a pool, and show the result
+	CGO_ENABLED=0 go build -o bin/demo ./test/demo
+	bin/demo bin/lithify
+
 .PHONY: tools
 tools: ## the programs that tests run as real processes (test/tools/install.sh)
 	@bash test/tools/install.sh
