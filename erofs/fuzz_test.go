@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lithify/lithify/erofs"
@@ -39,29 +41,64 @@ func FuzzConvert(f *testing.F) {
 		if src = bytes.Clone(src); sums {
 			fixChecksums(src)
 		}
-		var dst memFile
-		l, err := erofs.Convert(t.Context(), &dst, bytes.NewReader(src), erofs.Options{Bottom: bottom, Serial: true, Limits: fuzzLimits})
-		if err != nil {
-			var entry *erofs.EntryError
-			var limit *erofs.LimitError
-			var unresolved *erofs.UnresolvedError
-			if !errors.As(err, &entry) && !errors.As(err, &limit) && !errors.As(err, &unresolved) {
-				t.Fatalf("error of no kind: %v", err)
-			}
-			return
+		checkDifferential(t, src, bottom)
+	})
+}
+
+// checkDifferential is what all fuzz targets of the tar reader hold.
+func checkDifferential(t *testing.T, src []byte, bottom bool) {
+	var dst memFile
+	l, err := erofs.Convert(t.Context(), &dst, bytes.NewReader(src), erofs.Options{Bottom: bottom, Serial: true, Limits: fuzzLimits})
+	if err != nil {
+		var entry *erofs.EntryError
+		var limit *erofs.LimitError
+		var unresolved *erofs.UnresolvedError
+		if !errors.As(err, &entry) && !errors.As(err, &limit) && !errors.As(err, &unresolved) {
+			t.Fatalf("error of no kind: %v", err)
 		}
-		want, _, err := erofstest.FromTar(bytes.NewReader(src), bottom)
-		if err != nil {
-			t.Fatalf("accepted what archive/tar refuses: %v", err)
+		return
+	}
+	want, _, err := erofstest.FromTar(bytes.NewReader(src), bottom)
+	if err != nil {
+		t.Fatalf("accepted what archive/tar refuses: %v", err)
+	}
+	got, err := erofstest.FromImage(&dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	erofstest.CheckTrees(t, got, want)
+	if l.Size != int64(len(dst.b)) {
+		t.Errorf("size %d of %d bytes", l.Size, len(dst.b))
+	}
+}
+
+// FuzzPAX puts a PAX header before a file, its records free but for the framing.
+func FuzzPAX(f *testing.F) {
+	f.Add("path", "a/b", "mtime", "-1.5", "data")
+	f.Add("uid", "4294967294", "SCHILY.xattr.user.x", "\x00", "data")
+	f.Add("GNU.sparse.map", "4096,4,90000,0", "GNU.sparse.numblocks", "2", "data")
+	f.Fuzz(func(t *testing.T, k1, v1, k2, v2, data string) {
+		src := rawTar(paxHeader('x', "GNU.sparse.size", "90000", k1, v1, k2, v2), rawEntry('0', "name", data, nil))
+		checkDifferential(t, src, false)
+	})
+}
+
+// FuzzSparse tries maps of GNU tar's formats: 1.0 in the data, and the old one in
+// the header and a block after it.
+func FuzzSparse(f *testing.F) {
+	f.Add("1\n90000\n4\n", "100000", []byte("00000000000\x0000000000004\x00"), "data")
+	f.Fuzz(func(t *testing.T, lines, size string, pairs []byte, data string) {
+		padded := lines + strings.Repeat("\x00", -len(lines)&511) + data
+		checkDifferential(t, rawTar(
+			paxHeader('x', "GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.realsize", size),
+			rawEntry('0', "name", padded, nil)), false)
+		old := rawEntry('S', "name", data, func(h []byte) { copy(h[386:500], pairs) })
+		if old[482] > 0 {
+			ext := make([]byte, 512)
+			copy(ext, pairs[min(len(pairs), 97):])
+			old = slices.Insert(old, 512, ext...)
 		}
-		got, err := erofstest.FromImage(&dst)
-		if err != nil {
-			t.Fatal(err)
-		}
-		erofstest.CheckTrees(t, got, want)
-		if l.Size != int64(len(dst.b)) {
-			t.Errorf("size %d of %d bytes", l.Size, len(dst.b))
-		}
+		checkDifferential(t, rawTar(old), false)
 	})
 }
 
@@ -101,7 +138,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		w := &walker{left: 500}
+		w := &walker{left: 100}
 		w.visit(fsys, ".")
 	})
 }

@@ -73,9 +73,15 @@ type Attr struct {
 const DefaultDirMode = 0o755
 
 // IsDefaultDir reports whether a directory with these attributes is what
-// Convert makes of one it knows nothing about.
+// Convert makes of one it knows nothing about. An opaque mark says something
+// about the layer it stands in alone.
 func (a Attr) IsDefaultDir() bool {
-	return a.Mode == DefaultDirMode && a.UID == 0 && a.GID == 0 && len(a.Xattrs) == 0
+	for name := range a.Xattrs {
+		if name != opaqueXattr {
+			return false
+		}
+	}
+	return a.Mode == DefaultDirMode && a.UID == 0 && a.GID == 0
 }
 
 // Xattrs are extended attributes by full name. In JSON the values are base64:

@@ -22,40 +22,31 @@ type metadata struct {
 	head    [inodeSize]byte
 }
 
+// walkDir is a directory on the way through the tree.
+type walkDir struct {
+	*inode
+	name   string
+	hidden bool // nothing of it can be seen in lower layers
+}
+
 // walk visits every inode once, directories before what they hold, and counts
 // links. It finds the directories that the tar did not list and that lower
 // layers could show, and gives them the context's attributes.
 func (m *metadata) walk(root *inode) error {
-	type dir struct {
-		*inode
-		name   string
-		hidden bool // nothing of it can be seen in lower layers
-	}
 	root.parent = root
 	m.order = append(m.order, root)
-	queue := []dir{{root, ".", false}}
+	queue := []walkDir{{root, ".", false}}
 	for len(queue) > 0 {
 		d := queue[0]
 		queue = queue[1:]
-		if d.state&implied != 0 && !d.hidden {
-			m.needs = append(m.needs, d.name)
-			if err := d.answer(m.opts.Context, d.name); err != nil {
-				return err
-			}
-		}
-		if err := d.seal(m.opts.Bottom); err != nil {
+		if err := m.enter(d); err != nil {
 			return err
 		}
 		d.nlink = 2
-		hidden := d.hidden || d.state&opaque != 0
 		for _, k := range d.kids {
 			if k.isDir() {
 				d.nlink++
-				name := k.name
-				if d.name != "." {
-					name = d.name + "/" + name
-				}
-				queue = append(queue, dir{k.inode, name, hidden || k.state&fresh != 0})
+				queue = append(queue, d.child(k))
 			} else {
 				k.nlink++
 			}
@@ -68,6 +59,24 @@ func (m *metadata) walk(root *inode) error {
 	slices.Sort(m.needs)
 	m.inheritTimes()
 	return nil
+}
+
+func (m *metadata) enter(d walkDir) error {
+	if d.state&implied != 0 && !d.hidden {
+		m.needs = append(m.needs, d.name)
+		if err := d.answer(m.opts.Context, d.name); err != nil {
+			return err
+		}
+	}
+	return d.seal(m.opts.Bottom)
+}
+
+func (d walkDir) child(k dirent) walkDir {
+	name := k.name
+	if d.name != "." {
+		name = d.name + "/" + name
+	}
+	return walkDir{k.inode, name, d.hidden || d.state&opaque != 0 || k.state&fresh != 0}
 }
 
 // answer gives a directory the attributes it has in the layers below.

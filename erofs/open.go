@@ -15,11 +15,12 @@ import (
 // ErrMetadataOnly is what reading a file gives in a tree from [OpenMetadata].
 var ErrMetadataOnly = errors.New("only the metadata of this image is at hand")
 
-// Open gives the tree of a raw image of at most size bytes that r can read. It
-// reads the image with code that shares nothing with Convert.
+// Open gives the tree of a raw image. It reads with go-erofs, which shares
+// nothing with Convert.
 //
-// Images from outside are checked as they are read; what does not hold together
-// gives an error, not a panic. Symbolic links are followed inside the image.
+// An image from outside is checked as it is read: what does not hold together
+// gives an error, not a panic. Open and Stat follow symbolic links inside the
+// image. The tree may be used from several goroutines if r may.
 func Open(r io.ReaderAt) (fs.ReadLinkFS, error) {
 	var block0 [blockSize]byte
 	if _, err := r.ReadAt(block0[:], 0); err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	goerofs "github.com/erofs/go-erofs"
 )
 
 // treeFS guards go-erofs v0.3.1 against images from outside: what panics there
@@ -38,10 +40,28 @@ func (t treeFS) Open(name string) (f fs.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if d, ok := f.(fs.ReadDirFile); ok {
-		return treeDir{treeFile{f, name}, d}, nil
+	d, ok := f.(fs.ReadDirFile)
+	if !ok {
+		return treeFile{f, name}, nil
 	}
-	return treeFile{f, name}, nil
+	if err := checkDir(f); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "open", Path: name, Err: err}, f.Close())
+	}
+	return treeDir{treeFile{f, name}, d}, nil
+}
+
+// checkDir refuses directories that are not flat. Nobody makes them, and a chunk
+// index could name one block over and over: a listing far larger than its image.
+func checkDir(f fs.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*goerofs.Stat)
+	if !ok || st.InodeLayout != layoutFlatPlain && st.InodeLayout != layoutFlatInline {
+		return errors.New("damaged EROFS image: a directory that is not flat")
+	}
+	return nil
 }
 
 func (t treeFS) Lstat(name string) (info fs.FileInfo, err error) {
