@@ -23,7 +23,6 @@ import (
 	"go.opentelemetry.io/contrib/bridges/otelslog"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/log/global"
 	"go.opentelemetry.io/otel/propagation"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -117,7 +116,7 @@ func (p *providers) start(ctx context.Context, res *resource.Resource) error {
 			return exportError("LOGS", err)
 		}
 		p.logs = sdklog.NewLoggerProvider(sdklog.WithProcessor(sdklog.NewBatchProcessor(e)), sdklog.WithResource(res))
-		global.SetLoggerProvider(p.logs)
+		otel.SetLoggerProvider(p.logs)
 	}
 	return nil
 }
