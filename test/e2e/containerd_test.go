@@ -98,16 +98,26 @@ func (d *daemon) ctr(args ...string) string {
 	return output(d.t, need(d.t, "ctr"), append([]string{"--address", d.address}, args...)...)
 }
 
+// on are the flags that take an image's EROFS variant where there is one: without
+// the platform containerd 2.4 pulls and runs the tar variant on any snapshotter.
+func on(snapshotter string) []string {
+	if snapshotter == "erofs" {
+		return []string{"--snapshotter", "erofs", "--platform", "linux(+erofs)/amd64"}
+	}
+	return []string{"--snapshotter", snapshotter}
+}
+
 func (d *daemon) pull(ref, snapshotter string) {
 	d.t.Helper()
-	d.ctr("images", "pull", "--plain-http", "--snapshotter", snapshotter, ref)
+	d.ctr(append(append([]string{"images", "pull", "--plain-http"}, on(snapshotter)...), ref)...)
 }
 
 // run starts a container, waits for its end and returns what it wrote.
 func (d *daemon) run(ref, snapshotter string, args ...string) string {
 	d.t.Helper()
 	id := digest.FromString(ref + snapshotter + strings.Join(args, " ")).Encoded()[:12]
-	return d.ctr(append([]string{"run", "--rm", "--cgroup", "/lithify-e2e/" + id, "--snapshotter", snapshotter, ref, id}, args...)...)
+	flags := append([]string{"run", "--rm", "--cgroup", "/lithify-e2e/" + id}, on(snapshotter)...)
+	return d.ctr(append(append(flags, ref, id), args...)...)
 }
 
 // entry is what test/e2e/probe prints of a path.

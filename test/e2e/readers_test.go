@@ -18,13 +18,14 @@ import (
 // dual is an index that lithify made from one with BuildKit's attestation and a
 // Windows image in it.
 type dual struct {
-	ref, source string
+	ref, source string        // tags: readers are given what people type
+	digest      string        // of the index
 	tar, erofs  digest.Digest // of the two Linux manifests
 }
 
 func publishDual(t *testing.T, registry string) dual {
 	t.Helper()
-	image := probeImage(t, types.OCILayer, corpus.Linked)
+	image := probeImage(t, types.OCILayer, corpus.Omitted)
 	attestation, err := corpus.Attestation(image)
 	if err != nil {
 		t.Fatal(err)
@@ -33,9 +34,9 @@ func publishDual(t *testing.T, registry string) dual {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := dual{source: registry + "/dual:tar"}
+	d := dual{source: registry + "/dual:tar", ref: registry + "/dual:both"}
 	push(t, corpus.Index(corpus.Entry(image, corpus.Linux), attestation, windows), d.source)
-	d.ref = convert(t, d.source, registry+"/dual:both")
+	d.digest = digestOf(convert(t, d.source, d.ref))
 	for _, m := range manifest[ocispec.Index](t, d.ref).Manifests {
 		switch {
 		case m.Platform == nil || m.Platform.OS != "linux":
@@ -71,8 +72,8 @@ func TestDualIndex(t *testing.T) {
 	if tarAt > erofsAt {
 		t.Errorf("the tar variant is entry %d, the EROFS one %d", tarAt, erofsAt)
 	}
-	if again := convert(t, registry+"/dual:both", registry+"/dual:again"); !strings.HasSuffix(again, d.ref[strings.Index(d.ref, "@"):]) {
-		t.Errorf("converted again: got %s, want the digest of %s", again, d.ref)
+	if again := digestOf(convert(t, d.ref, registry+"/dual:again")); again != d.digest {
+		t.Errorf("converted again: got %s, want %s", again, d.digest)
 	}
 }
 
@@ -93,9 +94,9 @@ func TestReaders(t *testing.T) {
 	})
 	t.Run("skopeo copies all", func(t *testing.T) {
 		dst := registry + "/copy:both"
-		output(t, need(t, "skopeo"), "copy", "--all", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+d.ref, "docker://"+dst)
-		if diff := cmp.Diff(manifest[ocispec.Index](t, d.ref), manifest[ocispec.Index](t, dst)); diff != "" {
-			t.Errorf("the copy differs: %s", diff)
+		output(t, need(t, "skopeo"), "copy", "--all", "--preserve-digests", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+d.ref, "docker://"+dst)
+		if got := strings.TrimSpace(output(t, need(t, "crane"), "digest", "--insecure", dst)); got != d.digest {
+			t.Errorf("the copy is %s, want %s", got, d.digest)
 		}
 	})
 	t.Run("docker engine's pull", func(t *testing.T) {
@@ -109,8 +110,8 @@ func TestReaders(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.Config != config || len(got.DiffIDs) != 3 {
-			t.Errorf("got image %s with %d layers, want %s with 3", got.Config, len(got.DiffIDs), config)
+		if got.Config != config || len(got.DiffIDs) != 2 {
+			t.Errorf("got image %s with %d layers, want %s with 2", got.Config, len(got.DiffIDs), config)
 		}
 	})
 	t.Run("docker's client", func(t *testing.T) {
@@ -132,41 +133,45 @@ func TestReaders(t *testing.T) {
 	})
 }
 
-// TestContainerdReaders pulls the dual index with both snapshotters into one
-// store each.
+// TestContainerdReaders pulls the dual index with both snapshotters, into a store
+// for each.
 func TestContainerdReaders(t *testing.T) {
-	for snapshotter, args := range map[string][]string{
-		"overlayfs": {"--snapshotter", "overlayfs"},
-		"erofs":     {"--snapshotter", "erofs", "--platform", "linux(+erofs)/amd64"},
-	} {
+	for _, snapshotter := range []string{"overlayfs", "erofs"} {
 		t.Run(snapshotter, func(t *testing.T) {
 			containerd := startContainerd(t)
 			d := publishDual(t, startRegistry(t))
-			containerd.ctr(append(append([]string{"images", "pull", "--plain-http"}, args...), d.ref)...)
+			containerd.pull(d.ref, snapshotter)
 			has := containerd.ctr("content", "ls", "-q")
-			want, not := d.tar, d.erofs
+			tar, erofs := layersIn(has, manifestAt(t, d, d.tar)), layersIn(has, manifestAt(t, d, d.erofs))
+			// Asked for EROFS, containerd 2.4 fetches both: a tar matches any platform
+			// (containerd's pull request 14075 mends that). It runs the right one.
+			want := [2]int{2, 0}
 			if snapshotter == "erofs" {
-				want, not = not, want
+				want = [2]int{2, 2}
 			}
-			if !strings.Contains(has, want.String()) {
-				t.Errorf("%s did not fetch its variant %s", snapshotter, want)
+			if got := [2]int{tar, erofs}; got != want {
+				t.Errorf("fetched layers of tar and EROFS: got %v, want %v", got, want)
 			}
-			for _, l := range manifestAt(t, d, not).Layers {
-				if strings.Contains(has, l.Digest.String()) {
-					t.Errorf("%s fetched layer %s of the other variant", snapshotter, l.Digest)
-				}
-			}
-			if diff := cmp.Diff(omitted, containerd.see(d.ref, snapshotter)); diff != "" {
+			if diff := cmp.Diff(seenOn(snapshotter), containerd.see(d.ref, snapshotter)); diff != "" {
 				t.Errorf("in the container (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
+// layersIn counts the layers of m that a list of digests has.
+func layersIn(list string, m ocispec.Manifest) (n int) {
+	for _, l := range m.Layers {
+		if strings.Contains(list, l.Digest.String()) {
+			n++
+		}
+	}
+	return n
+}
+
 func manifestAt(t *testing.T, d dual, dgst digest.Digest) ocispec.Manifest {
 	t.Helper()
-	repo, _, _ := strings.Cut(d.ref, "@")
-	return manifest[ocispec.Manifest](t, repo[:strings.LastIndex(repo, ":")]+"@"+dgst.String())
+	return manifest[ocispec.Manifest](t, d.ref[:strings.LastIndex(d.ref, ":")]+"@"+dgst.String())
 }
 
 // wantTop checks the one manifest of a layout.

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/events"
+	registrytypes "github.com/docker/docker/api/types/registry"
 	_ "github.com/docker/docker/daemon/graphdriver/vfs"
 	"github.com/docker/docker/distribution"
 	"github.com/docker/docker/distribution/metadata"
@@ -131,6 +132,7 @@ func open(root, insecure string) (*stores, error) {
 	return &stores{
 		config: distribution.ImagePullConfig{
 			Config: distribution.Config{
+				AuthConfig:       &registrytypes.AuthConfig{},
 				ProgressOutput:   progress.DiscardOutput(),
 				RegistryService:  service,
 				ImageEventLogger: func(context.Context, string, string, events.Action) {},
