@@ -9,7 +9,7 @@ for package in $(go list "${@:-./...}"); do
 	for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
 		found=$((found + 1))
 		echo "== $package $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 5s "$package"
 	done
 done
 echo "$found fuzz targets, $time each"
