@@ -7,7 +7,7 @@
 //	_, err = io.Copy(w, z)
 //
 // It accepts and refuses what compress/gzip does, which the tests and fuzz targets
-// compare. It knows no preset dictionary, no headers' contents and no Reset.
+// compare. It hands out nothing of the headers.
 //
 // # How it is fast
 //
@@ -23,5 +23,7 @@
 // # Where it is not
 //
 // Of incompressible data in stored blocks Read makes two copies, where the others
-// make one; all of them then move several GB/s, and WriteTo makes one too.
+// make one: it takes as long as klauspost/compress or a tenth longer, at several
+// GB/s. A Reader's 450 KB cost some 10 µs before the first byte, so that streams of
+// less than some 10 KB take up to twice as long.
 package inflate
