@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"go/build"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,9 +90,9 @@ func extract(t testing.TB, src []byte) string {
 func packed(t testing.TB, script string, tarArgs ...string) []byte {
 	t.Helper()
 	dir := onDisk(t)
-	build := exec.CommandContext(t.Context(), "sh", "-euc", script)
-	build.Dir = dir
-	if out, err := build.CombinedOutput(); err != nil {
+	make := exec.CommandContext(t.Context(), "sh", "-euc", script)
+	make.Dir = dir
+	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	pack := exec.CommandContext(t.Context(), "tar", append(append([]string{"-C", dir, "-cf", "-"}, tarArgs...), ".")...)
@@ -142,17 +143,23 @@ func TestKernel(t *testing.T) {
 	}
 }
 
-// TestKernelToolchain does the same for the Go toolchain's tree.
-func TestKernelToolchain(t *testing.T) {
+// TestKernelRealTrees does the same for a Debian root and the Go toolchain.
+func TestKernelRealTrees(t *testing.T) {
 	needsRoot(t)
-	root, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
-	if err != nil {
-		t.Skipf("go env GOROOT: %v", err)
+	for name, dir := range map[string]string{"debian": erofstest.DebianRoot, "go": build.Default.GOROOT + "/src"} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := os.Stat(dir); err != nil {
+				t.Skip(err)
+			}
+			src, err := exec.CommandContext(t.Context(), "tar", "-C", dir, "--xattrs", "--xattrs-include=*", "--format=pax", "-cf", "-", ".").Output()
+			if err != nil {
+				t.Fatalf("tar: %v", err)
+			}
+			image, at := mountTar(t, src)
+			erofstest.CompareTrees(t, at, extract(t, src), erofstest.Options{})
+			erofstest.Fsck(t, image)
+		})
 	}
-	src := packed(t, "cp -a "+strings.TrimSpace(string(root))+"/src .")
-	image, at := mountTar(t, src)
-	erofstest.CompareTrees(t, at, extract(t, src), erofstest.Options{})
-	erofstest.Fsck(t, image)
 }
 
 // TestKernelOddLayer mounts what GNU tar cannot extract: whiteouts, names that
