@@ -66,9 +66,9 @@ func (b *bench) containerd(l *corpus.Layer, f corpus.Format, mediaType string) c
 	}
 	blob := l.Blobs[f]
 	return contestant{
-		name:   "containerd",
-		args:   append([]string{"ctrdconvert", "store", mediaType, blob.Digest.String(), fmt.Sprint(blob.Size)}, mkfsOptions...),
-		env:    []string{"CONTAINERD_DISABLE_IGZIP=1"},
+		name: "containerd",
+		args: append([]string{"ctrdconvert", "store", mediaType, blob.Digest.String(), fmt.Sprint(blob.Size)}, mkfsOptions...),
+		env:  []string{"CONTAINERD_DISABLE_IGZIP=1"},
 		dir: func(out string) error {
 			blobs := filepath.Join(out, "store", "blobs", blob.Digest.Algorithm().String())
 			if err := os.MkdirAll(blobs, 0o755); err != nil {

@@ -86,7 +86,8 @@ type process struct {
 	err   error // valid once ended is closed
 }
 
-// start runs a program until the test ends. What it writes is in the test's log.
+// start runs a program until the test ends. What it writes is in the test's log,
+// but for what logrus calls info: a line for each request.
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -120,7 +121,9 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 func (p *process) log(t *testing.T, r io.Reader) {
 	name := filepath.Base(p.Path)
 	for lines := bufio.NewScanner(r); lines.Scan(); {
-		fmt.Fprintf(t.Output(), "%s: %s\n", name, lines.Text())
+		if !strings.Contains(lines.Text(), "level=info") {
+			fmt.Fprintf(t.Output(), "%s: %s\n", name, lines.Text())
+		}
 		select {
 		case p.lines <- lines.Text():
 		default: // nobody reads them any more

@@ -94,9 +94,10 @@ func TestReaders(t *testing.T) {
 	})
 	t.Run("skopeo copies all", func(t *testing.T) {
 		dst := registry + "/copy:both"
-		output(t, need(t, "skopeo"), "copy", "--all", "--preserve-digests", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+d.ref, "docker://"+dst)
-		if got := strings.TrimSpace(output(t, need(t, "crane"), "digest", "--insecure", dst)); got != d.digest {
-			t.Errorf("the copy is %s, want %s", got, d.digest)
+		output(t, need(t, "skopeo"), "copy", "--all", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://"+d.ref, "docker://"+dst)
+		// skopeo writes an OCI index anew, without fields it does not know.
+		if diff := cmp.Diff(entries(t, d.ref), entries(t, dst)); diff != "" {
+			t.Errorf("entries of the copy (-original +copy):\n%s", diff)
 		}
 	})
 	t.Run("docker engine's pull", func(t *testing.T) {
@@ -167,6 +168,15 @@ func layersIn(list string, m ocispec.Manifest) (n int) {
 		}
 	}
 	return n
+}
+
+// entries are an index's manifests, with what decides who takes which.
+func entries(t *testing.T, ref string) (list []ocispec.Descriptor) {
+	t.Helper()
+	for _, m := range manifest[ocispec.Index](t, ref).Manifests {
+		list = append(list, ocispec.Descriptor{Digest: m.Digest, Platform: m.Platform, Annotations: m.Annotations})
+	}
+	return list
 }
 
 func manifestAt(t *testing.T, d dual, dgst digest.Digest) ocispec.Manifest {
