@@ -137,7 +137,7 @@ func TestSilentWorkerLosesItsClaim(t *testing.T) {
 // result goes nowhere.
 func TestLostClaimStopsTheHandler(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{AckWait: time.Minute}) // only the hint can be this fast
+	p.scheduler(scheduler.Config{AckWait: time.Hour}) // only the hint can be this fast
 	started, cause := make(chan struct{}), make(chan error, 1)
 	stop := p.worker(handle(func(ctx context.Context, _ testArgs) (any, error) {
 		close(started)
@@ -224,7 +224,7 @@ func TestProofOfLife(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{AckWait: time.Minute}) // a hand-back must not wait for it
+	p.scheduler(scheduler.Config{AckWait: time.Hour}) // a hand-back must not wait for it
 	release, started, handed := make(chan struct{}), make(chan string, 2), make(chan error, 1)
 	stop := p.worker(handle(func(ctx context.Context, a testArgs) (any, error) {
 		started <- a.Name

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -108,27 +107,6 @@ func TestWorkerKilledInMidJob(t *testing.T) {
 		t.Errorf("got %+v after %d runs", st.Record, runs.Load())
 	}
 	t.Log("done", time.Since(killed).Round(time.Millisecond), "after the kill, AckWait", testAckWait)
-}
-
-// A process that is stopped longer than AckWait wakes up with a claim that is
-// no more: it must not write, ack or prolong.
-func TestWorkerStoppedInMidJob(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no SIGSTOP on Windows")
-	}
-	p := newPool(t)
-	p.scheduler(scheduler.Config{})
-	cmd, lines := p.child()
-	id := p.submit(testArgs{Name: "x"}, jobs.Options{}).ID
-	p.expect(lines, "started x")
-	suspend(t, cmd.Process)
-	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
-	done := p.waitState(id, jobs.Done)
-	resume(t, cmd.Process)
-	p.expect(lines, "stopped claim lost")
-	if st := p.get(id); st.Revision != done.Revision || result[string](t, st) != "second" {
-		t.Errorf("got %+v", st.Record)
-	}
 }
 
 // A worker whose connection is cut keeps no claim it cannot prove.
