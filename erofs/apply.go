@@ -181,7 +181,7 @@ func (l *layerReader) contents(n *inode, e *entry) error {
 		}
 	}
 	if err == nil {
-		err = l.tar.in.skip(padding(e.stored))
+		err = l.tar.in.pad(e.stored)
 	}
 	return l.tar.readErr(err)
 }
@@ -215,7 +215,11 @@ func (l *layerReader) link(e *entry) (*inode, error) {
 
 // skipData passes over the data of an entry that leaves none in the image.
 func (l *layerReader) skipData(e *entry) error {
-	return l.tar.readErr(l.tar.in.skip(e.stored + padding(e.stored)))
+	err := l.tar.in.skip(e.stored)
+	if err == nil {
+		err = l.tar.in.pad(e.stored)
+	}
+	return l.tar.readErr(err)
 }
 
 // whiteout hides name of the layers below.

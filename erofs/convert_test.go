@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -454,5 +455,31 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("%s, serial=%v: got %v, want the disk's error", profile, serial, err)
 			}
 		}
+	}
+}
+
+// A layer whose writer was never closed ends without the last file's padding and
+// without end blocks. archive/tar reads it, and so does every runtime.
+func TestTarThatWasNotClosed(t *testing.T) {
+	whole := makeTar(t, file("./", "").with(func(e *entry) { e.Typeflag = tar.TypeDir }), file("last", strings.Repeat("x", 700)))
+	end := bytes.LastIndexByte(whole, 'x') + 1
+	for _, cut := range []int{end, end + 1, end + 100, len(whole) - 1024, len(whole) - 512} {
+		checkImage(t, whole[:cut], erofs.Options{})
+	}
+	if _, _, err := convert(t, bytes.NewReader(whole[:end-1]), erofs.Options{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("one byte less: %v, want io.ErrUnexpectedEOF", err)
+	}
+}
+
+// umoci and kaniko name the root itself by a slash.
+func TestRootNamedByASlash(t *testing.T) {
+	f, _ := mustConvert(t, rawTar(rawEntry('5', "/", "", nil)), erofs.Options{})
+	fsys, err := erofs.Open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := fs.Stat(fsys, ".")
+	if err != nil || !info.IsDir() {
+		t.Errorf("root: %v, %v", info, err)
 	}
 }

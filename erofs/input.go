@@ -202,6 +202,16 @@ func (in *input) skip(n int64) error {
 	return in.data(n, func([]byte, *chunk) error { return nil })
 }
 
+// pad passes over what fills n bytes of data up to a whole block. The tar may end
+// there: archive/tar, and so containerd, reads layers whose writer was never
+// closed, and umoci makes such.
+func (in *input) pad(n int64) error {
+	if err := in.skip(padding(n)); err != errTruncated {
+		return err
+	}
+	return nil
+}
+
 // drain reads to the end of the tar, which is part of its digest.
 func (in *input) drain() error {
 	for {

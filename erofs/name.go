@@ -18,11 +18,13 @@ const (
 )
 
 // cleanName makes a name of the tar relative to the root, without "." and empty
-// components; "" is the root. why is set for a name that is refused.
+// components; "" is the root, which may be spelt "/". why is set for a name that is refused.
 func cleanName(s string, max int64) (name, why string) {
 	switch {
 	case s == "":
 		return "", "it has no name"
+	case strings.Trim(s, "/") == "": // umoci's and kaniko's name for the root itself
+		return "", ""
 	case s[0] == '/':
 		return "", "the name is absolute; make it relative to the layer's root"
 	case int64(len(s)) > max:

@@ -76,9 +76,12 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&j.InPlace, "in-place", false, "allow DST to be the tag that SRC names")
 	fs.BoolVar(&j.BreakSignature, "break-signature", false, "move DST even if what it names is signed or referred to")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
-	fs.Int64Var(&j.MaxBytes, "max-bytes", erofs.DefaultLimits.Bytes, "refuse a layer that unpacks to more bytes")
-	fs.Int64Var(&j.MaxEntries, "max-entries", erofs.DefaultLimits.Entries, "refuse a layer with more entries")
-	fs.Int64Var(&j.MaxMeta, "max-meta-bytes", erofs.DefaultLimits.MetaBytes, "refuse a layer with more bytes of names and attributes")
+	d := erofs.DefaultLimits
+	fs.Int64Var(&j.Limits.Bytes, "max-bytes", d.Bytes, "refuse a layer that unpacks to more bytes")
+	fs.Int64Var(&j.Limits.FileBytes, "max-file-bytes", d.FileBytes, "refuse a layer with a file of more bytes, holes included")
+	fs.Int64Var(&j.Limits.Entries, "max-entries", d.Entries, "refuse a layer with more entries")
+	fs.Int64Var(&j.Limits.PAXBytes, "max-pax-bytes", d.PAXBytes, "refuse a layer with an extended header of more bytes")
+	fs.Int64Var(&j.Limits.MetaBytes, "max-meta-bytes", d.MetaBytes, "refuse a layer with more bytes of names and attributes")
 }
 
 func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {

@@ -217,6 +217,7 @@ func TestLayoutAdopt(t *testing.T) {
 func TestLayoutMendsCutBlobs(t *testing.T) {
 	dir := t.TempDir()
 	dst := mustCreate(t, "oci:"+dir+":v1")
+	push(t, dst, describe("application/octet-stream", "other"), "other")
 	desc := describe("application/octet-stream", "whole")
 	write(t, blobFile(dir, desc.Digest), "who")
 	if has, err := dst.Has(t.Context(), desc); has || err != nil {

@@ -19,35 +19,68 @@ import (
 	"github.com/lithify/lithify/convert"
 )
 
+// createLayout writes nothing yet: a conversion that fails leaves no directory.
 func createLayout(p place) (*Layout, error) {
 	l, err := newLayout(p)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.create(); err != nil {
+	if err := l.in(vacant); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("create %s: %w", l.Name(), err)
 	}
 	return l, nil
 }
 
-func (l *Layout) create() error {
+// write is in for what changes the layout, which is made when it is first
+// written to.
+func (l *Layout) write(ctx context.Context, f func(*os.Root) error) error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return err
 	}
 	return l.in(func(dir *os.Root) error {
-		if err := vacant(dir); err != nil {
-			return err
+		if _, err := dir.Stat(layoutFile); errors.Is(err, fs.ErrNotExist) {
+			if err := begin(ctx, dir); err != nil {
+				return err
+			}
 		}
-		// The file is also the lock's, so it is never replaced.
-		f, err := dir.OpenFile(layoutFile, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-		if errors.Is(err, fs.ErrExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(f, `{"imageLayoutVersion":%q}`, ocispec.ImageLayoutVersion)
-		return errors.Join(err, f.Sync(), f.Close())
+		return f(dir)
+	})
+}
+
+// begin makes a layout without images.
+func begin(ctx context.Context, dir *os.Root) error {
+	if err := vacant(dir); err != nil {
+		return err
+	}
+	// The file is also the lock's, so it is never replaced.
+	f, err := dir.OpenFile(layoutFile, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // somebody else begins it
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, `{"imageLayoutVersion":%q}`, ocispec.ImageLayoutVersion); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), lock(ctx, f)); err != nil {
+		return err
+	}
+	if _, err := dir.Stat(indexFile); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeIndex(dir, emptyIndex())
+}
+
+func writeIndex(dir *os.Root, x *layoutIndex) error {
+	raw, err := x.bytes()
+	if err != nil {
+		return err
+	}
+	return replace(dir, indexFile, func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
 	})
 }
 
@@ -89,7 +122,7 @@ func (l *Layout) Push(ctx context.Context, desc ocispec.Descriptor, open func() 
 	if err != nil {
 		return fmt.Errorf("push %s to %s: %w", desc.Digest, l.Name(), err)
 	}
-	err = l.in(func(dir *os.Root) error {
+	err = l.write(ctx, func(dir *os.Root) error {
 		return replace(dir, blobPath(desc.Digest), func(w io.Writer) error { return copyBlob(ctx, w, rc, desc) })
 	})
 	if err := errors.Join(err, rc.Close()); err != nil {
@@ -165,7 +198,7 @@ func (l *Layout) Adopt(ctx context.Context, desc ocispec.Descriptor, file string
 		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)
 	}
 	adopted := false
-	err = l.in(func(dir *os.Root) error {
+	err = l.write(ctx, func(dir *os.Root) error {
 		name := blobPath(desc.Digest)
 		if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
 			return err
@@ -237,7 +270,7 @@ func (l *Layout) Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, w
 	if err := checkManifest(desc, raw); err != nil {
 		return err
 	}
-	err := l.in(func(dir *os.Root) error {
+	err := l.write(ctx, func(dir *os.Root) error {
 		f, err := dir.OpenFile(layoutFile, os.O_RDWR, 0)
 		if err != nil {
 			return missing(err)
@@ -280,12 +313,5 @@ func (l *Layout) retag(dir *os.Root, desc ocispec.Descriptor, was digest.Digest)
 	if err := x.set(l.tag, desc); err != nil {
 		return err
 	}
-	index, err := x.bytes()
-	if err != nil {
-		return err
-	}
-	return replace(dir, indexFile, func(w io.Writer) error {
-		_, err := w.Write(index)
-		return err
-	})
+	return writeIndex(dir, x)
 }

@@ -35,9 +35,17 @@ type Args struct {
 	Insecure       bool `json:"insecure,omitempty"` // plain HTTP
 
 	LedgerRepo string `json:"ledgerRepo,omitempty"` // none: no ledger
-	MaxBytes   int64  `json:"maxBytes,omitempty"`   // of one layer, uncompressed; default erofs.DefaultLimits
-	MaxEntries int64  `json:"maxEntries,omitempty"` // of one layer
-	MaxMeta    int64  `json:"maxMeta,omitempty"`    // bytes of names and attributes of one layer
+	Limits     Limits `json:"limits,omitzero"`
+}
+
+// Limits bound one layer, in bytes where nothing else is said. Zero is the
+// default of erofs.DefaultLimits.
+type Limits struct {
+	Bytes     int64 `json:"bytes,omitempty"`     // uncompressed
+	FileBytes int64 `json:"fileBytes,omitempty"` // of one file
+	Entries   int64 `json:"entries,omitempty"`   // number
+	PAXBytes  int64 `json:"paxBytes,omitempty"`  // of one extended header
+	MetaBytes int64 `json:"metaBytes,omitempty"` // of names and attributes
 }
 
 // Kind implements jobs.Args.
@@ -57,8 +65,8 @@ func (a Args) Validate() error {
 		return fmt.Errorf("target %q: archives can only be read; use oci:DIR or a registry reference", a.Target)
 	case a.SourceDigest != "" && a.SourceDigest.Validate() != nil:
 		return fmt.Errorf("source digest %q is not valid", a.SourceDigest)
-	case a.MaxBytes < 0 || a.MaxEntries < 0 || a.MaxMeta < 0:
-		return fmt.Errorf("limits are positive numbers")
+	case min(a.Limits.Bytes, a.Limits.FileBytes, a.Limits.Entries, a.Limits.PAXBytes, a.Limits.MetaBytes) < 0:
+		return fmt.Errorf("a limit is below zero: %+v", a.Limits)
 	}
 	if err := oneOf("profile", a.Profile, "", "erofs", "erofs+zstd"); err != nil {
 		return err

@@ -112,7 +112,7 @@ func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Option
 		Replace:        a.Replace,
 		InPlace:        a.InPlace,
 		BreakSignature: a.BreakSignature,
-		Limits:         erofs.Limits{Bytes: a.MaxBytes, Entries: a.MaxEntries, MetaBytes: a.MaxMeta},
+		Limits:         limits(a.Limits),
 		TempDir:        h.TempDir,
 		Parallel:       h.Parallel,
 		Log:            h.Log,
@@ -126,6 +126,10 @@ func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Option
 		opts.Platforms = append(opts.Platforms, p)
 	}
 	return opts, nil
+}
+
+func limits(l convertjob.Limits) erofs.Limits {
+	return erofs.Limits{Bytes: l.Bytes, FileBytes: l.FileBytes, Entries: l.Entries, PAXBytes: l.PAXBytes, MetaBytes: l.MetaBytes}
 }
 
 // report tells the job what the conversion says: bytes that moved are proof of
