@@ -31,6 +31,8 @@ func (b *bench) contests(l *corpus.Layer) map[string][]contestant {
 		"tar": b.possible(
 			b.lithify("erofs", l.Path(corpus.Tar)),
 			b.shell("mkfs", "cat "+quote(l.Path(corpus.Tar))+" | "+mkfs+"blob"),
+			// lithify has both digests when it is done, so here is the pipe with them.
+			b.shell("mkfs+sha256", "sha256sum "+quote(l.Path(corpus.Tar))+" >&2 & cat "+quote(l.Path(corpus.Tar))+" | "+mkfs+"blob; sha256sum blob >&2; wait"),
 		),
 		"gzip": b.possible(
 			b.lithify("erofs", l.Path(corpus.Gzip)),
