@@ -3,10 +3,13 @@ package inflate_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"math/bits"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/lithify/lithify/convert/inflate"
 )
 
 // bitWriter writes DEFLATE streams that no compressor would.
@@ -113,12 +116,41 @@ func TestFixedBlocks(t *testing.T) {
 			m := member(fixed(test.symbols...), []byte(test.data))
 			same(t, m)
 			// The same in the fast loop: more input follows than it needs.
-			same(t, append(m, member(make([]byte, 100), nil)...))
+			more := append(m, member(make([]byte, 100), nil)...)
+			same(t, more)
 			got, err := decode(bytes.NewReader(m))
+			_, moreErr := decode(bytes.NewReader(more))
+			if corrupt := new(inflate.CorruptError); err != nil && (!errors.As(err, corrupt) || !errors.As(moreErr, corrupt)) {
+				t.Errorf("%v and in the fast loop %v, want a CorruptError", err, moreErr)
+			}
 			if good := test.data != "" || len(test.symbols) == 0; good != (err == nil) || good && string(got) != test.data {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestLongestDistance repeats 32768 bytes by matches of that distance, over more
+// than the output buffer.
+func TestLongestDistance(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	data := make([]byte, 32768)
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	stored := binary.LittleEndian.AppendUint16([]byte{0}, 32768)
+	stored = binary.LittleEndian.AppendUint16(stored, ^uint16(32768))
+	stored = append(stored, data...)
+	var matches []symbol
+	for range 100_000 {
+		matches = append(matches, rawMatch(10, 29, 8191, 13))
+	}
+	for i := range 1_000_000 {
+		data = append(data, data[i])
+	}
+	got, err := decode(bytes.NewReader(member(append(stored, fixed(matches...)...), data)))
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, want %d, or others; error %v", len(got), len(data), err)
 	}
 }
 

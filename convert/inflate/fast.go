@@ -121,14 +121,12 @@ func (z *Reader) fast() (why int) {
 				why = badCode
 				break
 			}
-			// Here fewer bits than litBits may be left, unless refilled.
-			b |= z.load64in(ip) << (n & 63)
-			ip += ^n >> 3 & 7
-			n |= 56
 		}
 		dist := uint(d>>valueShift + b>>(d>>8&63)&(d>>16&0xffff))
 		b >>= d & 63
 		n -= uint(d)
+		// A refill fills all 64 bits of b, whatever n counts of them. At most 50 are
+		// taken, so that litBits are left for the next entry before the next refill.
 		e = z.lit[b&(1<<litBits-1)]
 		b |= z.load64in(ip) << (n & 63)
 		ip += ^n >> 3 & 7

@@ -166,7 +166,7 @@ const (
 	// 16 bytes, before it looks at the room again.
 	outLimit = outSize - 512
 
-	// A round takes at most 3 refills of 7 bytes and loads 8.
+	// A round takes at most 2 refills of 7 bytes and loads 8.
 	lowWater = 32
 
 	// A length code, its extra bits, a distance code, its extra bits.
