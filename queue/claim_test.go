@@ -118,7 +118,7 @@ func (p *pool) pullByHand(id jobs.ID) jetstream.Msg {
 
 func TestSilentWorkerLosesItsClaim(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{})
+	p.scheduler(scheduler.Config{AckWait: lease})
 	id := p.submit(testArgs{}, jobs.Options{}).ID
 	m := p.pullByHand(id)
 	late := p.apply(p.get(id), jobs.Claim{Worker: "late", At: time.Now()})
@@ -128,7 +128,7 @@ func TestSilentWorkerLosesItsClaim(t *testing.T) {
 	if err := m.DoubleAck(t.Context()); err != nil {
 		t.Log("the late ack:", err)
 	}
-	if st := p.get(id); result[string](t, st) != "second" || st.Revision != done.Revision || st.Attempt != 2 {
+	if st := p.get(id); result[string](t, st) != "second" || st.Revision != done.Revision || st.Attempt < 2 {
 		t.Errorf("got %+v", st.Record)
 	}
 }
@@ -137,7 +137,7 @@ func TestSilentWorkerLosesItsClaim(t *testing.T) {
 // result goes nowhere.
 func TestLostClaimStopsTheHandler(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{AckWait: time.Hour}) // only the hint can be this fast
+	p.scheduler(scheduler.Config{}) // only the hint can be this fast
 	started, cause := make(chan struct{}), make(chan error, 1)
 	stop := p.worker(handle(func(ctx context.Context, _ testArgs) (any, error) {
 		close(started)
@@ -161,70 +161,75 @@ func TestLostClaimStopsTheHandler(t *testing.T) {
 }
 
 func TestProofOfLife(t *testing.T) {
-	const silence = 500 * time.Millisecond
+	const silence = time.Second
 	p := newPool(t)
-	p.scheduler(scheduler.Config{AckWait: 200 * time.Millisecond})
-	var runs atomic.Int32
+	p.scheduler(scheduler.Config{})
 	p.worker(handle(func(ctx context.Context, a testArgs) (any, error) {
-		runs.Add(1)
 		work := time.After(3 * silence)
 		switch a.Name {
 		case "hung":
 			<-ctx.Done()
 			return nil, ctx.Err()
-		case "deaf": // hangs for good, once
-			if runs.Load() == 1 {
-				<-work
-				<-ctx.Done()
-				<-time.After(3 * silence)
-			}
-			return "second", nil
 		case "quiet":
 			defer jobs.Quiet(ctx, time.Minute, "dump")()
 		case "quiet too long":
 			defer jobs.Quiet(ctx, silence/4, "dump")()
 		}
-		for tick := time.Tick(silence / 10); ; {
+		for tick := time.Tick(silence / 20); ; {
 			select {
 			case <-tick:
 				if a.Name == "alive" {
 					jobs.Alive(ctx, 1)
 				}
 			case <-work:
-				return "first", nil
+				return "ok", nil
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
 		}
 	}), worker.Config{Name: "w1", Silence: silence, Slots: 4})
 	for _, tc := range []struct {
-		name     string
-		state    jobs.State
-		attempts int
-		message  string
+		name    string
+		state   jobs.State
+		message string
 	}{
-		{"alive", jobs.Done, 1, ""},
-		{"quiet", jobs.Done, 1, ""},
-		{"hung", jobs.Dead, 1, "no proof of life"},
-		{"quiet too long", jobs.Dead, 1, `after the bound of "dump"`},
+		{"alive", jobs.Done, ""},
+		{"quiet", jobs.Done, ""},
+		{"hung", jobs.Dead, "no proof of life"},
+		{"quiet too long", jobs.Dead, `after the bound of "dump"`},
 	} {
-		st := p.waitState(p.submit(testArgs{Name: tc.name}, jobs.Options{MaxAttempts: 1}).ID, tc.state)
-		if st.Attempt != tc.attempts || tc.message != "" && !strings.Contains(st.Failure.Message, tc.message) {
-			t.Errorf("%s: got %+v %+v", tc.name, st.Record, st.Failure)
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			st := p.waitState(p.submit(testArgs{Name: tc.name}, jobs.Options{MaxAttempts: 1}).ID, tc.state)
+			if tc.message != "" && !strings.Contains(st.Failure.Message, tc.message) {
+				t.Errorf("got %+v %+v", st.Record, st.Failure)
+			}
+		})
 	}
-	t.Run("deaf to its context", func(t *testing.T) {
-		runs.Store(0)
-		st := p.waitState(p.submit(testArgs{Name: "deaf"}, jobs.Options{}).ID, jobs.Done)
-		if result[string](t, st) != "second" || st.Attempt != 2 {
-			t.Errorf("got %+v", st.Record)
+}
+
+// A handler that hangs and does not hear its context keeps its slot, not its job.
+func TestDeafHandlerLosesItsJob(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{AckWait: lease})
+	second := make(chan struct{})
+	var runs atomic.Int32
+	p.worker(handle(func(context.Context, testArgs) (any, error) {
+		if runs.Add(1) == 1 {
+			<-second
+			return "first", nil
 		}
-	})
+		return "second", nil
+	}), worker.Config{Name: "w1", Silence: lease / 2})
+	st := p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
+	close(second)
+	if result[string](t, st) != "second" || st.Attempt < 2 {
+		t.Errorf("got %+v", st.Record)
+	}
 }
 
 func TestDrain(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{AckWait: time.Hour}) // a hand-back must not wait for it
+	p.scheduler(scheduler.Config{})
 	release, started, handed := make(chan struct{}), make(chan string, 2), make(chan error, 1)
 	stop := p.worker(handle(func(ctx context.Context, a testArgs) (any, error) {
 		started <- a.Name

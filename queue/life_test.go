@@ -18,12 +18,13 @@ import (
 
 func TestSubmitToDone(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{})
+	p.scheduler(scheduler.Config{Sweep: time.Hour})
 	p.worker(handle(func(_ context.Context, a testArgs) (any, error) { return "hello " + a.Name, nil }), worker.Config{Name: "w1"})
 	st := p.waitState(p.submit(testArgs{Name: "rock"}, jobs.Options{Submitter: "alice"}).ID, jobs.Done)
 	if got := result[string](t, st); got != "hello rock" || st.Attempt != 1 || st.Worker != "w1" || st.Claim == 0 {
 		t.Errorf("got %q, %+v", got, st.Record)
 	}
+	p.until("free subject", func() bool { return !p.inWork(st.ID) })
 }
 
 func TestSubmitTwice(t *testing.T) {

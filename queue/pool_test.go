@@ -43,8 +43,14 @@ func (pureArgs) Pure()           {}
 
 var validators = scheduler.Validators{"test": jobs.Validator[testArgs](), "pure": jobs.Validator[pureArgs]()}
 
-// testAckWait makes a silent worker lose its job within a test's patience.
-const testAckWait = time.Second
+const (
+	// calm is an AckWait that no stall of the machine exceeds: nothing in these
+	// tests may wait for it.
+	calm = time.Hour
+	// lease is one that ends within a test's patience. A slow disk can end it
+	// early: its tests allow for another attempt.
+	lease = time.Second
+)
 
 // pool is a real server in this process, and a client.
 type pool struct {
@@ -111,7 +117,7 @@ func (p *pool) run(name string, f func(context.Context) error) (stop func()) {
 func (p *pool) scheduler(cfg scheduler.Config) (stop func()) {
 	cfg.Log = p.log.With("service", "scheduler")
 	if cfg.AckWait == 0 {
-		cfg.AckWait = testAckWait
+		cfg.AckWait = calm
 	}
 	return p.run("scheduler", scheduler.New(p.connect("scheduler"), validators, cfg).Run)
 }

@@ -17,7 +17,7 @@ import (
 // no more: it must not write, ack or prolong.
 func TestWorkerStoppedInMidJob(t *testing.T) {
 	p := newPool(t)
-	p.scheduler(scheduler.Config{})
+	p.scheduler(scheduler.Config{AckWait: lease})
 	cmd, lines := p.child()
 	id := p.submit(testArgs{Name: "x"}, jobs.Options{}).ID
 	p.expect(lines, "started x")

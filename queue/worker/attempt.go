@@ -112,7 +112,6 @@ func (a *attempt) call(ctx context.Context) (result json.RawMessage, err error) 
 // heartbeat keeps the message ours as long as the handler proves that it lives
 // and the claim holds; else it cancels the handler and stops.
 func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc) {
-	a.life.beat(0)
 	hint := make(chan struct{}, 1)
 	if stop, err := a.w.client.Hint(a.st.ID, func() {
 		select {
@@ -122,7 +121,7 @@ func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc)
 	}); err == nil {
 		defer stop()
 	}
-	tick := time.NewTicker(a.d.ackWait / 4)
+	tick := time.NewTicker(min(a.d.ackWait, a.w.cfg.Silence) / 4)
 	defer tick.Stop()
 	for {
 		select {
