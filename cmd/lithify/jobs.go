@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,16 +40,13 @@ func (a *app) jobsList(p *poolFlags) *cobra.Command {
 				}
 				filter.States = append(filter.States, jobs.State(s))
 			}
-			client, err := a.connect(cmd.Context(), p)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			list, err := client.List(cmd.Context(), filter)
-			if err != nil {
-				return err
-			}
-			return a.printJobs(list)
+			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
+				list, err := client.List(cmd.Context(), filter)
+				if err != nil {
+					return err
+				}
+				return a.printJobs(list)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&filter.Kind, "kind", "", "only jobs of this kind")
@@ -85,16 +83,13 @@ func (a *app) jobsGet(p *poolFlags) *cobra.Command {
 		Short: "Show one job whole, as JSON",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.connect(cmd.Context(), p)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			st, err := client.Get(cmd.Context(), jobs.ID(args[0]))
-			if err != nil {
-				return err
-			}
-			return a.printJSON(st)
+			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
+				st, err := client.Get(cmd.Context(), jobs.ID(args[0]))
+				if err != nil {
+					return err
+				}
+				return a.printJSON(st)
+			})
 		},
 	}
 }
@@ -106,23 +101,20 @@ func (a *app) jobsWatch(p *poolFlags) *cobra.Command {
 		Short: "Follow a job's history until it ends",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.connect(cmd.Context(), p)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return a.watch(cmd, client, jobs.ID(args[0]), after)
+			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
+				return a.watch(cmd.Context(), client, jobs.ID(args[0]), after)
+			})
 		},
 	}
 	cmd.Flags().Uint64Var(&after, "after", 0, "resume behind this event number")
 	return cmd
 }
 
-func (a *app) watch(cmd *cobra.Command, client *queue.Client, id jobs.ID, after uint64) error {
-	if _, err := client.Get(cmd.Context(), id); err != nil {
+func (a *app) watch(ctx context.Context, client *queue.Client, id jobs.ID, after uint64) error {
+	if _, err := client.Get(ctx, id); err != nil {
 		return err
 	}
-	for e, err := range client.Watch(cmd.Context(), id, after) {
+	for e, err := range client.Watch(ctx, id, after) {
 		if err != nil {
 			return err
 		}
@@ -160,13 +152,10 @@ func (a *app) jobsCancel(p *poolFlags) *cobra.Command {
 		Short: "End a job that has not ended",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.connect(cmd.Context(), p)
-			if err != nil {
+			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
+				_, err := client.Cancel(cmd.Context(), jobs.ID(args[0]), reason)
 				return err
-			}
-			defer client.Close()
-			_, err = client.Cancel(cmd.Context(), jobs.ID(args[0]), reason)
-			return err
+			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "cancelled by hand", "why, for those who look at the job later")

@@ -26,9 +26,15 @@ func (p *poolFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&p.CredsFile, "creds", "", "file with NATS credentials to log in with")
 }
 
-func (a *app) connect(ctx context.Context, p *poolFlags) (*queue.Client, error) {
+// withPool connects to the pool for one call of f.
+func (a *app) withPool(ctx context.Context, p *poolFlags, f func(*queue.Client) error) error {
 	p.Log, p.Name = a.log, "lithify"
-	return queue.Connect(ctx, p.Config)
+	client, err := queue.Connect(ctx, p.Config)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return f(client)
 }
 
 func (a *app) submitCommand() *cobra.Command {
@@ -89,20 +95,19 @@ func (s *submission) add(fs *pflag.FlagSet) {
 }
 
 func (a *app) submit(ctx context.Context, s *submission, args jobs.Args) error {
-	client, err := a.connect(ctx, &s.pool)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
 	job, err := jobs.New(args, jobs.Options{IdempotencyKey: s.key, Timeout: s.timeout})
 	if err != nil {
 		return usageError{err}
 	}
+	return a.withPool(ctx, &s.pool, func(client *queue.Client) error { return a.send(ctx, client, job, s.wait) })
+}
+
+func (a *app) send(ctx context.Context, client *queue.Client, job jobs.Job, wait bool) error {
 	st, err := client.Submit(ctx, job)
 	if err != nil {
 		return err
 	}
-	if !s.wait {
+	if !wait {
 		if a.output == "json" {
 			return a.printJSON(st)
 		}

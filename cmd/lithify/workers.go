@@ -16,16 +16,13 @@ func (a *app) workersCommand() *cobra.Command {
 		Short: "List the pool's workers and what they do",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.connect(cmd.Context(), &p)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			nodes, err := client.Workers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.printWorkers(nodes)
+			return a.withPool(cmd.Context(), &p, func(client *queue.Client) error {
+				nodes, err := client.Workers(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.printWorkers(nodes)
+			})
 		},
 	}
 	p.add(cmd.Flags())

@@ -12,8 +12,7 @@ import (
 	"path/filepath"
 )
 
-// pack writes the tree at root into a tar under prefix, as root's own. The
-// directories above prefix are left out.
+// pack writes the tree at root into a tar of its own.
 func pack(to, root, prefix string) error {
 	f, err := os.Create(to)
 	if err != nil {
@@ -22,16 +21,7 @@ func pack(to, root, prefix string) error {
 	defer f.Close()
 	b := bufio.NewWriterSize(f, 1<<20)
 	w := tar.NewWriter(b)
-	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, p)
-		if err != nil {
-			return err
-		}
-		return packEntry(w, p, path.Join(prefix, rel), d)
-	})
+	err = AddTree(w, root, prefix)
 	if err != nil {
 		return err
 	}
@@ -42,6 +32,21 @@ func pack(to, root, prefix string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// AddTree writes the tree at root into w under prefix, as root's own. The
+// directories above prefix are left out.
+func AddTree(w *tar.Writer, root, prefix string) error {
+	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		return packEntry(w, p, path.Join(prefix, filepath.ToSlash(rel)), d)
+	})
 }
 
 func packEntry(w *tar.Writer, from, name string, d fs.DirEntry) error {

@@ -4,10 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"io"
-	"io/fs"
 	"os/exec"
-	"path"
-	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -17,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/lithify/lithify/test/corpus"
 )
 
 // pushToolchain pushes an image of two layers: a bare root, and this machine's
@@ -42,7 +40,7 @@ func pushToolchain(ctx context.Context, ref string) error {
 		return err
 	}
 	tree, err := layer(func(w *tar.Writer) error {
-		return addTree(w, strings.TrimSpace(string(goroot)), "usr/local/go")
+		return corpus.AddTree(w, strings.TrimSpace(string(goroot)), "usr/local/go")
 	})
 	if err != nil {
 		return err
@@ -78,18 +76,5 @@ func layer(fill func(*tar.Writer) error) (v1.Layer, error) {
 			w.CloseWithError(err)
 		}()
 		return r, nil
-	})
-}
-
-func addTree(w *tar.Writer, root, prefix string) error {
-	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, p)
-		if err != nil {
-			return err
-		}
-		return addFile(w, p, path.Join(prefix, filepath.ToSlash(rel)), d)
 	})
 }
