@@ -7,8 +7,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,13 +28,22 @@ func BenchmarkReader(b *testing.B) {
 		random[i] = byte(rng.Uint32())
 	}
 	for name, data := range map[string]func() []byte{
-		"src":    func() []byte { return tarOf(b, filepath.Join(runtime.GOROOT(), "src")) },
-		"bin":    func() []byte { return tarOf(b, filepath.Join(runtime.GOROOT(), "bin")) },
+		"src":    func() []byte { return tarOf(b, filepath.Join(goroot(b), "src")) },
+		"bin":    func() []byte { return tarOf(b, filepath.Join(goroot(b), "bin")) },
 		"random": func() []byte { return random },
 		"zeros":  func() []byte { return make([]byte, 64<<20) },
 	} {
 		b.Run(name, func(b *testing.B) { compare(b, data()) })
 	}
+}
+
+func goroot(b *testing.B) string {
+	b.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Skipf("no go command: %v", err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func compare(b *testing.B, data []byte) {
