@@ -8,7 +8,7 @@ import (
 )
 
 // Edge is one step of a job's life: [Open], [Claim], [Finish], [Fail],
-// [HandBack], [Cancel] or [Expire].
+// [HandBack], [Cancel], [Expire] or [Reject].
 type Edge interface {
 	// next gives the record after the edge; false if the edge does not leave r.State.
 	next(r Record) (Record, bool)
