@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench measures lithify beside the converters it is to beat, on the same
 // layers, in one run and in turn, each as a process of its own:
 //

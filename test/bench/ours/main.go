@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command ours is the one process that `make bench` measures of lithify:
 //
 //	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob

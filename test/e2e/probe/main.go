@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command probe is what the test images run: it prints as JSON what the paths in
 // its arguments are, as seen from inside the container.
 package main
