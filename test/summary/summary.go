@@ -22,6 +22,7 @@ type outcome struct {
 type summary struct {
 	output          map[test]*strings.Builder
 	parents         map[test]bool
+	running         map[test]bool
 	builds          map[string]*strings.Builder
 	results         []event
 	elapsed         map[string]float64
@@ -33,6 +34,7 @@ func newSummary() *summary {
 	return &summary{
 		output:  map[test]*strings.Builder{},
 		parents: map[test]bool{},
+		running: map[test]bool{},
 		builds:  map[string]*strings.Builder{},
 		elapsed: map[string]float64{},
 	}
@@ -42,6 +44,7 @@ func (s *summary) add(e event) {
 	t := test{e.Package, e.Test}
 	switch e.Action {
 	case "run":
+		s.running[t] = true
 		for i := strings.LastIndexByte(t.name, '/'); i > 0; i = strings.LastIndexByte(t.name[:i], '/') {
 			s.parents[test{t.pkg, t.name[:i]}] = true
 		}
@@ -51,6 +54,7 @@ func (s *summary) add(e event) {
 		buffer(s.builds, e.ImportPath).WriteString(e.Output)
 	case "pass", "fail", "skip":
 		s.results = append(s.results, e)
+		delete(s.running, t)
 		if e.Test == "" {
 			s.elapsed[e.Package] += e.Elapsed
 		}
@@ -85,9 +89,24 @@ func (s *summary) settle() {
 			if b := s.builds[e.FailedBuild]; b != nil {
 				text = b.String() + text
 			}
-			s.failed = append(s.failed, outcome{test{pkg: e.Package}, text})
+			s.failed = append(s.failed, outcome{test{pkg: e.Package}, text + s.unfinished(e.Package)})
 		}
 	}
+}
+
+// unfinished names the tests of a package that ended in the middle of them.
+func (s *summary) unfinished(pkg string) string {
+	var names []string
+	for t := range s.running {
+		if t.pkg == pkg {
+			names = append(names, t.name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return fmt.Sprintf("ended in the middle of %s\n", strings.Join(names, ", "))
 }
 
 func (s *summary) print(w io.Writer) {

@@ -49,7 +49,7 @@ func TestSummary(t *testing.T) {
 {"Action":"output","Package":"p","Output":"signal: killed\n"}
 {"Action":"fail","Package":"p"}
 `,
-			failed: 1, want: "FAILED p\nsignal: killed\n",
+			failed: 1, want: "FAILED p\nsignal: killed\nended in the middle of TestA\n",
 		},
 		"not an event": {in: "go: no such tool\n", want: "go: no such tool\n"},
 		"no newline":   {in: `{"Action":"pass","Package":"p","Test":"TestA"}`, passed: 1, want: "1 passed, 0 failed, 0 skipped\n"},

@@ -4,11 +4,13 @@
 //
 //	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob
 //	ours gunzip IN                klauspost/compress alone, the bytes thrown away
+//	ours digest IN                SHA-256 alone
 package main
 
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +36,10 @@ func run(args []string) error {
 		return convert(erofs.Profile(args[1]), args[2], args[3])
 	case len(args) == 2 && args[0] == "gunzip":
 		return gunzip(args[1])
+	case len(args) == 2 && args[0] == "digest":
+		return digest(args[1])
 	}
-	return errors.New("usage: ours convert PROFILE IN OUT | ours gunzip IN")
+	return errors.New("usage: ours convert PROFILE IN OUT | ours gunzip IN | ours digest IN")
 }
 
 func convert(profile erofs.Profile, in, out string) error {
@@ -84,4 +88,18 @@ func gunzip(in string) error {
 	}
 	_, err = io.Copy(io.Discard, z)
 	return err
+}
+
+func digest(in string) error {
+	src, err := os.Open(in)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	h := sha256.New()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{src}, make([]byte, 1<<20)); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "sha256:%x\n", h.Sum(nil))
+	return nil
 }
