@@ -46,7 +46,7 @@ func Permanent(err error) bool {
 	switch {
 	case errors.As(err, &entry), errors.As(err, &limit):
 		return true
-	case errors.Is(err, ErrTagMoved):
+	case errors.Is(err, ErrTagMoved), errors.Is(err, ErrTemp):
 		return false
 	case errors.Is(err, ErrNotFound):
 		return true

@@ -206,8 +206,7 @@ func ownType(doc document, claimed string) error {
 	return nil
 }
 
-// readConfig fetches the manifest's config and fills in what the index may have
-// left out about its platform.
+// readConfig fetches the manifest's config.
 func (m *manifest) readConfig(ctx context.Context, src Source) error {
 	raw, err := fetchAll(ctx, src, m.Config)
 	if err != nil {

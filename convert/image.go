@@ -40,6 +40,11 @@ type Options struct {
 	// superseded at its own tag by one that has not.
 	BreakSignature bool
 
+	// SourceTag is the full name of the tag that a source pinned to a digest was
+	// found by; default Source.Name(). A target of that name is the source's own
+	// tag, which needs InPlace and must still name the source.
+	SourceTag string
+
 	Limits   erofs.Limits
 	Ledger   *Ledger
 	TempDir  string // default os.TempDir(); needs room for the layers in flight
@@ -143,11 +148,12 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 		span.End()
 	}()
 	opts = opts.withDefaults()
+	opts.SourceTag = cmp.Or(opts.SourceTag, src.Name())
 	c := &conversion{src: src, dst: dst, opts: opts, log: opts.Log, layers: map[digest.Digest]*layer{}}
 
 	root, err := src.Root(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", src.Name(), err)
+		return nil, err
 	}
 	g, err := readGraph(ctx, src, root)
 	if err != nil {

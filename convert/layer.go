@@ -85,7 +85,7 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 // convertLayer streams the layer from the source through the writer into a
 // temporary file and that into the target.
 func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *layer, err error) {
-	f, err := os.CreateTemp(c.opts.TempDir, "lithify-*.erofs")
+	f, err := tempFile(c.opts.TempDir, "lithify-*.erofs")
 	if err != nil {
 		return nil, err
 	}

@@ -26,10 +26,10 @@ type plan struct {
 func (c *conversion) plan(ctx context.Context, g *graph) (*plan, error) {
 	p := &plan{graph: g, conv: c}
 	foreign := map[string]digest.Digest{}
-	var offered []string
+	var offered []ocispec.Platform
 	for _, m := range g.manifests {
 		switch {
-		case m.desc.Annotations[AnnotationSource] != "" || m.Annotations[AnnotationSource] != "":
+		case m.source() != "":
 			p.stale = append(p.stale, m)
 			continue
 		case !m.isImage():
@@ -46,7 +46,7 @@ func (c *conversion) plan(ctx context.Context, g *graph) (*plan, error) {
 			foreign[bare(platform)] = m.desc.Digest
 			continue
 		}
-		offered = append(offered, platforms.FormatAll(platform))
+		offered = append(offered, platform)
 		if err := p.consider(m, platform); err != nil {
 			return nil, err
 		}
@@ -84,17 +84,17 @@ func (p *plan) consider(m *manifest, platform ocispec.Platform) error {
 	return nil
 }
 
-func (p *plan) check(foreign map[string]digest.Digest, offered []string) error {
-	name := p.conv.src.Name()
+func (p *plan) check(foreign map[string]digest.Digest, offered []ocispec.Platform) error {
+	name := p.conv.opts.SourceTag
+	if missing := p.conv.missing(offered, p.index == nil); len(missing) > 0 && len(offered) > 0 {
+		return refused(name, "it holds no manifest for %s, but for %s; name one with --platform", format(missing), format(offered))
+	}
 	if len(p.selected) == 0 {
 		switch {
 		case len(p.skipped) > 0:
 			return refused(name, "nothing to convert: %s: %s", p.skipped[0].Platform, p.skipped[0].Why)
-		case len(offered) == 0:
-			return refused(name, "nothing to convert: it holds no image with tar layers (an EROFS variant is not converted again)")
 		}
-		return refused(name, "nothing to convert: it holds no manifest for %s, but for %s; name one with --platform",
-			p.conv.wanted(), strings.Join(offered, ", "))
+		return refused(name, "nothing to convert: it holds no image with tar layers (an EROFS variant is not converted again)")
 	}
 	for _, m := range p.selected {
 		platform, err := m.platform()
@@ -130,10 +130,20 @@ func (c *conversion) wants(platform ocispec.Platform, only bool) bool {
 	})
 }
 
-func (c *conversion) wanted() string {
-	var out []string
-	for _, p := range c.opts.Platforms {
-		out = append(out, platforms.FormatAll(p))
+// missing are the platforms asked for that the source does not offer.
+func (c *conversion) missing(offered []ocispec.Platform, only bool) []ocispec.Platform {
+	if c.opts.AllPlatforms || only && c.opts.anyPlatform {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.opts.Platforms), func(want ocispec.Platform) bool {
+		return slices.ContainsFunc(offered, platforms.OnlyStrict(want).Match)
+	})
+}
+
+func format(ps []ocispec.Platform) string {
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		out[i] = platforms.FormatAll(p)
 	}
 	return strings.Join(out, ", ")
 }

@@ -1,12 +1,12 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
@@ -16,7 +16,7 @@ import (
 )
 
 // before asks what the target's tag names before the work begins, and refuses
-// what would have to be refused at its end.
+// to move the source's own tag unasked.
 func (c *conversion) before(ctx context.Context, root ocispec.Descriptor) (ocispec.Descriptor, error) {
 	was, err := c.dst.Head(ctx)
 	if errors.Is(err, ErrNotFound) {
@@ -25,21 +25,14 @@ func (c *conversion) before(ctx context.Context, root ocispec.Descriptor) (ocisp
 	if err != nil {
 		return was, fmt.Errorf("look at %s: %w", c.dst.Name(), err)
 	}
-	if sameTag(c.src, c.dst) && was.Digest != root.Digest {
-		return was, fmt.Errorf("%s names %s now and not %s: %w", c.dst.Name(), was.Digest, root.Digest, ErrTagMoved)
-	}
-	if was.Digest == root.Digest && !c.opts.InPlace {
+	if (was.Digest == root.Digest || c.sameTag()) && !c.opts.InPlace {
 		return was, &ConflictError{c.dst.Name(), "names the source image itself; give another tag, or --in-place to move this one"}
 	}
 	return was, nil
 }
 
-// sameTag reports whether src is the tag that dst is about to move. A source
-// pinned to a digest keeps its tag in its name.
-func sameTag(src Source, dst Target) bool {
-	name, _, _ := strings.Cut(src.Name(), "@")
-	return name == dst.Name()
-}
+// sameTag reports whether the target is the source's own tag.
+func (c *conversion) sameTag() bool { return c.opts.SourceTag == c.dst.Name() }
 
 // publish sends everything that the target does not have yet, the tag last.
 func (c *conversion) publish(ctx context.Context, p *plan, variants []*variant, was ocispec.Descriptor) (*Result, error) {
@@ -51,6 +44,10 @@ func (c *conversion) publish(ctx context.Context, p *plan, variants []*variant, 
 	if was.Digest == root.desc.Digest {
 		r.Unchanged = true
 		return r, nil
+	}
+	// Only now: an attempt that died behind its last step finds its own result.
+	if c.sameTag() && was.Digest != p.root.desc.Digest {
+		return nil, &ConflictError{c.dst.Name(), fmt.Sprintf("names %s now and not %s any more, which was to be converted; convert it again", was.Digest, p.root.desc.Digest)}
 	}
 	if err := c.mayMove(ctx, was); err != nil {
 		return nil, err
@@ -66,7 +63,7 @@ func (c *conversion) publish(ctx context.Context, p *plan, variants []*variant, 
 	if err := c.dst.PutManifest(ctx, root.desc, root.raw); err != nil {
 		return nil, fmt.Errorf("put %s: %w", root.desc.Digest, err)
 	}
-	if r.Kept, r.KeptAs, err = c.keep(ctx, was); err != nil {
+	if r.Kept, r.KeptAs, err = c.keep(ctx, was, root); err != nil {
 		return nil, err
 	}
 	if err := c.dst.Tag(ctx, root.desc, root.raw, was.Digest); err != nil {
@@ -126,31 +123,32 @@ func (p *plan) originals() ([]ocispec.Descriptor, error) {
 	return out, nil
 }
 
-// replaced reports whether d is a variant of ours whose source is converted
-// again. Variants of platforms not asked for this time stay.
+// replaced reports whether d is a variant of ours of which a new one is made.
+// Variants of platforms not asked for this time stay.
 func (p *plan) replaced(d ocispec.Descriptor) bool {
 	for _, old := range p.stale {
 		if old.desc.Digest != d.Digest {
 			continue
 		}
-		source := old.Annotations[AnnotationSource]
 		for _, m := range p.selected {
-			if m.desc.Digest.String() == source {
+			if m.desc.Digest == old.source() || samePlatform(m, old) {
 				return true
 			}
 		}
-		return !p.holds(digest.Digest(source)) // its source is gone from the index
 	}
 	return false
 }
 
-func (p *plan) holds(d digest.Digest) bool {
-	for _, m := range p.manifests {
-		if m.desc.Digest == d {
-			return true
-		}
-	}
-	return false
+// source is the manifest that a variant of ours was made from, else "".
+func (m *manifest) source() digest.Digest {
+	return digest.Digest(cmp.Or(m.desc.Annotations[AnnotationSource], m.Annotations[AnnotationSource]))
+}
+
+// samePlatform reports whether a variant is for the platform of m: it then was
+// made from what m has taken the place of.
+func samePlatform(m, variant *manifest) bool {
+	platform, err := m.platform()
+	return err == nil && variant.desc.Platform != nil && bare(platforms.Normalize(*variant.desc.Platform)) == bare(platform)
 }
 
 // copyOriginals brings every document and blob of the source to the target.
@@ -250,8 +248,8 @@ func (c *conversion) mayMove(ctx context.Context, was ocispec.Descriptor) error 
 }
 
 // keep gives a digest that the tag is about to leave a tag of its own, unless
-// lithify made it: what lithify made can be made again.
-func (c *conversion) keep(ctx context.Context, was ocispec.Descriptor) (digest.Digest, string, error) {
+// lithify made it and the new root holds all of it: then it can be made again.
+func (c *conversion) keep(ctx context.Context, was ocispec.Descriptor, root *document) (digest.Digest, string, error) {
 	if was.Digest == "" {
 		return "", "", nil
 	}
@@ -259,7 +257,7 @@ func (c *conversion) keep(ctx context.Context, was ocispec.Descriptor) (digest.D
 	if err != nil {
 		return "", "", err
 	}
-	if madeHere(raw) {
+	if supersedes(root, document{was, raw}) {
 		return "", "", nil
 	}
 	tag := "sha256-" + was.Digest.Encoded() + ".kept"
@@ -279,29 +277,42 @@ func (c *conversion) keep(ctx context.Context, was ocispec.Descriptor) (digest.D
 	return was.Digest, tag, nil
 }
 
-// madeHere reports whether a manifest or index carries our annotation.
-func madeHere(raw []byte) bool {
-	var doc struct {
+// supersedes reports whether nothing is lost when root takes the place of old:
+// old has a variant of ours, and each of its manifests is in root or is a variant
+// of ours of one that is.
+func supersedes(root *document, old document) bool {
+	ours := false
+	held := map[digest.Digest]bool{}
+	for _, d := range manifestsOf(*root) {
+		held[d.Digest] = true
+	}
+	for _, d := range manifestsOf(old) {
+		source := digest.Digest(d.Annotations[AnnotationSource])
+		if !held[d.Digest] && !held[source] {
+			return false
+		}
+		ours = ours || source != ""
+	}
+	return ours
+}
+
+// manifestsOf lists an index's entries; a manifest is its own only one.
+func manifestsOf(doc document) []ocispec.Descriptor {
+	var x struct {
 		Annotations map[string]string    `json:"annotations"`
 		Manifests   []ocispec.Descriptor `json:"manifests"`
 	}
-	if err := decode(raw, ocispec.Descriptor{}, &doc); err != nil {
-		return false
+	if err := decode(doc.raw, doc.desc, &x); err != nil || x.Manifests == nil {
+		d := doc.desc
+		d.Annotations = x.Annotations
+		return []ocispec.Descriptor{d}
 	}
-	if doc.Annotations[AnnotationSource] != "" {
-		return true
-	}
-	for _, d := range doc.Manifests {
-		if d.Annotations[AnnotationSource] != "" {
-			return true
-		}
-	}
-	return false
+	return x.Manifests
 }
 
 func (c *conversion) result(p *plan, variants []*variant, root ocispec.Descriptor) *Result {
 	r := &Result{
-		Source:       c.src.Name(),
+		Source:       c.opts.SourceTag,
 		SourceDigest: p.root.desc.Digest,
 		Target:       c.dst.Name(),
 		Descriptor:   root,

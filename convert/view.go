@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -125,7 +126,7 @@ func (v *view) openFile(ctx context.Context, name string) (_ io.ReadCloser, err 
 		return nil, err
 	}
 	defer blob.Close()
-	f, err := os.CreateTemp(v.temp, "lithify-*.lower")
+	f, err := tempFile(v.temp, "lithify-*.lower")
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +141,9 @@ func (v *view) openFile(ctx context.Context, name string) (_ io.ReadCloser, err 
 	}
 	defer image.Close()
 	if _, err := io.Copy(f, image); err != nil {
+		return nil, err
+	}
+	if err := blob.drain(); err != nil { // before anybody believes a byte of it
 		return nil, err
 	}
 	fsys, err := erofs.Open(f)
@@ -160,5 +164,17 @@ type openFile struct {
 }
 
 func (o *openFile) Close() error { return errors.Join(o.File.Close(), closeAndRemove(o.image)) }
+
+// ErrTemp says that this machine has no place for a temporary file. Another one
+// may have.
+var ErrTemp = errors.New("temporary file")
+
+func tempFile(dir, pattern string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTemp, err)
+	}
+	return f, nil
+}
 
 func closeAndRemove(f *os.File) error { return errors.Join(f.Close(), removeIfThere(f.Name())) }

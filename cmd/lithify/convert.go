@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/lithify/lithify/convert"
@@ -42,8 +42,21 @@ func (a *app) convertCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.parallel < 0 {
+				return usageError{fmt.Errorf("--parallel %d is below zero", f.parallel)}
+			}
+			if (f.ledgerKey == "") != (job.LedgerRepo == "") {
+				return usageError{errors.New("--ledger-repo and --ledger-key go together")}
+			}
 			show := newProgress(a.err)
 			h := convertrun.Handler{AllowFiles: true, TempDir: f.tempDir, Parallel: f.parallel, Log: a.log, Progress: show.event}
+			if f.ledgerKey != "" {
+				key, err := convertrun.LoadKey(f.ledgerKey)
+				if err != nil {
+					return usageError{err}
+				}
+				h.SignWith(key)
+			}
 			result, err := h.Run(cmd.Context(), job)
 			show.close(err)
 			if err != nil {
@@ -54,6 +67,7 @@ func (a *app) convertCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", "", "repository of DST's registry in which converted layers are looked up (default none)")
+	cmd.Flags().StringVar(&f.ledgerKey, "ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records")
 	cmd.Flags().StringVar(&f.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	cmd.Flags().IntVar(&f.parallel, "parallel", 0, "layers in flight (default the number of CPUs)")
 	return cmd
@@ -61,9 +75,10 @@ func (a *app) convertCommand() *cobra.Command {
 
 // convertFlags are the flags of convert and submit convert.
 type convertFlags struct {
-	job      convertjob.Args
-	tempDir  string
-	parallel int
+	job       convertjob.Args
+	ledgerKey string
+	tempDir   string
+	parallel  int
 }
 
 func (f *convertFlags) add(fs *pflag.FlagSet) {
@@ -95,9 +110,7 @@ func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {
 
 func (a *app) printResult(r *convert.Result) error {
 	if a.output == "json" {
-		e := json.NewEncoder(a.out)
-		e.SetIndent("", "  ")
-		return e.Encode(r)
+		return a.printJSON(r)
 	}
 	_, err := fmt.Fprintf(a.out, "%s@%s\n", r.Target, r.Descriptor.Digest)
 	return err

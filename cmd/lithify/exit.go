@@ -28,6 +28,7 @@ func (e usageError) Unwrap() error { return e.error }
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
 	var failed *jobFailed
+	var conflict *convert.ConflictError
 	switch {
 	case err == nil:
 		return 0
@@ -37,13 +38,13 @@ func exitCode(ctx context.Context, err error) int {
 		return 130
 	case errors.As(err, &failed):
 		return failed.exitCode()
-	case errors.Is(err, convert.ErrTagMoved), errdefs.IsFailedPrecondition(err):
+	case errors.Is(err, convert.ErrTagMoved), errors.As(err, &conflict):
 		return 6
 	case errors.Is(err, convert.ErrNotFound), errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err):
 		return 4
 	case errdefs.IsUnavailable(err), errdefs.IsDeadlineExceeded(err), errdefs.IsResourceExhausted(err):
 		return 5
-	case convert.Permanent(err):
+	case convert.Permanent(err) && !errdefs.IsFailedPrecondition(err):
 		return 3
 	}
 	return 1

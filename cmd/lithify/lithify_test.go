@@ -108,6 +108,7 @@ func TestConvertJSON(t *testing.T) {
 
 func TestExitCodes(t *testing.T) {
 	host := newRegistry(t)
+	old := pushImage(t, host+"/app:1", "linux", "amd64")
 	pushImage(t, host+"/app:1", "linux", "amd64")
 	pushImage(t, host+"/win:1", "windows", "amd64")
 	dead := httptest.NewServer(nil)
@@ -132,6 +133,7 @@ func TestExitCodes(t *testing.T) {
 		{"no such tag", []string{"convert", "--insecure", host + "/app:none", host + "/app:2"}, 4, "app:none"},
 		{"no such directory", []string{"convert", "oci:" + filepath.Join(t.TempDir(), "none"), host + "/app:2"}, 4, "none"},
 		{"registry away", []string{"convert", "--insecure", gone + "/app:1", host + "/app:2"}, 5, gone},
+		{"tag moved since", []string{"convert", "--insecure", "--in-place", host + "/app:1@" + old.String(), host + "/app:1"}, 6, "any more"},
 		{"in place", []string{"convert", "--insecure", host + "/app:1", host + "/app:1"}, 6, "--in-place"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/jobs"
 	convertjob "github.com/lithify/lithify/jobs/convert"
@@ -70,6 +72,9 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify conver
 				return err
 			}
 			job.SourceDigest = root.Digest
+			if images.IsIndexType(root.MediaType) && len(job.Platforms) == 0 && !job.AllPlatforms {
+				job.Platforms = []string{"linux/" + runtime.GOARCH} // this machine's, whichever worker takes the job
+			}
 			return a.submit(cmd.Context(), &s, job)
 		},
 	}

@@ -53,6 +53,8 @@ func classify(err error) error {
 		return nil
 	case convert.Permanent(err):
 		return jobs.Permanent(err)
+	case errors.Is(err, convert.ErrTemp):
+		return jobs.Resource(err)
 	case errors.As(err, &from) && from.RetryAfter > 0:
 		return jobs.RetryAfter(from.RetryAfter, err)
 	}
@@ -69,14 +71,15 @@ func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 		return nil, &convert.RefusedError{What: a.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
 	}
 	ends := h.ends(a)
-	ref := a.Source
-	if a.SourceDigest != "" {
-		ref = Pin(ref, string(a.SourceDigest))
-	}
-	src, err := registry.Open(ref, ends)
+	src, err := h.source(ctx, a, ends)
 	if err != nil {
 		return nil, err
 	}
+	tag, err := registry.Open(unpinned(a.Source), ends)
+	if err != nil {
+		return nil, err
+	}
+	opts.SourceTag = tag.Name()
 	dst, err := registry.Create(a.Target, ends)
 	if err != nil {
 		return nil, err
@@ -87,17 +90,32 @@ func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	return convert.Image(ctx, src, dst, opts)
 }
 
+// source opens what the job was submitted for, whatever its tag names now.
+func (h Handler) source(ctx context.Context, a convertjob.Args, ends registry.Options) (convert.Source, error) {
+	if a.SourceDigest == "" {
+		return registry.Open(a.Source, ends)
+	}
+	src, err := registry.Open(pinned(a.Source, a.SourceDigest), ends)
+	if err != nil {
+		return nil, err
+	}
+	root, err := src.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if root.Digest != a.SourceDigest {
+		return nil, &convert.RefusedError{What: a.Source, Why: fmt.Sprintf("is %s now and was %s when the job was submitted; submit it again", root.Digest, a.SourceDigest)}
+	}
+	return src, nil
+}
+
 // Resolve asks what a source reference names now.
 func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descriptor, error) {
 	src, err := registry.Open(a.Source, h.ends(a))
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d, err := src.Root(ctx)
-	if err != nil {
-		return d, fmt.Errorf("resolve %s: %w", a.Source, err)
-	}
-	return d, nil
+	return src.Root(ctx)
 }
 
 func (h Handler) ends(a convertjob.Args) registry.Options {
