@@ -281,7 +281,7 @@ func TestHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stream := append(h, body...)
 			same(t, stream)
-			for i := range stream {
+			for i := 0; i < len(stream); i += stride(7) {
 				same(t, stream[:i])
 			}
 		})
@@ -304,10 +304,18 @@ func smallStreams(t *testing.T) map[string][]byte {
 	return m
 }
 
+// stride is 1, but n in the short lane, which takes every nth case.
+func stride(n int) int {
+	if testing.Short() {
+		return n
+	}
+	return 1
+}
+
 func TestEveryTruncation(t *testing.T) {
 	for name, stream := range smallStreams(t) {
 		t.Run(name, func(t *testing.T) {
-			for i := range stream {
+			for i := 0; i < len(stream); i += stride(7) {
 				same(t, stream[:i])
 			}
 		})
@@ -323,7 +331,7 @@ func TestEveryTruncation(t *testing.T) {
 func TestEveryBitFlip(t *testing.T) {
 	for name, stream := range smallStreams(t) {
 		t.Run(name, func(t *testing.T) {
-			for i := range len(stream) * 8 {
+			for i := 0; i < len(stream)*8; i += stride(13) {
 				stream[i/8] ^= 1 << (i % 8)
 				same(t, stream)
 				stream[i/8] ^= 1 << (i % 8)
