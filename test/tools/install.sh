@@ -21,9 +21,10 @@ missing=()
 hash=$(cat install.sh go.mod go.sum ./*/go.mod ./*/go.sum ./*/*.go | sha256sum | cut -c1-16)
 bin=$tools/$hash/bin
 
-# Programs of Debian. One dpkg-query answers for all of them.
+# Programs of Debian. One dpkg-query answers for all of them; it exits 1 where it
+# does not know one, which is no error here.
 lacking() {
-	dpkg-query "${@:2}" -W -f '${Package} ${db:Status-Status}\n' $1 2>/dev/null |
+	{ dpkg-query "${@:2}" -W -f '${Package} ${db:Status-Status}\n' $1 2>/dev/null || true; } |
 		awk -v want="$1" '$2 == "installed" {have[$1] = 1}
 			END {n = split(want, w, " "); for (i = 1; i <= n; i++) if (!(w[i] in have)) print w[i]}'
 }
