@@ -29,18 +29,23 @@ rooted() {
 	done | sort -u
 }
 
-mapfile -t all < <(go list "${packages[@]}")
-mapfile -t root < <(rooted)
-mapfile -t plain < <(comm -23 <(printf '%s\n' "${all[@]}" | sort) <(printf '%s\n' ${root[@]+"${root[@]}"} | sort))
+# Assignments, so that a go list that fails ends the run.
+all=$(go list "${packages[@]}" | sort)
+root=$(rooted)
+mapfile -t plain < <(comm -23 <(echo "$all") <(echo "$root"))
 as_root=()
 [ "$(id -u)" != 0 ] || as_root=(-test.root)
 
-# A failed test must not keep the others from running: summary has the last word.
+# A failed half must not keep the other from running. pipefail makes its status
+# that of the whole, whatever summary could read of it.
 {
+	status=0
 	if [ -z "$only_root" ] && [ ${#plain[@]} -gt 0 ]; then
-		go test -json "${flags[@]}" "${plain[@]}" || true
+		go test -json ${flags[@]+"${flags[@]}"} "${plain[@]}" || status=1
 	fi
-	if [ ${#root[@]} -gt 0 ]; then
-		go test -json -timeout 30m "${flags[@]}" "${root[@]}" ${as_root[@]+"${as_root[@]}"} || true
+	if [ -n "$root" ]; then
+		# shellcheck disable=SC2086 # import paths have no spaces
+		go test -json -timeout 30m ${flags[@]+"${flags[@]}"} $root ${as_root[@]+"${as_root[@]}"} || status=1
 	fi
+	exit $status
 } </dev/null 2>&1 | go run ./test/summary

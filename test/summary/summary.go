@@ -22,7 +22,7 @@ type outcome struct {
 type summary struct {
 	output          map[test]*strings.Builder
 	parents         map[test]bool
-	running         map[test]bool
+	running         map[test]bool // packages too
 	builds          map[string]*strings.Builder
 	results         []event
 	elapsed         map[string]float64
@@ -43,7 +43,7 @@ func newSummary() *summary {
 func (s *summary) add(e event) {
 	t := test{e.Package, e.Test}
 	switch e.Action {
-	case "run":
+	case "start", "run":
 		s.running[t] = true
 		for i := strings.LastIndexByte(t.name, '/'); i > 0; i = strings.LastIndexByte(t.name[:i], '/') {
 			s.parents[test{t.pkg, t.name[:i]}] = true
@@ -82,6 +82,12 @@ func (s *summary) settle() {
 			}
 		}
 	}
+	for t := range s.running {
+		// Go itself ended before this package did.
+		if t.name == "" {
+			s.results = append(s.results, event{Action: "fail", Package: t.pkg})
+		}
+	}
 	for _, e := range s.results {
 		// A package that does not build, panics or exits has no failed test.
 		if e.Action == "fail" && e.Test == "" && !blamed[e.Package] {
@@ -98,7 +104,7 @@ func (s *summary) settle() {
 func (s *summary) unfinished(pkg string) string {
 	var names []string
 	for t := range s.running {
-		if t.pkg == pkg {
+		if t.pkg == pkg && t.name != "" {
 			names = append(names, t.name)
 		}
 	}

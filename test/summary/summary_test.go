@@ -51,6 +51,16 @@ func TestSummary(t *testing.T) {
 `,
 			failed: 1, want: "FAILED p\nsignal: killed\nended in the middle of TestA\n",
 		},
+		"go ends in the middle": {
+			in: `{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"start","Package":"q"}
+{"Action":"run","Package":"q","Test":"TestB"}
+{"Action":"pass","Package":"q","Test":"TestB"}
+{"Action":"pass","Package":"q"}
+`,
+			passed: 1, failed: 1, want: "FAILED p\nended in the middle of TestA\n",
+		},
 		"not an event": {in: "go: no such tool\n", want: "go: no such tool\n"},
 		"no newline":   {in: `{"Action":"pass","Package":"p","Test":"TestA"}`, passed: 1, want: "1 passed, 0 failed, 0 skipped\n"},
 	} {
