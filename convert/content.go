@@ -34,7 +34,7 @@ func fetch(ctx context.Context, src Source, desc ocispec.Descriptor) (*checked, 
 	}
 	rc, err := src.Fetch(ctx, desc)
 	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", desc.Digest, err)
+		return nil, err
 	}
 	return &checked{Closer: rc, src: rc, desc: desc, sum: desc.Digest.Verifier()}, nil
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // Source is where an image is read from: a tag or digest in a registry, an OCI
-// layout, an archive. Its methods are called from many goroutines.
+// layout, an archive. Its methods are called from many goroutines. Their errors
+// say what was being done, to what and where: nobody adds that again.
 type Source interface {
 	// Name is the full reference, without credentials; two that are equal name
 	// the same place.

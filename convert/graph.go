@@ -82,20 +82,17 @@ func (g *graph) readIndex(ctx context.Context, src Source) error {
 	}
 	g.index = index
 	for _, desc := range index.Manifests {
-		switch {
-		case images.IsManifestType(desc.MediaType):
-			m, err := readManifest(ctx, src, desc)
-			if err != nil {
-				return err
-			}
-			g.manifests = append(g.manifests, m)
-		case images.IsIndexType(desc.MediaType):
+		if images.IsIndexType(desc.MediaType) {
 			if err := g.readNested(ctx, src, desc, seen, 1); err != nil {
 				return err
 			}
-		default:
-			return refused(src.Name(), "its index names %s of media type %q, neither a manifest nor an index", desc.Digest, desc.MediaType)
+			continue
 		}
+		m, err := readManifest(ctx, src, desc)
+		if err != nil {
+			return err
+		}
+		g.manifests = append(g.manifests, m)
 	}
 	return nil
 }
@@ -134,7 +131,11 @@ func (g *graph) readNested(ctx context.Context, src Source, desc ocispec.Descrip
 	return nil
 }
 
+// readManifest reads an entry of an index that is no index.
 func readManifest(ctx context.Context, src Source, desc ocispec.Descriptor) (*manifest, error) {
+	if !images.IsManifestType(desc.MediaType) {
+		return nil, refused(src.Name(), "its index names %s of media type %q, neither a manifest nor an index", desc.Digest, desc.MediaType)
+	}
 	raw, err := fetchAll(ctx, src, desc)
 	if err != nil {
 		return nil, err

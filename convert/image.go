@@ -163,7 +163,7 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 	if err != nil {
 		return nil, err
 	}
-	was, err := c.before(ctx, root)
+	was, err := c.before(ctx, p)
 	if err != nil {
 		return nil, err
 	}

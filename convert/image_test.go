@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -603,6 +604,83 @@ func TestSignedIndexIsNotMoved(t *testing.T) {
 	opts := convert.Options{InPlace: true, BreakSignature: true}
 	if convertTo(t, h.source("app:1"), h.target("app:1"), opts).Unchanged {
 		t.Error("--break-signature did not move the tag")
+	}
+}
+
+// pusher counts the blobs that are pushed.
+type pusher struct {
+	convert.Target
+	pushes atomic.Int32
+}
+
+func (p *pusher) Push(ctx context.Context, d ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+	p.pushes.Add(1)
+	return p.Target.Push(ctx, d, open)
+}
+
+func TestSignedIndexIsRefusedBeforeTheWork(t *testing.T) {
+	h := newHub(t)
+	sign := func(d ocispec.Descriptor) {
+		sig := h.target("app:sha256-" + d.Digest.Encoded() + ".sig")
+		tag(t, sig, manifest(t, sig, "linux", "amd64", gz(t)))
+	}
+	tag(t, h.target("app:1"), manifest(t, h.target("app:1"), "linux", "amd64", gz(t, file{name: "a", body: "1"})))
+	tag(t, h.target("app:2"), manifest(t, h.target("app:2"), "linux", "amd64", gz(t, file{name: "a", body: "2"})))
+	sign(must(h.target("app:2").Head(t.Context()))(t))
+	dst := &pusher{Target: h.target("app:2")}
+	_, err := convert.Image(t.Context(), h.source("app:1"), dst, convert.Options{TempDir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "--break-signature") {
+		t.Fatalf("got %v, want an error that names --break-signature", err)
+	}
+	if n := dst.pushes.Load(); n > 0 {
+		t.Errorf("%d blobs were pushed before the refusal", n)
+	}
+
+	// A result that somebody signed may be made again: nothing moves.
+	sign(convertTo(t, h.source("app:1"), h.target("app:3"), convert.Options{}).Descriptor)
+	if !convertTo(t, h.source("app:1"), h.target("app:3"), convert.Options{}).Unchanged {
+		t.Error("a second run moved the signed tag")
+	}
+	opts := convert.Options{Profile: erofs.ProfileZstd, TempDir: t.TempDir()}
+	if _, err := convert.Image(t.Context(), h.source("app:1"), h.target("app:3"), opts); err == nil || !strings.Contains(err.Error(), "--break-signature") {
+		t.Errorf("got %v, want an error that names --break-signature", err)
+	}
+}
+
+func TestImagesOfNestedIndexesPassThrough(t *testing.T) {
+	h, other := newHub(t), newHub(t)
+	dst := h.target("app:1")
+	platform := func(arch string) ocispec.Descriptor {
+		d := manifest(t, dst, "linux", arch, gz(t, file{name: "a", body: arch}))
+		d.Platform = &ocispec.Platform{OS: "linux", Architecture: arch}
+		return d
+	}
+	index := func(entries ...ocispec.Descriptor) ocispec.Descriptor {
+		return putManifest(t, dst, ocispec.MediaTypeImageIndex, asJSON(t, ocispec.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: entries}))
+	}
+	arm := platform("arm64")
+	nested := index(arm)
+	tag(t, dst, index(platform("amd64"), nested))
+
+	r := convertTo(t, h.source("app:1"), other.target("app:2"), convert.Options{AllPlatforms: true})
+	if len(r.Variants) != 1 || r.Variants[0].Platform != "linux(+erofs)/amd64" {
+		t.Errorf("variants: %+v", r.Variants)
+	}
+	if len(r.Skipped) != 1 || r.Skipped[0].Digest != arm.Digest || r.Skipped[0].Platform != "linux/arm64" {
+		t.Errorf("skipped: %+v, want %s", r.Skipped, arm.Digest)
+	}
+	for _, d := range []ocispec.Descriptor{nested, arm} {
+		if got := digest.FromBytes(read(t, other.source("app:2"), d)); got != d.Digest {
+			t.Errorf("%s: copied as %s", d.Digest, got)
+		}
+	}
+
+	odd := descOf("application/vnd.example.index", []byte("{}"))
+	tag(t, h.target("app:odd"), index(platform("amd64"), index(odd)))
+	_, err := convert.Image(t.Context(), h.source("app:odd"), other.target("app:odd"), convert.Options{TempDir: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), odd.MediaType) {
+		t.Errorf("got %v, want an error that names %s", err, odd.MediaType)
 	}
 }
 

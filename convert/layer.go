@@ -156,13 +156,9 @@ func (c *conversion) pushFile(ctx context.Context, t task, made *erofs.Layer, f 
 			return err
 		}
 	}
-	err = c.dst.Push(ctx, desc, func() (io.ReadCloser, error) {
+	return c.dst.Push(ctx, desc, func() (io.ReadCloser, error) {
 		return io.NopCloser(c.metered(io.NewSectionReader(f, 0, made.Size), Event{Layer: t.desc.Digest, Phase: "push", Total: made.Size})), nil
 	})
-	if err != nil {
-		return fmt.Errorf("push %s: %w", made.Digest, err)
-	}
-	return nil
 }
 
 // adopter is a Target that can take a file instead of its bytes.

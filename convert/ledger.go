@@ -201,7 +201,7 @@ func transfer(ctx context.Context, src Source, dst Target, desc ocispec.Descript
 	if mounted, err := dst.Mount(ctx, desc, src); mounted || err != nil {
 		return err
 	}
-	err := dst.Push(ctx, desc, func() (io.ReadCloser, error) {
+	return dst.Push(ctx, desc, func() (io.ReadCloser, error) {
 		c, err := fetch(ctx, src, desc)
 		if err != nil || meter == nil {
 			return c, err
@@ -211,10 +211,6 @@ func transfer(ctx context.Context, src Source, dst Target, desc ocispec.Descript
 			io.Closer
 		}{meter(c), c}, nil
 	})
-	if err != nil {
-		return fmt.Errorf("push %s: %w", desc.Digest, err)
-	}
-	return nil
 }
 
 func pushBytes(ctx context.Context, dst Target, desc ocispec.Descriptor, raw []byte) error {

@@ -51,7 +51,35 @@ func (c *conversion) plan(ctx context.Context, g *graph) (*plan, error) {
 			return nil, err
 		}
 	}
-	return p, p.check(foreign, offered)
+	nested, err := p.passInner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.check(foreign, append(offered, nested...))
+}
+
+// passInner notes the images asked for that lie in an index within the index: a
+// variant could not stand beside them without changing that index. It gives their
+// platforms.
+func (p *plan) passInner(ctx context.Context) (offered []ocispec.Platform, err error) {
+	for _, m := range p.inner {
+		if m.source() != "" || !m.isImage() || m.isEROFS() {
+			continue
+		}
+		if err := m.readConfig(ctx, p.conv.src); err != nil {
+			return nil, err
+		}
+		platform, err := m.platform()
+		if err != nil {
+			return nil, err
+		}
+		offered = append(offered, platform)
+		if p.conv.wants(platform, false) {
+			p.skipped = append(p.skipped, Skipped{m.desc.Digest, platforms.FormatAll(platform),
+				"it lies in an index within the index and passes through untouched; convert it by its digest"})
+		}
+	}
+	return offered, nil
 }
 
 // consider selects m if it is asked for and can be converted.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
@@ -16,19 +17,37 @@ import (
 )
 
 // before asks what the target's tag names before the work begins, and refuses
-// to move the source's own tag unasked.
-func (c *conversion) before(ctx context.Context, root ocispec.Descriptor) (ocispec.Descriptor, error) {
+// to move the source's own tag unasked, or one that must not be moved. Where the
+// tag may turn out not to move at all, that is asked again by publish.
+func (c *conversion) before(ctx context.Context, p *plan) (ocispec.Descriptor, error) {
 	was, err := c.dst.Head(ctx)
 	if errors.Is(err, ErrNotFound) {
 		return ocispec.Descriptor{}, nil
 	}
 	if err != nil {
-		return was, fmt.Errorf("look at %s: %w", c.dst.Name(), err)
+		return was, err
 	}
-	if (was.Digest == root.Digest || c.sameTag()) && !c.opts.InPlace {
+	if (was.Digest == p.root.desc.Digest || c.sameTag()) && !c.opts.InPlace {
 		return was, &ConflictError{c.dst.Name(), "names the source image itself; give another tag, or --in-place to move this one"}
 	}
-	return was, nil
+	raw, err := fetchAll(ctx, c.dst, was)
+	if err != nil {
+		return was, err
+	}
+	if p.madeInto(document{was, raw}) {
+		return was, nil
+	}
+	return was, c.mayMove(ctx, was)
+}
+
+// madeInto reports whether old has a variant of ours of every manifest selected,
+// so that converting them again may well give old.
+func (p *plan) madeInto(old document) bool {
+	made := map[digest.Digest]bool{}
+	for _, d := range manifestsOf(old) {
+		made[digest.Digest(d.Annotations[AnnotationSource])] = true
+	}
+	return !slices.ContainsFunc(p.selected, func(m *manifest) bool { return !made[m.desc.Digest] })
 }
 
 // sameTag reports whether the target is the source's own tag.
@@ -61,13 +80,13 @@ func (c *conversion) publish(ctx context.Context, p *plan, variants []*variant, 
 		return nil, err
 	}
 	if err := c.dst.PutManifest(ctx, root.desc, root.raw); err != nil {
-		return nil, fmt.Errorf("put %s: %w", root.desc.Digest, err)
+		return nil, err
 	}
 	if r.Kept, r.KeptAs, err = c.keep(ctx, was, root); err != nil {
 		return nil, err
 	}
 	if err := c.dst.Tag(ctx, root.desc, root.raw, was.Digest); err != nil {
-		return nil, fmt.Errorf("tag %s: %w", c.dst.Name(), err)
+		return nil, err
 	}
 	return r, nil
 }
@@ -197,19 +216,16 @@ func (c *conversion) copyBlob(ctx context.Context, d ocispec.Descriptor) error {
 		moved = true
 		return c.metered(r, Event{Layer: d.Digest, Phase: "copy", Total: d.Size})
 	})
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", d.Digest, err)
-	}
-	if moved {
+	if moved && err == nil {
 		c.event(Event{Layer: d.Digest, Phase: "copied", Done: d.Size, Total: d.Size})
 	}
-	return nil
+	return err
 }
 
 func (c *conversion) putVariants(ctx context.Context, variants []*variant) error {
 	for _, v := range variants {
 		if err := pushBytes(ctx, c.dst, v.config.desc, v.config.raw); err != nil {
-			return fmt.Errorf("push config %s: %w", v.config.desc.Digest, err)
+			return err
 		}
 		if err := c.putMissing(ctx, v.manifest); err != nil {
 			return err
@@ -219,14 +235,10 @@ func (c *conversion) putVariants(ctx context.Context, variants []*variant) error
 }
 
 func (c *conversion) putMissing(ctx context.Context, doc document) error {
-	has, err := c.dst.Has(ctx, doc.desc)
-	if err == nil && !has {
-		err = c.dst.PutManifest(ctx, doc.desc, doc.raw)
+	if has, err := c.dst.Has(ctx, doc.desc); has || err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("put %s: %w", doc.desc.Digest, err)
-	}
-	return nil
+	return c.dst.PutManifest(ctx, doc.desc, doc.raw)
 }
 
 // mayMove refuses to take a tag from an image that somebody has signed or
@@ -237,7 +249,7 @@ func (c *conversion) mayMove(ctx context.Context, was ocispec.Descriptor) error 
 	}
 	referrers, err := c.dst.Referrers(ctx, was.Digest)
 	if err != nil {
-		return fmt.Errorf("list what refers to %s: %w", was.Digest, err)
+		return err
 	}
 	if len(referrers) == 0 {
 		return nil
