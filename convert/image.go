@@ -3,6 +3,7 @@ package convert
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -159,6 +160,7 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, c.close()) }()
 	p, err := c.plan(ctx, g)
 	if err != nil {
 		return nil, err
@@ -172,6 +174,17 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 		return nil, err
 	}
 	return c.publish(ctx, p, variants, was)
+}
+
+// close gives back what looking into layers took.
+func (c *conversion) close() error {
+	var errs []error
+	for _, l := range c.layers {
+		if l.view != nil {
+			errs = append(errs, l.view.close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // convertAll converts the layers of every selected manifest, each distinct one

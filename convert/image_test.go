@@ -12,8 +12,11 @@ import (
 	"log"
 	"maps"
 	"net/http/httptest"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -393,6 +396,70 @@ func TestOmittedDirectoriesComeFromBelow(t *testing.T) {
 				t.Errorf("linked: %q", body)
 			}
 		})
+	}
+}
+
+// watcher sees what is fetched, and the temporary directory at each push.
+type watcher struct {
+	convert.Target
+	temp string
+
+	mu      sync.Mutex
+	fetched map[digest.Digest]int
+	names   []string
+}
+
+func (w *watcher) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fetched[d.Digest]++
+	return w.Target.Fetch(ctx, d)
+}
+
+func (w *watcher) FetchRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	return w.Target.(*registry.Repository).FetchRange(ctx, d, off, n)
+}
+
+func (w *watcher) Push(ctx context.Context, d ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	names, err := fs.Glob(osDir(w.temp), "*")
+	w.names = append(w.names, names...)
+	return errors.Join(err, w.Target.Push(ctx, d, open))
+}
+
+// TestManyLinksToLowerFiles also shows that a killed process leaves nothing: there
+// is never a name that it could leave.
+func TestManyLinksToLowerFiles(t *testing.T) {
+	h := newHub(t)
+	var files, links []file
+	for i := range 30 {
+		name := "f" + strconv.Itoa(i)
+		files = append(files, file{name: name, body: name})
+		links = append(links, file{name: "l" + strconv.Itoa(i) + " => " + name})
+	}
+	tag(t, h.target("app:1"), manifest(t, h.target("app:1"), "linux", "amd64", gz(t, files...), gz(t, links...)))
+	dst := &watcher{Target: h.target("app:2"), temp: t.TempDir(), fetched: map[digest.Digest]int{}}
+	r, err := convert.Image(t.Context(), h.source("app:1"), dst, convert.Options{Replace: true, TempDir: dst.temp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := parse[ocispec.Manifest](t, read(t, h.source("app:2"), r.Descriptor))
+	fsys := open(t, h.source("app:2"), m.Layers[1])
+	for _, f := range links {
+		name, target, _ := strings.Cut(f.name, " => ")
+		if got := string(must(fs.ReadFile(fsys, name))(t)); got != target {
+			t.Errorf("%s: %q, want %q", name, got, target)
+		}
+	}
+	if n := dst.fetched[m.Layers[0].Digest]; n != 1 {
+		t.Errorf("the lower layer was fetched %d times for %d links", n, len(links))
+	}
+	if runtime.GOOS == "linux" && len(dst.names) > 0 {
+		t.Errorf("temporary files with names: %q", dst.names)
+	}
+	if left := must(fs.Glob(osDir(dst.temp), "*"))(t); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

@@ -85,16 +85,16 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 // convertLayer streams the layer from the source through the writer into a
 // temporary file and that into the target.
 func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *layer, err error) {
-	f, err := tempFile(c.opts.TempDir, "lithify-*.erofs")
+	f, err := tempFile(c.opts.TempDir)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, closeAndRemove(f)) }()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	made, err := c.write(ctx, f, t, serial)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.pushFile(ctx, t, made, f); err != nil {
+	if err := c.pushFile(ctx, t, made, f.File); err != nil {
 		return nil, err
 	}
 	if err := c.opts.Ledger.put(ctx, c.dst, t.LayerJob, made); err != nil {
@@ -103,7 +103,7 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 	return &layer{Layer: made, view: c.viewOf(made)}, nil
 }
 
-func (c *conversion) write(ctx context.Context, f *os.File, t task, serial bool) (*erofs.Layer, error) {
+func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool) (*erofs.Layer, error) {
 	blob, err := fetch(ctx, c.src, t.desc)
 	if err != nil {
 		return nil, err
@@ -143,8 +143,8 @@ func (c *conversion) blame(blob *checked, err error) error {
 	return err
 }
 
-// pushFile brings the file of a converted layer to the target, by renaming it
-// where the target is a directory on the same file system.
+// pushFile brings the file of a converted layer to the target, by giving it a name
+// there where the target is a directory on the same file system.
 func (c *conversion) pushFile(ctx context.Context, t task, made *erofs.Layer, f *os.File) error {
 	desc := c.blobOf(made)
 	has, err := c.dst.Has(ctx, desc)
@@ -152,7 +152,7 @@ func (c *conversion) pushFile(ctx context.Context, t task, made *erofs.Layer, f 
 		return err
 	}
 	if a, ok := c.dst.(adopter); ok {
-		if done, err := a.Adopt(ctx, desc, f.Name()); done || err != nil {
+		if done, err := a.Adopt(ctx, desc, f); done || err != nil {
 			return err
 		}
 	}
@@ -163,14 +163,8 @@ func (c *conversion) pushFile(ctx context.Context, t task, made *erofs.Layer, f 
 
 // adopter is a Target that can take a file instead of its bytes.
 type adopter interface {
-	// Adopt makes the file at path the blob desc names. It reports false, and
-	// leaves the file alone, where only copying would do.
-	Adopt(ctx context.Context, desc ocispec.Descriptor, path string) (bool, error)
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	// Adopt makes f, which may have no name of its own, the blob desc names. It
+	// reports false where only copying would do. f stays open, and the caller's to
+	// close, and is not written any more.
+	Adopt(ctx context.Context, desc ocispec.Descriptor, f *os.File) (bool, error)
 }

@@ -3,10 +3,8 @@ package convert
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 
 	"github.com/lithify/lithify/erofs"
@@ -26,6 +24,9 @@ type view struct {
 	once sync.Once
 	meta fs.ReadLinkFS
 	err  error
+
+	mu    sync.Mutex
+	image *scratch // the whole of it, decompressed, once a file has been opened
 }
 
 func (c *conversion) viewOf(l *erofs.Layer) *view {
@@ -95,7 +96,8 @@ func (r *rangeReader) open(off, n int64) (io.ReadCloser, error) {
 }
 
 // lowerFile describes a file of this layer so that a layer above can hold a copy
-// of it. Its content is read once here for its digest and once by the writer.
+// of it. Its content is read once here for its digest and once by the writer,
+// both while the view is open.
 func (v *view) lowerFile(ctx context.Context, name string, info fs.FileInfo) (erofs.LowerFile, error) {
 	lower, err := erofs.LowerFileOf(info)
 	if err != nil {
@@ -118,63 +120,58 @@ func (v *view) lowerFile(ctx context.Context, name string, info fs.FileInfo) (er
 	return lower, err
 }
 
-// openFile reads one file of the layer out of the target. The whole blob is
-// fetched: hard links to lower layers are rare enough.
-func (v *view) openFile(ctx context.Context, name string) (_ io.ReadCloser, err error) {
+// openFile reads one file of the layer. The first call brings the whole image
+// here, where it stays until the view is closed: hard links to lower layers are
+// rare, but where there is one there are often many.
+func (v *view) openFile(ctx context.Context, name string) (fs.File, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.image == nil {
+		f, err := v.fetchImage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		v.image = f
+	}
+	fsys, err := erofs.Open(v.image)
+	if err != nil {
+		return nil, err
+	}
+	return fsys.Open(name)
+}
+
+func (v *view) fetchImage(ctx context.Context) (_ *scratch, err error) {
 	blob, err := fetch(ctx, v.dst, v.desc)
 	if err != nil {
 		return nil, err
 	}
 	defer blob.Close()
-	f, err := tempFile(v.temp, "lithify-*.lower")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, closeAndRemove(f))
-		}
-	}()
 	image, err := decompress(blob)
 	if err != nil {
 		return nil, err
 	}
 	defer image.Close()
+	f, err := tempFile(v.temp)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
 	if _, err := io.Copy(f, image); err != nil {
 		return nil, err
 	}
-	if err := blob.drain(); err != nil { // before anybody believes a byte of it
-		return nil, err
-	}
-	fsys, err := erofs.Open(f)
-	if err != nil {
-		return nil, err
-	}
-	file, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	return &openFile{file, f}, nil
+	return f, blob.drain() // before anybody believes a byte of it
 }
 
-// openFile is a file inside an image inside a temporary file.
-type openFile struct {
-	fs.File
-	image *os.File
-}
-
-func (o *openFile) Close() error { return errors.Join(o.File.Close(), closeAndRemove(o.image)) }
-
-// ErrTemp says that this machine has no place for a temporary file. Another one
-// may have.
-var ErrTemp = errors.New("temporary file")
-
-func tempFile(dir, pattern string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, pattern)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTemp, err)
+// close removes what openFile brought here. Files opened cannot be read any more.
+func (v *view) close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.image == nil {
+		return nil
 	}
-	return f, nil
+	return v.image.Close()
 }
-
-func closeAndRemove(f *os.File) error { return errors.Join(f.Close(), removeIfThere(f.Name())) }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -156,12 +155,15 @@ func (c *ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
+// aside is a new name beside name for what is to take its place.
+func aside(name string) string { return path.Join(path.Dir(name), ".lithify-"+rand.Text()) }
+
 // replace puts a whole new file in the place of name, or leaves all as it was.
 func replace(dir *os.Root, name string, write func(io.Writer) error) error {
 	if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	tmp := path.Join(path.Dir(name), ".lithify-"+rand.Text())
+	tmp := aside(name)
 	f, err := dir.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -179,48 +181,45 @@ func replace(dir *os.Root, name string, write func(io.Writer) error) error {
 	return syncDir(dir, path.Dir(name))
 }
 
-// Adopt makes the file at path the blob, by renaming it, where it lies on the
-// same file system; the file may stay open for reading. It reports false, with
-// the file left alone, where it has to be copied. The caller has just computed
-// the digest: the bytes are not read again.
-func (l *Layout) Adopt(ctx context.Context, desc ocispec.Descriptor, file string) (bool, error) {
+// Adopt makes f the blob, by linking it, where it lies on the same file system; it
+// may have no name. It reports false where it has to be copied, as always but on
+// Linux. The caller has just computed the digest: the bytes are not read again.
+func (l *Layout) Adopt(ctx context.Context, desc ocispec.Descriptor, f *os.File) (adopted bool, err error) {
 	if has, err := l.Has(ctx, desc); err != nil || has {
 		return has, err
 	}
-	info, err := os.Lstat(file)
-	if err != nil {
-		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)
-	}
-	if !info.Mode().IsRegular() || info.Size() != desc.Size {
-		return false, invalid("adopt %s: %s has %d bytes and mode %v, not %d bytes", desc.Digest, file, info.Size(), info.Mode(), desc.Size)
-	}
-	if err := syncFile(file); err != nil {
-		return false, fmt.Errorf("adopt %s: %w", desc.Digest, err)
-	}
-	adopted := false
 	err = l.write(ctx, func(dir *os.Root) error {
-		name := blobPath(desc.Digest)
-		if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
-			return err
-		}
-		if os.Rename(file, filepath.Join(l.dir, filepath.FromSlash(name))) != nil {
-			return nil // another file system, or open on Windows: copy
-		}
-		adopted = true
-		return errors.Join(dir.Chmod(name, 0o644), syncDir(dir, path.Dir(name)))
+		adopted, err = adopt(dir, blobPath(desc.Digest), desc.Size, f)
+		return err
 	})
 	if err != nil {
-		return adopted, fmt.Errorf("adopt %s: %w", desc.Digest, err)
+		return adopted, fmt.Errorf("adopt %s in %s: %w", desc.Digest, l.Name(), err)
 	}
 	return adopted, nil
 }
 
-func syncFile(name string) error {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
+func adopt(dir *os.Root, name string, size int64, f *os.File) (bool, error) {
+	info, err := f.Stat()
 	if err != nil {
-		return err
+		return false, err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	if !info.Mode().IsRegular() || info.Size() != size {
+		return false, invalid("%s has %d bytes and mode %v, not %d bytes", f.Name(), info.Size(), info.Mode(), size)
+	}
+	if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return false, err
+	}
+	if err := errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
+		return false, err
+	}
+	tmp := aside(name)
+	if link(f, dir, tmp) != nil {
+		return false, nil // another file system
+	}
+	if err := dir.Rename(tmp, name); err != nil {
+		return false, errors.Join(err, dir.Remove(tmp))
+	}
+	return true, syncDir(dir, path.Dir(name))
 }
 
 // Mount reports false: another layout's files are nobody's word that they are

@@ -101,11 +101,14 @@ func TestKilledWorker(t *testing.T) {
 	p := startPool(t, 0)
 	first, temp := p.worker(t, "first")
 	id := strings.TrimSpace(p.output(t, "submit", "convert", "--insecure", src, registry+"/killed:erofs"))
-	await(t, "a layer half written", func(context.Context) error { return holdsMB(temp, 50) })
+	await(t, "a layer half written", func(context.Context) error { return holdsMB(first.Process.Pid, temp, 50) })
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-first.ended
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("the killed worker left %v, %v", left, err)
+	}
 	if st := p.job(t, id); st.State.Ended() {
 		t.Fatalf("the job was %s before the worker was killed: the layer is too small", st.State)
 	}
@@ -128,20 +131,22 @@ func TestKilledWorker(t *testing.T) {
 	}
 }
 
-// holdsMB reports whether a file of so many megabytes lies in dir.
-func holdsMB(dir string, mb int64) error {
+// holdsMB reports whether the process has a file of dir open that holds so much;
+// the file need not have a name.
+func holdsMB(pid int, dir string, mb int64) error {
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	var sizes []int64
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		info, ierr := e.Info()
-		if ierr == nil {
+	for _, fd := range fds {
+		to, _ := os.Readlink(fd)
+		info, err := os.Stat(fd)
+		if err == nil && strings.HasPrefix(to, dir+"/") {
 			sizes = append(sizes, info.Size())
 		}
 	}
 	if len(sizes) > 0 && slices.Max(sizes) >= mb<<20 {
 		return nil
 	}
-	return errors.Join(err, fmt.Errorf("%s holds files of %d bytes", dir, sizes))
+	return errors.Join(err, fmt.Errorf("process %d holds files in %s of %d bytes", pid, dir, sizes))
 }
 
 func digestOf(ref string) string {
