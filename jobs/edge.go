@@ -69,7 +69,7 @@ func (e Claim) next(r Record) (Record, bool) {
 	case expired(r, e.At):
 		return Expire{e.At}.next(r)
 	case r.State == Running && r.Attempt >= r.MaxAttempts:
-		r.State, r.Failure = Dead, &Failure{ClassPoison, fmt.Sprintf("worker %s fell silent in the last of %d attempts", r.Worker, r.MaxAttempts)}
+		r.State, r.Failure = Dead, &Failure{ClassPoison, KindUnavailable, fmt.Sprintf("worker %s fell silent in the last of %d attempts", r.Worker, r.MaxAttempts)}
 		return r, ok
 	}
 	r.State, r.Worker, r.NotBefore, r.Claim = Running, e.Worker, time.Time{}, 0
@@ -157,7 +157,7 @@ func (e Expire) next(r Record) (Record, bool) {
 	if r.Failure != nil {
 		msg += " after: " + r.Failure.Message
 	}
-	r.State, r.NotBefore, r.Failure = Failed, time.Time{}, &Failure{ClassPermanent, msg}
+	r.State, r.NotBefore, r.Failure = Failed, time.Time{}, &Failure{ClassPermanent, KindDeadlineExceeded, msg}
 	return r, ok
 }
 
@@ -169,7 +169,7 @@ type Reject struct {
 
 func (e Reject) next(r Record) (Record, bool) {
 	ok := r.State == Queued
-	r.State, r.Failure = Failed, &Failure{ClassPermanent, e.Message}
+	r.State, r.Failure = Failed, &Failure{ClassPermanent, KindInvalidArgument, e.Message}
 	return r, ok
 }
 

@@ -126,7 +126,11 @@ func show(r jobs.Record) string {
 		s += " result=" + string(r.Result)
 	}
 	if r.Failure != nil {
-		s += fmt.Sprintf(" failure=%s(%s)", r.Failure.Class, r.Failure.Message)
+		kind := ""
+		if r.Failure.Kind != "" {
+			kind = "," + string(r.Failure.Kind)
+		}
+		s += fmt.Sprintf(" failure=%s%s(%s)", r.Failure.Class, kind, r.Failure.Message)
 	}
 	if r.Reason != "" {
 		s += " reason=" + r.Reason

@@ -49,9 +49,11 @@ type Record struct {
 	Reason      string          `json:"reason,omitempty"`    // with Cancelled: who and why
 }
 
-// Failure is why an attempt failed.
+// Failure is why an attempt failed: an error that went over the wire. It is one
+// itself, of the same kind.
 type Failure struct {
 	Class   ErrorClass `json:"class"`
+	Kind    ErrorKind  `json:"kind,omitempty"` // none: of a version that did not store it
 	Message string     `json:"message"`
 }
 

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/containerd/errdefs"
-	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/jobs"
 )
 
 const exitCodes = `Exit codes:
@@ -27,8 +26,6 @@ func (e usageError) Unwrap() error { return e.error }
 
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
-	var failed *jobFailed
-	var conflict *convert.ConflictError
 	switch {
 	case err == nil:
 		return 0
@@ -36,16 +33,31 @@ func exitCode(ctx context.Context, err error) int {
 		return 2
 	case ctx.Err() != nil:
 		return 130
-	case errors.As(err, &failed):
-		return failed.exitCode()
-	case errors.Is(err, convert.ErrTagMoved), errors.As(err, &conflict):
+	}
+	switch jobs.KindOf(err) {
+	case jobs.KindAborted:
 		return 6
-	case errors.Is(err, convert.ErrNotFound), errdefs.IsNotFound(err), errdefs.IsUnauthorized(err), errdefs.IsPermissionDenied(err):
+	case jobs.KindNotFound, jobs.KindUnauthenticated, jobs.KindPermissionDenied:
 		return 4
-	case errdefs.IsUnavailable(err), errdefs.IsDeadlineExceeded(err), errdefs.IsResourceExhausted(err):
+	case jobs.KindUnavailable, jobs.KindDeadlineExceeded, jobs.KindResourceExhausted:
 		return 5
-	case convert.Permanent(err) && !errdefs.IsFailedPrecondition(err):
+	case jobs.KindInvalidArgument:
 		return 3
+	case jobs.KindUnknown:
+		return codeWithoutKind(err)
 	}
 	return 1
+}
+
+// codeWithoutKind is for failures of jobs whose record does not tell the kind, or
+// tells one that this version does not know: their class has to do.
+func codeWithoutKind(err error) int {
+	f, ok := errors.AsType[*jobs.Failure](err)
+	switch {
+	case !ok || f.Kind == jobs.KindUnknown:
+		return 1
+	case f.Class == jobs.ClassPermanent:
+		return 3
+	}
+	return 5
 }

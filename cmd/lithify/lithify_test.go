@@ -145,8 +145,9 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// TestPool submits to a pool in this process and looks at it.
-func TestPool(t *testing.T) {
+// servePool runs lithify serve in this process, where lithify submit finds it.
+func servePool(t *testing.T) {
+	t.Helper()
 	t.Setenv("LITHIFY_CONTEXT", filepath.Join(t.TempDir(), "context.json"))
 	if code, _, stderr := lithify(t, "jobs", "list"); code != 4 || !strings.Contains(stderr, "lithify serve") {
 		t.Fatalf("without a pool: exit code %d, %q", code, stderr)
@@ -169,7 +170,11 @@ func TestPool(t *testing.T) {
 		t.Fatal("serve did not come up")
 	}
 	go io.Copy(io.Discard, up)
+}
 
+// TestPool submits to a pool in this process and looks at it.
+func TestPool(t *testing.T) {
+	servePool(t)
 	host := newRegistry(t)
 	pushImage(t, host+"/app:1", "linux", "amd64")
 	code, here, stderr := lithify(t, "convert", "--insecure", host+"/app:1", host+"/app:2")

@@ -156,7 +156,7 @@ type jobFailed struct{ queue.Status }
 
 func (j *jobFailed) Error() string {
 	switch {
-	case j.Failure != nil:
+	case j.failed():
 		return fmt.Sprintf("job %s is %s: %s", j.Record.ID, j.State, j.Failure.Message)
 	case j.Reason != "":
 		return fmt.Sprintf("job %s is %s: %s", j.Record.ID, j.State, j.Reason)
@@ -164,15 +164,17 @@ func (j *jobFailed) Error() string {
 	return fmt.Sprintf("job %s is %s", j.Record.ID, j.State)
 }
 
-func (j *jobFailed) exitCode() int {
-	switch {
-	case j.Failure == nil:
-		return 1
-	case j.Failure.Class == jobs.ClassPermanent:
-		return 3
+// Unwrap gives what the job failed of, with the kind it had on the worker.
+func (j *jobFailed) Unwrap() error {
+	if !j.failed() {
+		return nil
 	}
-	return 5
+	return j.Failure
 }
+
+// failed tells a job that failed from one that was cancelled, maybe after an
+// attempt that failed.
+func (j *jobFailed) failed() bool { return j.Failure != nil && j.State != jobs.Cancelled }
 
 // absolute makes a file reference one that a worker of this machine finds too.
 func absolute(ref string) string {

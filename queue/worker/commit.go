@@ -52,7 +52,7 @@ func (a *attempt) end(ctx, writes context.Context, result json.RawMessage, err e
 	st, cerr := a.commit(writes, a.edge(ctx, result, err))
 	if errdefs.IsOutOfRange(cerr) {
 		st, cerr = a.commit(writes, jobs.Fail{Claim: a.st.Revision, At: time.Now().UTC(),
-			Failure: jobs.Failure{Class: jobs.ClassPermanent, Message: fmt.Sprintf("result of %d bytes is too large for the queue", len(result))}})
+			Failure: jobs.Failure{Class: jobs.ClassPermanent, Kind: jobs.KindOf(cerr), Message: fmt.Sprintf("result of %d bytes is too large for the queue", len(result))}})
 	}
 	switch {
 	case errdefs.IsConflict(cerr):
@@ -76,16 +76,16 @@ func (a *attempt) edge(ctx context.Context, result json.RawMessage, err error) j
 	if err == nil {
 		return jobs.Finish{Claim: claim, Result: result, At: now}
 	}
-	f := jobs.Failure{Class: jobs.ClassOf(err), Message: clip(err.Error())}
+	f := jobs.Failure{Class: jobs.ClassOf(err), Kind: jobs.KindOf(err), Message: clip(err.Error())}
 	delay, _ := jobs.RetryDelay(err)
 	switch {
 	case f.Class == jobs.ClassPermanent:
 	case errors.Is(cause, ErrDraining):
 		return jobs.HandBack{Claim: claim, At: now}
 	case errors.Is(cause, ErrDeadline):
-		f = jobs.Failure{Class: jobs.ClassPermanent, Message: clip("deadline passed: " + err.Error())}
+		f = jobs.Failure{Class: jobs.ClassPermanent, Kind: jobs.KindDeadlineExceeded, Message: clip("deadline passed: " + err.Error())}
 	case errors.Is(cause, ErrStalled):
-		f = jobs.Failure{Class: jobs.ClassTransient, Message: clip(cause.Error())}
+		f = jobs.Failure{Class: jobs.ClassTransient, Kind: jobs.KindDeadlineExceeded, Message: clip(cause.Error())}
 	}
 	return jobs.Fail{Claim: claim, Failure: f, Delay: delay, At: now}
 }

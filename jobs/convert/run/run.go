@@ -5,7 +5,6 @@ package run
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -45,24 +44,16 @@ func (h Handler) Register(m *jobs.Mux) {
 	})
 }
 
-// classify decides what another attempt is worth.
-func classify(err error) error {
-	var from *registry.Error
-	switch {
-	case err == nil:
-		return nil
-	case convert.Permanent(err):
-		return jobs.Permanent(err)
-	case errors.Is(err, convert.ErrTemp):
-		return jobs.Resource(err)
-	case errors.As(err, &from) && from.RetryAfter > 0:
-		return jobs.RetryAfter(from.RetryAfter, err)
-	}
-	return err
+// Run converts one image. It reports to the job in ctx, if there is one. Its
+// errors have an errdefs kind each, for readers that do not know convert's types:
+// what is refused is an ErrInvalidArgument, and a target that was moved or must
+// not be moved is an ErrAborted.
+func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
+	r, err := h.run(ctx, a)
+	return r, withKind(err)
 }
 
-// Run converts one image. It reports to the job in ctx, if there is one.
-func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
+func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
 	opts, err := h.options(ctx, a)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/spf13/pflag"
+)
+
+// A conversion in the pool ends with the code that it ends with here.
+func TestExitCodesOfThePool(t *testing.T) {
+	servePool(t)
+	host, forbidden, gone := newRegistry(t), readOnlyRegistry(t), deadRegistry(t)
+	old := pushImage(t, host+"/app:1", "linux", "amd64")
+	pushImage(t, host+"/app:1", "linux", "amd64")
+	pushImage(t, host+"/win:1", "windows", "amd64")
+	for _, tc := range []struct {
+		name     string
+		src, dst string
+		flags    []string
+		want     int
+		once     bool // submit would resolve the source itself, or make all attempts
+	}{
+		{name: "refused image", src: host + "/win:1", dst: host + "/win:2", want: 3},
+		{name: "refused layer", src: host + "/app:1", dst: host + "/app:2", flags: []string{"--max-bytes", "1"}, want: 3},
+		{name: "missing image", src: host + "/app:none", dst: host + "/app:2", want: 4, once: true},
+		{name: "no access", src: host + "/app:1", dst: forbidden + "/app:2", want: 4},
+		{name: "source away", src: gone + "/app:1", dst: host + "/app:2", want: 5, once: true},
+		{name: "target away", src: host + "/app:1", dst: gone + "/app:2", want: 5, once: true},
+		{name: "must not be moved", src: host + "/app:1", dst: host + "/app:1", want: 6},
+		{name: "moved since", src: host + "/app:1@" + old.String(), dst: host + "/app:1", flags: []string{"--in-place"}, want: 6, once: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			args := append(tc.flags, "--insecure", tc.src, tc.dst)
+			if code, _, stderr := lithify(t, append([]string{"convert"}, args...)...); code != tc.want {
+				t.Errorf("convert: exit code %d, want %d: %s", code, tc.want, stderr)
+			}
+			if tc.once {
+				err := waitOnce(t, args)
+				if code := exitCode(t.Context(), err); code != tc.want {
+					t.Errorf("in the pool: exit code %d, want %d: %v", code, tc.want, err)
+				}
+				return
+			}
+			if code, _, stderr := lithify(t, append([]string{"submit", "convert", "--wait"}, args...)...); code != tc.want {
+				t.Errorf("submit: exit code %d, want %d: %s", code, tc.want, stderr)
+			}
+		})
+	}
+}
+
+// waitOnce is submit convert --wait with a single attempt and an unresolved source.
+func waitOnce(t *testing.T, args []string) error {
+	t.Helper()
+	var f convertFlags
+	fs := pflag.NewFlagSet(t.Name(), pflag.ContinueOnError)
+	f.add(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	args = fs.Args()
+	a, err := f.args(args[0], args[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := jobs.New(a, jobs.Options{MaxAttempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := queue.Connect(t.Context(), queue.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	return (&app{out: io.Discard, err: io.Discard}).send(t.Context(), client, job, true)
+}
+
+func readOnlyRegistry(t *testing.T) string {
+	t.Helper()
+	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, `{"errors":[{"code":"DENIED","message":"read only"}]}`, http.StatusForbidden)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+func deadRegistry(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(nil)
+	s.Close()
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// Records of other versions, and errors that share a kind with a conflict.
+func TestExitCodeOfRecords(t *testing.T) {
+	failed := func(state jobs.State, c jobs.ErrorClass, k jobs.ErrorKind) error {
+		return &jobFailed{queue.Status{Record: jobs.Record{State: state, Failure: &jobs.Failure{Class: c, Kind: k, Message: "boom"}, Reason: "because"}}}
+	}
+	for _, tc := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"permanent, of an older version", failed(jobs.Failed, jobs.ClassPermanent, ""), 3},
+		{"dead, of an older version", failed(jobs.Dead, jobs.ClassTransient, ""), 5},
+		{"permanent, of a newer version", failed(jobs.Failed, jobs.ClassPermanent, "entangled"), 3},
+		{"dead, of a newer version", failed(jobs.Dead, jobs.ClassTransient, "entangled"), 5},
+		{"dead, of an error without a kind", failed(jobs.Dead, jobs.ClassTransient, jobs.KindUnknown), 1},
+		{"here, an error without a kind", errors.New("boom"), 1},
+		{"bad certificate", failed(jobs.Failed, jobs.ClassPermanent, jobs.KindFailedPrecondition), 1},
+		{"here, a bad certificate", fmt.Errorf("pull: %w", errdefs.ErrFailedPrecondition), 1},
+		{"past its deadline", failed(jobs.Failed, jobs.ClassPermanent, jobs.KindDeadlineExceeded), 5},
+		{"cancelled after a failed attempt", failed(jobs.Cancelled, jobs.ClassTransient, jobs.KindUnavailable), 1},
+		{"cancelled before any", &jobFailed{queue.Status{Record: jobs.Record{State: jobs.Cancelled}}}, 1},
+	} {
+		if got := exitCode(t.Context(), tc.err); got != tc.want {
+			t.Errorf("%s: exit code %d, want %d", tc.name, got, tc.want)
+		}
+	}
+	if got := failed(jobs.Cancelled, jobs.ClassTransient, "").Error(); !strings.Contains(got, "because") {
+		t.Errorf("cancelled: %q, want it to say why", got)
+	}
+}

@@ -1,0 +1,51 @@
+package run
+
+import (
+	"errors"
+
+	"github.com/containerd/errdefs"
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/erofs"
+	"github.com/lithify/lithify/jobs"
+)
+
+// classify decides what another attempt is worth.
+func classify(err error) error {
+	var from *registry.Error
+	switch {
+	case err == nil:
+		return nil
+	case convert.Permanent(err):
+		return jobs.Permanent(err)
+	case errors.Is(err, convert.ErrTemp):
+		return jobs.Resource(err)
+	case errors.As(err, &from) && from.RetryAfter > 0:
+		return jobs.RetryAfter(from.RetryAfter, err)
+	}
+	return err
+}
+
+// kinded is an error with a kind that its own type does not tell.
+type kinded struct {
+	error
+	kind error
+}
+
+func (e kinded) Unwrap() []error { return []error{e.error, e.kind} }
+
+// withKind gives err its kind where convert and erofs leave it to their types. A
+// conflict's own, a failed precondition, will not do: a certificate that nobody
+// trusts is one, too.
+func withKind(err error) error {
+	var conflict *convert.ConflictError
+	var entry *erofs.EntryError
+	var limit *erofs.LimitError
+	switch {
+	case errors.As(err, &conflict):
+		return kinded{err, errdefs.ErrAborted}
+	case errors.As(err, &entry), errors.As(err, &limit):
+		return kinded{err, errdefs.ErrInvalidArgument}
+	}
+	return err
+}
