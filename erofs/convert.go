@@ -126,8 +126,10 @@ const uuidSpace = "erofs:blobs/"
 // seal puts the superblock in its place and digests what has been written.
 func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 	l := &c.layer
-	l.TarDigest = c.in.tarDigest()
-	l.UUID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(uuidSpace+l.TarDigest.String()))
+	if !c.opts.Unhashed {
+		l.TarDigest = c.in.tarDigest()
+		l.UUID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(uuidSpace+l.TarDigest.String()))
+	}
 	l.ImageSize = c.out.pos
 	l.Size = c.out.blob.size()
 	l.Metadata.BlobOffset = c.out.blob.blobOffset(l.Metadata.Offset)
@@ -142,6 +144,12 @@ func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 		return nil, fmt.Errorf("write superblock: %w", err)
 	}
 	c.meta = metadata{}
+	if l.Profile == ProfileZstd {
+		l.ChunkSize = outChunk
+	}
+	if c.opts.Unhashed {
+		return l, nil
+	}
 	if err := c.digests(ctx, dst); err != nil {
 		return nil, fmt.Errorf("read image back: %w", err)
 	}
@@ -161,7 +169,6 @@ func (c *conversion) digests(ctx context.Context, dst File) error {
 		defer dec.Close()
 		imageSum = sha256.New()
 		image = io.TeeReader(dec, imageSum)
-		l.ChunkSize = outChunk
 	}
 	n, err := copyContext(ctx, &spanWriter{w: span, span: l.Metadata}, image)
 	if err != nil {

@@ -27,7 +27,7 @@ type input struct {
 	ctx      context.Context
 	src      io.Reader
 	pool     *chunkPool
-	sum      hash.Hash
+	sum      hash.Hash // nil: not wanted
 	limits   Limits
 	progress func(int64)
 
@@ -44,7 +44,10 @@ type input struct {
 }
 
 func newInput(ctx context.Context, src io.Reader, opts Options) *input {
-	in := &input{ctx: ctx, src: src, sum: sha256.New(), limits: opts.Limits, progress: opts.Progress}
+	in := &input{ctx: ctx, src: src, limits: opts.Limits, progress: opts.Progress}
+	if !opts.Unhashed {
+		in.sum = sha256.New()
+	}
 	if opts.Serial {
 		in.pool = newChunkPool(1, inChunk)
 		return in
@@ -65,7 +68,7 @@ func (in *input) fillAll() {
 	go func() {
 		defer close(hashed)
 		for c := range in.digest {
-			in.sum.Write(c.buf)
+			in.hash(c.buf)
 			c.release()
 		}
 	}()
@@ -149,7 +152,7 @@ func (in *input) receive() (*chunk, error) {
 		c.release()
 		return nil, readError(in.readErr)
 	}
-	in.sum.Write(c.buf)
+	in.hash(c.buf)
 	return c, nil
 }
 
@@ -238,6 +241,12 @@ func (in *input) close() {
 		c.release()
 	}
 	<-in.done
+}
+
+func (in *input) hash(p []byte) {
+	if in.sum != nil {
+		in.sum.Write(p)
+	}
 }
 
 // tarDigest is valid after drain and close.

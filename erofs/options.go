@@ -26,6 +26,10 @@ type Options struct {
 	// processor time when several layers are converted at once. The bytes are
 	// the same.
 	Serial bool
+	// Unhashed leaves out every digest, which are most of the processor's time of a
+	// conversion, for an image that is mounted where it is made. The Layer's
+	// digests and UUID are empty, and the file system has that UUID.
+	Unhashed bool
 	// Progress, if set, is called on Convert's goroutine with the number of tar
 	// bytes read so far, about once for each 256 KiB.
 	Progress func(n int64)

@@ -3,6 +3,7 @@
 // Command ours is the one process that `make bench` measures of lithify:
 //
 //	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob
+//	ours write PROFILE IN OUT     the same without digests
 //	ours gunzip IN                klauspost/compress alone, the bytes thrown away
 //	ours digest IN                SHA-256 alone
 package main
@@ -33,16 +34,18 @@ func main() {
 func run(args []string) error {
 	switch {
 	case len(args) == 4 && args[0] == "convert":
-		return convert(erofs.Profile(args[1]), args[2], args[3])
+		return convert(erofs.Options{Profile: erofs.Profile(args[1])}, args[2], args[3])
+	case len(args) == 4 && args[0] == "write":
+		return convert(erofs.Options{Profile: erofs.Profile(args[1]), Unhashed: true}, args[2], args[3])
 	case len(args) == 2 && args[0] == "gunzip":
 		return gunzip(args[1])
 	case len(args) == 2 && args[0] == "digest":
 		return digest(args[1])
 	}
-	return errors.New("usage: ours convert PROFILE IN OUT | ours gunzip IN | ours digest IN")
+	return errors.New("usage: ours convert|write PROFILE IN OUT | ours gunzip IN | ours digest IN")
 }
 
-func convert(profile erofs.Profile, in, out string) error {
+func convert(opts erofs.Options, in, out string) error {
 	src, err := os.Open(in)
 	if err != nil {
 		return err
@@ -57,11 +60,11 @@ func convert(profile erofs.Profile, in, out string) error {
 	if err != nil {
 		return err
 	}
-	l, err := erofs.Convert(context.Background(), dst, tar, erofs.Options{Profile: profile})
+	l, err := erofs.Convert(context.Background(), dst, tar, opts)
 	if err != nil {
 		return err
 	}
-	fmt.Println(l.Digest, l.Size, l.TarDigest)
+	fmt.Printf("%q %d %s\n", l.Digest, l.Size, l.TarDigest)
 	return dst.Close()
 }
 
