@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -33,6 +34,8 @@ type Error struct {
 
 	text  string
 	kinds []error
+	// settled: a moment later it will be the same. A queue may try again, we do not.
+	settled bool
 }
 
 func (e *Error) Error() string   { return e.text }
@@ -48,6 +51,9 @@ func absent(format string, args ...any) error {
 
 // worthRetry tells what another attempt may mend.
 func worthRetry(err error) bool {
+	if e, ok := errors.AsType[*Error](err); ok && e.settled {
+		return false
+	}
 	return errors.Is(err, errdefs.ErrUnavailable) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -87,7 +93,9 @@ func (c *client) refusal(resp *http.Response) error {
 // failure turns whatever came out of the HTTP stack into an Error that is safe
 // to print.
 func (c *client) failure(err error) error {
-	if e, ok := errors.AsType[*Error](err); ok {
+	// ggcr asks a private address by plain HTTP as well: that we did not let it do
+	// so says nothing where nobody answered.
+	if e, ok := errors.AsType[*Error](err); ok && !unreached(err) {
 		return e
 	}
 	if te, ok := errors.AsType[*transport.Error](err); ok {
@@ -97,7 +105,7 @@ func (c *client) failure(err error) error {
 		}
 		return &Error{Status: te.StatusCode, text: c.clean(answer(te), h), kinds: kindsOf(te.StatusCode)}
 	}
-	return &Error{text: c.clean(err.Error(), nil), kinds: kindsOfFailure(err)}
+	return &Error{text: c.clean(err.Error(), nil), kinds: kindsOfFailure(err), settled: unresolved(err)}
 }
 
 func kindsOfFailure(err error) []error {
@@ -109,7 +117,7 @@ func kindsOfFailure(err error) []error {
 		return []error{context.DeadlineExceeded}
 	case badCert:
 		return []error{errdefs.ErrFailedPrecondition}
-	case transient(err):
+	case transient(err), unreached(err):
 		return []error{errdefs.ErrUnavailable}
 	}
 	return []error{errdefs.ErrUnknown}
@@ -121,11 +129,30 @@ func transient(err error) bool {
 	if is(io.EOF) || is(io.ErrUnexpectedEOF) || is(errIdle) || slices.ContainsFunc(brokenConnection, is) {
 		return true
 	}
-	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		return e.IsTemporary || e.IsTimeout
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return true
 	}
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
+	return unreached(err) && !unresolved(err)
+}
+
+// unreached tells a host to which no connection could be made (no address, no
+// route, refused) from an address that cannot be one or is not allowed.
+func unreached(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "dial" && op.Op != "proxyconnect" {
+		return false
+	}
+	_, name := errors.AsType[*net.DNSError](op)
+	_, system := errors.AsType[syscall.Errno](op)
+	return name || system || op.Timeout()
+}
+
+// unresolved tells a name that has no address from a name server that does not
+// answer. It is a typing error more often than a network that is away, and who
+// made it should not wait.
+func unresolved(err error) bool {
+	e, ok := errors.AsType[*net.DNSError](err)
+	return ok && !e.IsTemporary && !e.IsTimeout
 }
 
 // answer is an error response in words: its status and the codes and messages of
