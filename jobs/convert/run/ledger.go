@@ -14,10 +14,14 @@ func (h Handler) ledger(a convertjob.Args, target string) *convert.Ledger {
 	if err != nil || isFile(target) || len(h.Trusted) == 0 {
 		return nil
 	}
-	repo := ref.Context().RegistryStr() + "/" + a.LedgerRepo
+	// One repository for all tags: each Create would ask for a token of its own.
+	repo, err := registry.Create(ref.Context().RegistryStr()+"/"+a.LedgerRepo+":ledger", h.ends(a))
 	return &convert.Ledger{
 		Open: func(tag string) (convert.Target, error) {
-			return registry.Create(repo+":"+tag, h.ends(a))
+			if err != nil {
+				return nil, err
+			}
+			return repo.WithTag(tag)
 		},
 		Key:     h.SigningKey,
 		Trusted: h.Trusted,
