@@ -15,10 +15,12 @@ const exitCodes = `Exit codes:
   4    the source or target is not there, or access is denied
   5    a registry or the pool cannot be reached; try again later
   6    the tag was moved by somebody else, or must not be moved
-  130  interrupted`
+  130  interrupted
 
-// errSilent ends a command with an exit code when all has been said already.
-var errSilent = errors.New("")
+With --output json the last line on stderr is the error as an object:
+  {"error": "...", "code": 4, "kind": "not_found"}
+code is the exit code; kind is left out where none fits (go doc
+github.com/lithify/lithify/jobs.ErrorKind lists them).`
 
 type usageError struct{ error }
 

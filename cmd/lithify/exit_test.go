@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,5 +135,42 @@ func TestExitCodeOfRecords(t *testing.T) {
 	}
 	if got := failed(jobs.Cancelled, jobs.ClassTransient, "").Error(); !strings.Contains(got, "because") {
 		t.Errorf("cancelled: %q, want it to say why", got)
+	}
+}
+
+func TestErrorsAsJSON(t *testing.T) {
+	host, gone := newRegistry(t), deadRegistry(t)
+	for _, tc := range []struct {
+		name string
+		args []string
+		code int
+		kind string
+		says string
+	}{
+		{"missing image", []string{"convert", "-o", "json", "--insecure", host + "/app:none", host + "/app:2"}, 4, "not_found", "app:none"},
+		{"registry away", []string{"--output=json", "convert", gone + "/app:1", host + "/app:2"}, 5, "unavailable", gone},
+		{"refused", []string{"convert", "-ojson", "--insecure", "./app", host + "/app:2"}, 3, "invalid_argument", "./app"},
+		{"wrong arguments", []string{"convert", "-o", "json"}, 2, "", "SRC DST"},
+		{"wrong flag", []string{"convert", "-o", "json", "--fast"}, 2, "", "--fast"},
+		{"wrong command", []string{"-o", "json", "transmogrify"}, 2, "", "transmogrify"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			code, stdout, stderr := lithify(t, tc.args...)
+			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+			var got struct {
+				Error string
+				Code  int
+				Kind  string
+			}
+			if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
+				t.Fatalf("%v in %q", err, stderr)
+			}
+			if code != tc.code || got.Code != tc.code || got.Kind != tc.kind || !strings.Contains(got.Error, tc.says) || stdout != "" {
+				t.Errorf("exit code %d, %+v, stdout %q, want %d, %q, something with %q", code, got, stdout, tc.code, tc.kind, tc.says)
+			}
+			if strings.Contains(stderr, "lithify: ") {
+				t.Errorf("the error is there as text, too: %q", stderr)
+			}
+		})
 	}
 }

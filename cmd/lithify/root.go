@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/telemetry"
 	"github.com/spf13/cobra"
 )
@@ -28,10 +29,29 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	telemetry.Flush(ctx, a.shutdown)
-	if err != nil && !errors.Is(err, errSilent) {
-		fmt.Fprintln(stderr, "lithify:", err)
+	code := exitCode(ctx, err)
+	if err != nil {
+		a.printError(err, code)
 	}
-	return exitCode(ctx, err)
+	return code
+}
+
+// printError writes err on stderr as one line, the last: for people, or for
+// programs where --output json was read before the error.
+func (a *app) printError(err error, code int) {
+	if a.output != "json" {
+		fmt.Fprintln(a.err, "lithify:", err)
+		return
+	}
+	line := struct {
+		Error string         `json:"error"`
+		Code  int            `json:"code"` // the exit code
+		Kind  jobs.ErrorKind `json:"kind,omitempty"`
+	}{Error: err.Error(), Code: code}
+	if kind := jobs.KindOf(err); kind != jobs.KindUnknown {
+		line.Kind = kind
+	}
+	json.NewEncoder(a.err).Encode(line) // of such a struct it fails only where stderr does
 }
 
 func (a *app) root() *cobra.Command {
@@ -49,7 +69,7 @@ without unpacking, and publishes them beside the originals.
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log what is done, step by step, on stderr")
-	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "what to print on stdout: text or json")
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "how to print results on stdout and the error on stderr: text or json")
 	group(root)
 	root.AddCommand(a.convertCommand(), a.submitCommand(), a.serveCommand(), a.jobsCommand(), a.workersCommand())
 	return root
