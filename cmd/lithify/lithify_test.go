@@ -129,6 +129,8 @@ func TestExitCodes(t *testing.T) {
 		{"bad platform", []string{"convert", "--platform", "a/b/c/d/e", "a", "b"}, 2, "a/b/c/d/e"},
 		{"archive as target", []string{"convert", "a", "oci-archive:x.tar"}, 2, "oci:DIR"},
 		{"digest as target", []string{"convert", host + "/app:1", host + "/app@sha256:" + strings.Repeat("0", 64)}, 3, "sha256:0000"},
+		{"no path", []string{"convert", "oci:", host + "/app:2"}, 3, "no path after oci"},
+		{"no path to submit", []string{"submit", "convert", "oci:", host + "/app:2"}, 3, "no path after oci"},
 		{"refused image", []string{"convert", "--insecure", host + "/win:1", host + "/win:2"}, 3, "Linux"},
 		{"no such tag", []string{"convert", "--insecure", host + "/app:none", host + "/app:2"}, 4, "app:none"},
 		{"no such directory", []string{"convert", "oci:" + filepath.Join(t.TempDir(), "none"), host + "/app:2"}, 4, "none"},

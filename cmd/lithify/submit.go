@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/jobs"
 	convertjob "github.com/lithify/lithify/jobs/convert"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
@@ -63,7 +62,15 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify conver
 		Example: `  lithify submit convert --wait docker.io/library/debian:12 registry.example.com/debian:12-erofs`,
 		Args:    exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			job, err := f.args(absolute(args[0]), absolute(args[1]))
+			src, err := registry.Absolute(args[0]) // a worker has another working directory
+			if err != nil {
+				return err
+			}
+			dst, err := registry.Absolute(args[1])
+			if err != nil {
+				return err
+			}
+			job, err := f.args(src, dst)
 			if err != nil {
 				return err
 			}
@@ -175,22 +182,3 @@ func (j *jobFailed) Unwrap() error {
 // failed tells a job that failed from one that was cancelled, maybe after an
 // attempt that failed.
 func (j *jobFailed) failed() bool { return j.Failure != nil && j.State != jobs.Cancelled }
-
-// absolute makes a file reference one that a worker of this machine finds too.
-func absolute(ref string) string {
-	scheme, path, ok := strings.Cut(ref, ":")
-	switch scheme {
-	case "oci", "oci-archive", "docker-archive":
-	default:
-		return ref
-	}
-	file, rest, tagged := strings.Cut(path, ":")
-	abs, err := filepath.Abs(file)
-	if !ok || err != nil {
-		return ref
-	}
-	if tagged {
-		rest = ":" + rest
-	}
-	return scheme + ":" + abs + rest
-}

@@ -49,6 +49,23 @@ func parsePath(scheme, rest string) (place, error) {
 	return p, nil
 }
 
+// Absolute is ref for a process with another working directory: the path of a
+// layout or archive made absolute. A reference to a registry is left as it is.
+func Absolute(ref string) (string, error) {
+	p, err := parse(ref)
+	if err != nil || p.scheme == "" {
+		return ref, err
+	}
+	abs, err := filepath.Abs(p.path)
+	if err != nil {
+		return "", invalid("reference %q: %s", ref, err)
+	}
+	if strings.Contains(abs[len(filepath.VolumeName(abs)):], ":") {
+		return "", invalid("reference %q: the path %s holds a colon, where TAG would begin", ref, abs)
+	}
+	return placeName(p.scheme, abs, p.tag, p.digest), nil
+}
+
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
 		return s[:i], s[i+len(sep):], true

@@ -2,7 +2,10 @@ package registry_test
 
 import (
 	"errors"
+	"maps"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -85,6 +88,58 @@ func TestReferences(t *testing.T) {
 				t.Errorf("Open = %v, %v, want %s", src, err, want)
 			}
 		})
+	}
+}
+
+func TestAbsolute(t *testing.T) {
+	d := "@" + digest.FromString("x").String()
+	dir := filepath.Join(t.TempDir(), "here")
+	odd := filepath.Join(t.TempDir(), "a:b")
+	cases := map[string]string{
+		"debian:12":                       "debian:12",
+		"oci.example:5000/a:v1" + d:       "oci.example:5000/a:v1" + d,
+		"oci:x":                           "oci:$PWD/x",
+		"oci:x:v1":                        "oci:$PWD/x:v1",
+		"oci:x:v1" + d:                    "oci:$PWD/x:v1" + d,
+		"oci:a@b" + d:                     "oci:$PWD/a@b" + d,
+		"oci:.:reg.example:5000/a:v1":     "oci:$PWD:reg.example:5000/a:v1",
+		"oci-archive:y/../a.tar:v1":       "oci-archive:$PWD/a.tar:v1",
+		"docker-archive:a.tar:debian:12":  "docker-archive:$PWD/a.tar:debian:12",
+		"docker-archive:a.tar:debian" + d: "docker-archive:$PWD/a.tar:debian" + d,
+		"oci:":                            "",
+		"oci::v1":                         "",
+		"oci-archive:" + d:                "",
+		"docker-archive:":                 "",
+		"./x":                             "",
+	}
+	dirs := []string{dir}
+	if runtime.GOOS == "windows" {
+		maps.Copy(cases, map[string]string{
+			`oci:C:\x:tag`: `oci:C:\x:tag`, `oci:C:\x`: `oci:C:\x`,
+			`docker-archive:\\host\share\a.tar:b:1`: `docker-archive:\\host\share\a.tar:b:1`,
+		})
+	} else {
+		dirs = append(dirs, odd) // nothing below it can be named
+	}
+	for _, dir := range dirs {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(dir)
+		for ref, want := range cases {
+			if dir == odd && strings.Contains(want, "$PWD") {
+				want = ""
+			}
+			want = strings.Replace(want, "$PWD/", mustAbs(t)+string(filepath.Separator), 1)
+			want = strings.Replace(want, "$PWD", mustAbs(t), 1)
+			got, err := registry.Absolute(ref)
+			if (err == nil) != (want != "") || err == nil && got != want {
+				t.Errorf("%s: got %s, %v, want %q", ref, got, err, want)
+			}
+			if err != nil && !errors.Is(err, errdefs.ErrInvalidArgument) {
+				t.Errorf("%s: %v, want ErrInvalidArgument", ref, err)
+			}
+		}
 	}
 }
 
