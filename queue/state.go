@@ -21,7 +21,12 @@ type Status struct {
 	Revision uint64   `json:"revision"` // stream sequence of the record; that of a claim is its fencing token
 }
 
-// Get reads a job. An unknown one is errdefs.ErrNotFound.
+// ErrUnreadable is a job or record that this version cannot read: it is damaged,
+// or a later version wrote it.
+var ErrUnreadable = errors.New("stored in a form that this version does not know")
+
+// Get reads a job. An unknown one is errdefs.ErrNotFound, one that cannot be read
+// is ErrUnreadable.
 func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 	if _, err := jobs.ParseID(string(id)); err != nil {
 		return Status{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
@@ -35,11 +40,13 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 		return Status{}, fmt.Errorf("job %s: %w", id, errdefs.ErrNotFound)
 	}
 	st := Status{Revision: run.Sequence}
-	if st.Record, err = jobs.DecodeRecord(run.Data); err != nil {
-		return Status{}, err
+	if st.Record, err = jobs.DecodeRecord(run.Data); err == nil {
+		st.Job, err = jobs.DecodeJob(spec.Data)
 	}
-	st.Job, err = jobs.DecodeJob(spec.Data)
-	return st, err
+	if err != nil {
+		return Status{}, fmt.Errorf("read job %s: %w: %w", id, ErrUnreadable, err)
+	}
+	return st, nil
 }
 
 // last reads the last message of each subject that has one, in one request.

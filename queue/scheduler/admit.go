@@ -27,6 +27,10 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 			if err == nil {
 				continue
 			}
+			if err = s.fault(queue.WorkSubject(e.Record.Class, e.Record.ID), err); err == nil {
+				s.pool.waitUntil(e, now.Add(s.cfg.Sweep))
+				continue
+			}
 			if ctx.Err() == nil {
 				s.log.Warn("admission delayed", "id", e.Record.ID, "class", class, "error", err)
 			}

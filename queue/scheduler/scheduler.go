@@ -58,6 +58,7 @@ type Scheduler struct {
 	pool      *pool
 	consumers map[jobs.Class]bool
 	nodes     map[string]queue.Node
+	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
 }
 
 // New makes a scheduler that has not started.
@@ -86,7 +87,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("scheduler: %w", err)
 	}
-	s.pool, s.consumers, s.nodes = newPool(s.cfg.Window), map[jobs.Class]bool{}, map[string]queue.Node{}
+	s.pool, s.consumers = newPool(s.cfg.Window), map[jobs.Class]bool{}
+	s.nodes, s.faults = map[string]queue.Node{}, map[string]string{}
 	g, gctx := errgroup.WithContext(ctx)
 	changes, nodes := make(chan queue.Change, 256), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })

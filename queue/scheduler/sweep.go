@@ -3,7 +3,9 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -15,21 +17,40 @@ import (
 
 // sweep compares STATE with WORK and mends what a crash left between two writes:
 // a message whose job has ended (result without ack), an admitted job without a
-// message, a job past its deadline that nobody will claim.
+// message, a job past its deadline that nobody will claim. A job that it cannot
+// read does not keep it from the others.
 func (s *Scheduler) sweep(ctx context.Context) error {
 	work, err := s.messages(ctx)
 	if err != nil {
 		return err
 	}
 	for subject := range work {
-		if err := s.sweepMessage(ctx, subject); err != nil {
+		if err := s.fault(subject, s.sweepMessage(ctx, subject)); err != nil {
 			return err
 		}
 	}
 	for _, e := range s.pool.jobs {
-		if err := s.sweepJob(ctx, e, work[queue.WorkSubject(e.Record.Class, e.Record.ID)] > 0); err != nil {
+		subject := queue.WorkSubject(e.Record.Class, e.Record.ID)
+		if err := s.fault(subject, s.sweepJob(ctx, e, work[subject] > 0)); err != nil {
 			return err
 		}
+	}
+	maps.DeleteFunc(s.faults, func(subject, _ string) bool {
+		id, err := queue.ParseWork(subject)
+		return work[subject] == 0 && (err != nil || s.pool.jobs[id] == nil)
+	})
+	return nil
+}
+
+// fault logs, once, that a job cannot be read. Other errors are not of one job:
+// it returns them.
+func (s *Scheduler) fault(subject string, err error) error {
+	if !errors.Is(err, queue.ErrUnreadable) {
+		return err
+	}
+	if s.faults[subject] != err.Error() {
+		s.faults[subject] = err.Error()
+		s.log.Error("job left alone", "subject", subject, "error", err)
 	}
 	return nil
 }

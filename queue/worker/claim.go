@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -15,6 +16,8 @@ const (
 	// a replica that lags.
 	claimTries = 3
 	claimRetry = time.Second
+	// claimLater is for a job that only another version can read.
+	claimLater = time.Minute
 	// ackTimeout bounds a DoubleAck. A lost one costs a redelivery that finds the job ended.
 	ackTimeout = 5 * time.Second
 )
@@ -43,6 +46,10 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		st, err := w.client.Get(ctx, id)
 		wait := time.Until(st.NotBefore)
 		switch {
+		case errors.Is(err, queue.ErrUnreadable):
+			w.log.Error("job left alone", "id", id, "error", err)
+			w.ignore(d.NakWithDelay(claimLater))
+			return st, false
 		case err != nil:
 			w.log.Warn("job not read", "id", id, "error", err)
 			w.ignore(d.NakWithDelay(claimRetry))
