@@ -35,24 +35,47 @@ func LoadKey(path string) (ed25519.PrivateKey, error) {
 }
 
 // EnsureKey is LoadKey for a pool on one machine: it makes the key, readable by
-// its owner alone, if there is none yet.
+// its owner alone, if there is none yet. Of several that make it at the same time
+// one wins, and all get its key.
 func EnsureKey(path string) (ed25519.PrivateKey, error) {
 	key, err := LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	_, key, err = ed25519.GenerateKey(rand.Reader)
+	if err := makeKey(path); err != nil {
+		return nil, fmt.Errorf("make ledger key: %w", err)
+	}
+	return LoadKey(path)
+}
+
+// makeKey leaves a whole key at path, of its own or of who was first. It is
+// written aside and linked: a rename would replace a key that another process
+// signs with already. The directory is not synced: with a key that a crash takes
+// away only what the ledger remembers is lost.
+func makeKey(path string) error {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+		return err
 	}
-	return key, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	aside, err := os.CreateTemp(filepath.Dir(path), ".ledger-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	err = pem.Encode(aside, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err = errors.Join(err, aside.Sync(), aside.Close()); err == nil {
+		err = os.Link(aside.Name(), path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(aside.Name()))
 }
 
 // SignWith makes key sign the handler's ledger records and be believed.
