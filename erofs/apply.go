@@ -59,7 +59,9 @@ func (l *layerReader) apply(e *entry) error {
 		return err
 	}
 	if name == "" {
-		l.tree.root.become(n)
+		if why := l.tree.root.become(n); why != "" {
+			return l.tar.bad(why)
+		}
 		return l.tree.charge(0)
 	}
 	return l.put(dir, base, n)
@@ -79,7 +81,9 @@ func (l *layerReader) put(dir, base string, n *inode) error {
 	if n.isDir() {
 		n.parent = at
 	}
-	l.tree.put(at, strings.Clone(base), n)
+	if why := l.tree.put(at, strings.Clone(base), n); why != "" {
+		return l.tar.bad(why)
+	}
 	return l.tree.charge(len(base))
 }
 
@@ -146,11 +150,11 @@ func (l *layerReader) attributes(e *entry) (*inode, error) {
 			return nil, l.tar.bad(why)
 		}
 	}
-	n.need().xattrs = mergeXattrs(nil, e.xattrs)
-	size := xattrBody(n.xattrs)
+	size := sizeOf(e.xattrs)
 	if size > maxXattrs {
-		return nil, l.tar.bad("its extended attributes take more than 262 kB, which is all EROFS can hold")
+		return nil, l.tar.bad(tooManyXattrs)
 	}
+	n.need().merge(e.xattrs)
 	return n, l.tree.charge(size)
 }
 

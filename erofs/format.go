@@ -87,7 +87,7 @@ func (n *inode) appendInode(b []byte, tail bool, number uint32) []byte {
 		layout = layoutFlatInline
 	}
 	b = le.AppendUint16(b, layout<<1|1)
-	b = le.AppendUint16(b, xattrUnits(n.attrs()))
+	b = le.AppendUint16(b, n.xattrUnits())
 	b = le.AppendUint16(b, n.mode)
 	b = le.AppendUint16(b, 0)
 	b = le.AppendUint64(b, uint64(n.size))
@@ -108,10 +108,18 @@ func (n *inode) attrs() []xattr {
 	return n.xattrs
 }
 
-// xattrUnits is i_xattr_icount for a list of attributes.
-func xattrUnits(list []xattr) uint16 {
-	if len(list) == 0 {
+// xattrUnits is i_xattr_icount.
+func (n *inode) xattrUnits() uint16 {
+	if body := n.xattrBody(); body > 0 {
+		return uint16((body-xattrHeaderSize)/xattrAlign + 1)
+	}
+	return 0
+}
+
+// xattrBody is the size of the attributes behind the inode, in bytes.
+func (n *inode) xattrBody() int {
+	if n.more == nil {
 		return 0
 	}
-	return uint16((xattrBody(list)-xattrHeaderSize)/4 + 1)
+	return int(n.xattrSize)
 }

@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -87,12 +88,15 @@ func (n *inode) setXattrs(attrs Xattrs) error {
 		}
 		x := xattr{name, value}
 		if why := x.check(); why != "" {
-			return fmt.Errorf("%s", why)
+			return errors.New(why)
 		}
 		list = append(list, x)
 	}
+	if sizeOf(list) > maxXattrs {
+		return errors.New(tooManyXattrs)
+	}
 	if len(list) > 0 {
-		n.need().xattrs = mergeXattrs(nil, list)
+		n.need().merge(list)
 	}
 	return nil
 }

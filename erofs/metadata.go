@@ -68,7 +68,8 @@ func (m *metadata) enter(d walkDir) error {
 			return err
 		}
 	}
-	return d.seal(m.opts.Bottom)
+	d.seal(m.opts.Bottom)
+	return nil
 }
 
 func (d walkDir) child(k dirent) walkDir {
@@ -94,16 +95,12 @@ func (n *inode) answer(c *Context, name string) error {
 }
 
 // seal sorts a directory and forgets what only building it needed.
-func (n *inode) seal(bottom bool) error {
+func (n *inode) seal(bottom bool) {
 	n.index = nil
 	slices.SortFunc(n.kids, func(a, b dirent) int { return strings.Compare(a.name, b.name) })
 	if n.state&opaque != 0 && !bottom {
-		n.xattrs = mergeXattrs(n.xattrs, []xattr{{opaqueXattr, "y"}})
-		if xattrBody(n.xattrs) > maxXattrs {
-			return errors.New("the extended attributes of an opaque directory take more than 262 kB, which is all EROFS can hold")
-		}
+		n.merge([]xattr{opaqueMark})
 	}
-	return nil
 }
 
 // stamp is a time of last modification.
@@ -200,7 +197,7 @@ func (m *metadata) placeInode(n *inode, off int64) int64 {
 
 // head is the size of an inode with its xattrs and chunk index.
 func (n *inode) head() int64 {
-	head := int64(inodeSize + xattrBody(n.attrs()))
+	head := int64(inodeSize + n.xattrBody())
 	if n.chunkBits > 0 {
 		head = align(head, chunkIndexSize) + n.chunks()*chunkIndexSize
 	}

@@ -50,9 +50,11 @@ type more struct {
 	index  map[string]int32 // of kids by name, once there are many
 	parent *inode
 	target string
-	xattrs []xattr
-	tail   uint16   // bytes of entries or target behind the inode
-	runs   []extent // of a sparse file: chunks that hold data
+	xattrs []xattr // in the format's order; merge adds to them
+	// xattrSize is what they take behind the inode, in bytes.
+	xattrSize int32
+	tail      uint16   // bytes of entries or target behind the inode
+	runs      []extent // of a sparse file: chunks that hold data
 }
 
 type dirent struct {
@@ -158,7 +160,9 @@ func (t *tree) dir(name string) (_ *inode, why string, err error) {
 		if err := t.charge(len(part)); err != nil {
 			return nil, "", err
 		}
-		t.put(at, strings.Clone(part), d)
+		if why := t.put(at, strings.Clone(part), d); why != "" {
+			return nil, why, nil
+		}
 		at = d
 	}
 	t.last, t.lastAt = at, name
@@ -184,12 +188,13 @@ func (t *tree) find(name string) (found, blocked *inode) {
 
 // put names n in a directory. What had the name goes, with all below it, but
 // for two cases: a directory stays and takes the attributes of the other, and a
-// name beats its whiteout, which then only hides what lies below.
-func (t *tree) put(dir *inode, name string, n *inode) {
+// name beats its whiteout, which then only hides what lies below. why is set for
+// what cannot be.
+func (t *tree) put(dir *inode, name string, n *inode) (why string) {
 	i := dir.more.find(name)
 	if i < 0 {
 		dir.add(dirent{name, n})
-		return
+		return ""
 	}
 	old := dir.kids[i].inode
 	switch {
@@ -197,7 +202,7 @@ func (t *tree) put(dir *inode, name string, n *inode) {
 		old.state |= opaque | fresh
 	case n.isWhiteout() && !old.isWhiteout():
 	case n.isDir() && old.isDir():
-		old.become(n)
+		return old.become(n)
 	default:
 		if n.isDir() {
 			n.state |= opaque | fresh
@@ -205,11 +210,15 @@ func (t *tree) put(dir *inode, name string, n *inode) {
 		dir.kids[i].inode = n
 		t.last, t.lastAt = t.root, ""
 	}
+	return ""
 }
 
 // become gives a directory the attributes of another entry of the same name.
-func (n *inode) become(d *inode) {
+func (n *inode) become(d *inode) (why string) {
 	n.mode, n.uid, n.gid, n.sec, n.nsec = d.mode, d.uid, d.gid, d.sec, d.nsec
-	n.xattrs = mergeXattrs(n.xattrs, d.xattrs)
 	n.state &^= implied
+	if n.merge(d.xattrs); int(n.xattrSize) > maxXattrs {
+		return tooManyXattrs
+	}
+	return ""
 }

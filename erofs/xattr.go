@@ -12,17 +12,24 @@ type xattr struct{ name, value string }
 
 // Limits of the format (erofs_fs.h) and of Linux (limits.h).
 const (
-	maxXattrName  = 255                           // XATTR_NAME_MAX, and e_name_len is a byte
-	maxXattrValue = 1<<16 - 1                     // e_value_size
-	maxXattrs     = xattrHeaderSize + (1<<16-2)*4 // i_xattr_icount, in bytes
+	maxXattrName  = 255       // XATTR_NAME_MAX, and e_name_len is a byte
+	maxXattrValue = 1<<16 - 1 // e_value_size
 	xattrAlign    = 4
+	// maxXattrs is the most that i_xattr_icount can count, in bytes, less the room
+	// for opaqueMark, which any directory may get.
+	maxXattrs = xattrHeaderSize + (1<<16-2)*4 - opaqueSize
+
+	tooManyXattrs = "its extended attributes take more than 262 kB, which is all EROFS can hold"
 
 	xattrHeaderSize = 12
 	xattrEntrySize  = 4
 
 	opaqueXattr   = "trusted.overlay.opaque"
 	overlayXattrs = "trusted.overlay."
+	opaqueSize    = (xattrEntrySize + len("overlay.opaque") + len("y") + xattrAlign - 1) / xattrAlign * xattrAlign
 )
+
+var opaqueMark = xattr{opaqueXattr, "y"}
 
 // xattrPrefixes are the name prefixes of the format. Those of POSIX ACLs are
 // whole names.
@@ -66,29 +73,67 @@ func (x xattr) check() string {
 	return ""
 }
 
-// mergeXattrs gives old with every attribute of add set, in the order in which
-// the format stores them.
-func mergeXattrs(old, add []xattr) []xattr {
-	all := slices.Concat(add, old)
-	slices.SortStableFunc(all, func(a, b xattr) int {
-		ai, as, _ := a.split()
-		bi, bs, _ := b.split()
-		return cmp.Or(cmp.Compare(ai, bi), strings.Compare(as, bs))
-	})
-	return slices.CompactFunc(all, func(a, b xattr) bool { return a.name == b.name })
+func compareXattrs(a, b xattr) int {
+	ai, as, _ := a.split()
+	bi, bs, _ := b.split()
+	return cmp.Or(cmp.Compare(ai, bi), strings.Compare(as, bs))
 }
 
-// xattrBody is the size of the attributes behind an inode, in bytes.
-func xattrBody(list []xattr) int {
+// size is what the attribute takes behind an inode, in bytes.
+func (x xattr) size() int {
+	_, suffix, _ := x.split()
+	return align(xattrEntrySize+len(suffix)+len(x.value), xattrAlign)
+}
+
+// sizeOf is what the attributes take behind an inode, in bytes.
+func sizeOf(list []xattr) int {
 	if len(list) == 0 {
 		return 0
 	}
 	size := xattrHeaderSize
 	for _, x := range list {
-		_, suffix, _ := x.split()
-		size += align(xattrEntrySize+len(suffix)+len(x.value), xattrAlign)
+		size += x.size()
 	}
 	return size
+}
+
+// merge sets every attribute of add, which names none twice, and keeps the order
+// in which the format stores them. A tar can name one directory a million times,
+// so this must not cost more than add is long, and sorting what is there would.
+func (m *more) merge(add []xattr) {
+	fresh := make([]xattr, 0, len(add))
+	for _, x := range add {
+		i, found := slices.BinarySearchFunc(m.xattrs, x, compareXattrs)
+		if !found {
+			fresh = append(fresh, x)
+			continue
+		}
+		m.xattrSize += int32(x.size() - m.xattrs[i].size())
+		m.xattrs[i] = x
+	}
+	if len(fresh) == 0 {
+		return
+	}
+	slices.SortFunc(fresh, compareXattrs)
+	if len(m.xattrs) == 0 {
+		m.xattrs, m.xattrSize = fresh, int32(sizeOf(fresh))
+		return
+	}
+	m.xattrSize += int32(sizeOf(fresh) - xattrHeaderSize)
+	m.insert(fresh)
+}
+
+// insert puts attributes in order among those that are there, from the back so
+// that each is moved once.
+func (m *more) insert(fresh []xattr) {
+	end := len(m.xattrs)
+	m.xattrs = append(m.xattrs, fresh...)
+	for k, x := range slices.Backward(fresh) {
+		i, _ := slices.BinarySearchFunc(m.xattrs[:end], x, compareXattrs)
+		copy(m.xattrs[i+k+1:], m.xattrs[i:end])
+		m.xattrs[i+k] = x
+		end = i
+	}
 }
 
 // appendXattrs encodes the attributes as struct erofs_xattr_ibody_header and
