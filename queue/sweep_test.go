@@ -106,3 +106,15 @@ func TestUnreadableJobs(t *testing.T) {
 		t.Error("a job that cannot be read was touched")
 	}
 }
+
+// A consumer that somebody deleted is made again, and its class goes on.
+func TestDeletedConsumer(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: 20 * time.Millisecond})
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return nil, nil }), worker.Config{Name: "w1"})
+	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
+	if err := p.JetStream().DeleteConsumer(t.Context(), queue.StreamWork, queue.ConsumerName(testClass)); err != nil {
+		t.Fatal(err)
+	}
+	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
+}

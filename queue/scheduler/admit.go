@@ -120,6 +120,24 @@ func (s *Scheduler) consumer(ctx context.Context, c jobs.Class) error {
 	return nil
 }
 
+// sweepConsumers makes the consumers of the classes in use again: an operator may
+// have deleted one, and nothing else would notice.
+func (s *Scheduler) sweepConsumers(ctx context.Context) {
+	clear(s.consumers)
+	for name, c := range s.pool.class {
+		if c.slots > 0 || c.admitted > 0 {
+			s.serve(ctx, name)
+		}
+	}
+}
+
+// serve is consumer for a class whose jobs can wait for it.
+func (s *Scheduler) serve(ctx context.Context, c jobs.Class) {
+	if err := s.consumer(ctx, c); err != nil && ctx.Err() == nil {
+		s.log.Warn("class not served", "class", c, "error", err)
+	}
+}
+
 // maxAckPending is above any window: the window is the limit, and it is one that
 // the scheduler can explain.
 const maxAckPending = 1 << 16

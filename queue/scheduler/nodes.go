@@ -35,9 +35,7 @@ func (s *Scheduler) setNode(ctx context.Context, ch queue.NodeChange) {
 	s.nodes[ch.Name] = ch.Node
 	for _, c := range ch.Node.Classes {
 		s.pool.of(c).slots += ch.Node.Slots
-		if err := s.consumer(ctx, c); err != nil {
-			s.log.Warn("class not served", "class", c, "error", err)
-		}
+		s.serve(ctx, c)
 	}
 }
 

@@ -17,13 +17,14 @@ import (
 
 // sweep compares STATE with WORK and mends what a crash left between two writes:
 // a message whose job has ended (result without ack), an admitted job without a
-// message, a job past its deadline that nobody will claim. A job that it cannot
-// read does not keep it from the others.
+// message, a job past its deadline that nobody will claim. It also makes sure of
+// the consumers. A job that it cannot read does not keep it from the others.
 func (s *Scheduler) sweep(ctx context.Context) error {
 	work, err := s.messages(ctx)
 	if err != nil {
 		return err
 	}
+	s.sweepConsumers(ctx)
 	for subject := range work {
 		if err := s.fault(subject, s.sweepMessage(ctx, subject)); err != nil {
 			return err
