@@ -58,6 +58,8 @@ func decodeContext(path string, b []byte) (Context, error) {
 }
 
 // WriteContext replaces the context file in one step, readable by its owner only.
+// It is synced first, so that what a crash of the machine leaves still tells that
+// the pool is gone.
 func WriteContext(path string, c Context) error {
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
@@ -71,7 +73,7 @@ func WriteContext(path string, c Context) error {
 		return err
 	}
 	_, err = tmp.Write(append(b, '\n'))
-	if err = errors.Join(err, tmp.Close()); err == nil {
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
