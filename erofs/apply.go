@@ -145,17 +145,20 @@ func (l *layerReader) attributes(e *entry) (*inode, error) {
 	if len(e.xattrs) == 0 {
 		return n, nil
 	}
-	for _, x := range e.xattrs {
+	held := 0
+	for i, x := range e.xattrs {
 		if why := x.check(); why != "" {
 			return nil, l.tar.bad(why)
 		}
+		// They are pieces of the header, which may be a thousand times as large.
+		e.xattrs[i] = xattr{strings.Clone(x.name), strings.Clone(x.value)}
+		held += len(x.name) + len(x.value) + xattrHeld
 	}
-	size := sizeOf(e.xattrs)
-	if size > maxXattrs {
+	if sizeOf(e.xattrs) > maxXattrs {
 		return nil, l.tar.bad(tooManyXattrs)
 	}
 	n.need().merge(e.xattrs)
-	return n, l.tree.charge(size)
+	return n, l.tree.charge(held)
 }
 
 func (l *layerReader) symlink(n *inode, target string) error {

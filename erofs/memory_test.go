@@ -1,10 +1,13 @@
 package erofs_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lithify/lithify/erofs"
@@ -17,6 +20,66 @@ func allocated(f func()) uint64 {
 	f()
 	runtime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
+}
+
+// liveAfter is the memory in use when all entries have been read.
+func liveAfter(t *testing.T, opts erofs.Options, n int, entry func(i int) []byte) (live int64, err error) {
+	t.Helper()
+	r, w := io.Pipe()
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer w.Close()
+		for i := range n {
+			if _, err := w.Write(entry(i)); err != nil {
+				return // Convert has ended
+			}
+		}
+		live = heap() - before
+	})
+	_, _, err = convert(t, r, opts)
+	r.Close()
+	wg.Wait()
+	return live, err
+}
+
+// What is kept of an entry must not keep its header.
+func TestHeadersAreNotHeld(t *testing.T) {
+	const n = 50
+	junk := strings.Repeat("x", 1<<20-1000)
+	for name, entry := range map[string]func(i int) []byte{
+		"xattr": func(i int) []byte {
+			return append(paxHeader('x', "comment", junk, "SCHILY.xattr.user.a", "1"), rawEntry('0', fmt.Sprint("f", i), "", nil)...)
+		},
+		"empty xattr": func(i int) []byte {
+			return append(paxHeader('x', "comment", junk, "SCHILY.xattr.user.a", ""), rawEntry('0', fmt.Sprint("f", i), "", nil)...)
+		},
+		"symlink": func(i int) []byte {
+			return append(paxHeader('x', "comment", junk, "linkpath", "to"), rawEntry('2', fmt.Sprint("l", i), "", nil)...)
+		},
+		"lower link": func(i int) []byte {
+			return append(paxHeader('x', "comment", junk, "linkpath", fmt.Sprint("to", i)), rawEntry('1', fmt.Sprint("l", i), "", nil)...)
+		},
+		"name": func(i int) []byte {
+			return append(paxHeader('x', "comment", junk, "path", fmt.Sprint("a/b", i)), rawEntry('0', "x", "", nil)...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live, err := liveAfter(t, erofs.Options{Serial: true, Limits: erofs.Limits{MetaBytes: 64 << 10}}, n, entry)
+			if unresolved := (*erofs.UnresolvedError)(nil); err != nil && !errors.As(err, &unresolved) {
+				t.Fatal(err)
+			}
+			if live > 20<<20 {
+				t.Errorf("%d entries with headers of 1 MiB each: %d MiB are live", n, live>>20)
+			}
+		})
+	}
 }
 
 // A tar may name one directory as often as it likes.

@@ -109,6 +109,7 @@ func TestLimits(t *testing.T) {
 		"long name":          {erofs.Limits{PAXBytes: 1000}, rawTar(rawEntry('L', "x", strings.Repeat("x", 1001), nil)), "--max-pax-bytes"},
 		"sparse map":         {erofs.Limits{PAXBytes: 1000}, rawTar(gnuSparse("a", 1<<30, sparsePieces(90, 1<<22)...)), "--max-pax-bytes"},
 		"memory":             {erofs.Limits{MetaBytes: 1000}, makeTar(t, symlink("a", strings.Repeat("x", 1000))), "--max-meta-bytes"},
+		"many xattrs":        {erofs.Limits{MetaBytes: 1000}, makeTar(t, file("a", "").xattr(tinyXattrs(30)...)), "--max-meta-bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := convert(t, bytes.NewReader(c.src), erofs.Options{Limits: c.limits})
@@ -124,6 +125,13 @@ func TestLimits(t *testing.T) {
 func largeXattrs(prefix string, n int) (kv []string) {
 	for i := range n {
 		kv = append(kv, fmt.Sprintf("user.%s%d", prefix, i), strings.Repeat(prefix, 60000))
+	}
+	return kv
+}
+
+func tinyXattrs(n int) (kv []string) {
+	for i := range n {
+		kv = append(kv, fmt.Sprint("user.", i), "")
 	}
 	return kv
 }

@@ -253,7 +253,7 @@ func (e *entry) set(k, v string) (ok bool) {
 	case "path":
 		e.name = v
 	case "linkpath":
-		e.link = v
+		e.link = strings.Clone(v) // which is kept, and the header is not
 	case "size":
 		e.size, ok = parseDecimal(v)
 		return ok && e.size >= 0

@@ -10,6 +10,9 @@ import (
 // xattr is one extended attribute by its full name.
 type xattr struct{ name, value string }
 
+// xattrHeld is what an attribute takes in memory besides its bytes.
+const xattrHeld = 32
+
 // Limits of the format (erofs_fs.h) and of Linux (limits.h).
 const (
 	maxXattrName  = 255       // XATTR_NAME_MAX, and e_name_len is a byte
