@@ -118,3 +118,22 @@ func TestDeletedConsumer(t *testing.T) {
 	}
 	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
 }
+
+// The time of a retry comes before its worker has acked the attempt that failed:
+// it is admitted soon after the ack, and not by the next sweep.
+func TestRetryMeetsItsOldMessage(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: time.Hour})
+	published := p.spy(queue.WorkSubject(testClass, "*"))
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	m := p.pullByHand(id)
+	st := p.apply(p.get(id), jobs.Claim{Worker: "w1", At: time.Now()})
+	p.apply(st, jobs.Fail{Claim: st.Revision, Failure: jobs.Failure{Class: jobs.ClassTransient}, Delay: time.Millisecond, At: time.Now()})
+	for _, which := range []string{"first admission", "second one, refused", "third one, refused"} {
+		await(t, published, which)
+	}
+	if err := m.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.until("another admission", func() bool { return p.inWork(id) })
+}

@@ -20,7 +20,7 @@ import (
 // if nothing else happens.
 func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	now := time.Now()
-	next, timed := s.pool.due(now)
+	s.pool.due(now)
 	for class, c := range s.pool.class {
 		for e := s.pool.take(c); e != nil; e = s.pool.take(c) {
 			err := s.admitJob(ctx, e)
@@ -38,8 +38,8 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 			return retryAdmission
 		}
 	}
-	if timed {
-		return max(next.Sub(now), 0)
+	if next, ok := s.pool.next(); ok { // perhaps one that was set just now
+		return max(time.Until(next), 0)
 	}
 	return s.cfg.Sweep
 }

@@ -92,20 +92,22 @@ func (p *pool) waitUntil(e *entry, at time.Time) {
 	heap.Push(&p.timers, timer{at, e.Record.ID, e.Revision})
 }
 
-// due moves jobs whose retry time has come to the waiting ones and gives the
-// time of the next.
-func (p *pool) due(now time.Time) (next time.Time, ok bool) {
-	for len(p.timers) > 0 {
-		t := p.timers[0]
-		if t.at.After(now) {
-			return t.at, true
-		}
-		heap.Pop(&p.timers)
+// due moves jobs whose time has come to the waiting ones.
+func (p *pool) due(now time.Time) {
+	for at, ok := p.next(); ok && !at.After(now); at, ok = p.next() {
+		t := heap.Pop(&p.timers).(timer)
 		if e := p.jobs[t.id]; e != nil && e.Revision == t.revision {
 			p.wait(e)
 		}
 	}
-	return time.Time{}, false
+}
+
+// next is when the next timer runs out, if there is one.
+func (p *pool) next() (time.Time, bool) {
+	if len(p.timers) == 0 {
+		return time.Time{}, false
+	}
+	return p.timers[0].at, true
 }
 
 // take gives the next job of c that may be admitted, or nil.
