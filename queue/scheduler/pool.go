@@ -64,7 +64,7 @@ func (p *pool) update(ch queue.Change) (admitted bool) {
 	case st == jobs.Retry: // its worker takes the message away
 		p.setAdmitted(e, false)
 		p.waitUntil(e, ch.Record.NotBefore)
-	case !known: // queued; one that was handed back keeps its message
+	case !known || !e.admitted: // queued; one that was handed back keeps its message, if it had one
 		p.wait(e)
 	}
 	p.jobs[id] = e
