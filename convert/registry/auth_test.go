@@ -315,6 +315,14 @@ func TestPlainHTTP(t *testing.T) {
 	}
 }
 
+func TestOtherSchemes(t *testing.T) {
+	s, host := serve(t, map[string]http.HandlerFunc{"GET /v2/app/manifests/v1": status(307, "Location", "ftp://127.0.0.1/x")})
+	_, err := mustOpen(t, host+"/app:v1").Root(t.Context())
+	if !errors.Is(err, errdefs.ErrInvalidArgument) || len(s.requests()) != 1 {
+		t.Errorf("Root = %v after %q, want one request and ErrInvalidArgument", err, s.requests())
+	}
+}
+
 func TestDenyPrivate(t *testing.T) {
 	s, host := serve(t, nil)
 	_, port, _ := strings.Cut(host, ":")

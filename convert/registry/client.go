@@ -37,7 +37,7 @@ type client struct {
 
 func newClient(repo name.Repository, actions string, o Options) *client {
 	var rt http.RoundTripper = &plainGuard{inner: o.Transport, allowed: o.Insecure}
-	rt = &retrier{inner: &tracer{inner: rt}, sleep: o.sleep}
+	rt = &retrier{inner: &tracer{inner: &wire{rt}}, sleep: o.sleep}
 	return &client{
 		repo:       repo,
 		actions:    actions,
@@ -149,19 +149,22 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// plainGuard refuses plain HTTP that nobody allowed: ggcr would try it with any
-// private address.
+// plainGuard refuses plain HTTP that nobody allowed (ggcr would try it with any
+// private address) and, from a redirect or a realm, what is not HTTP at all.
 type plainGuard struct {
 	inner   http.RoundTripper
 	allowed bool
 }
 
 func (g *plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme == "https" || g.allowed || loopback(req.URL.Hostname()) {
+	if req.URL.Scheme == "https" || req.URL.Scheme == "http" && (g.allowed || loopback(req.URL.Hostname())) {
 		return g.inner.RoundTrip(req)
 	}
 	if req.Body != nil {
 		req.Body.Close()
+	}
+	if req.URL.Scheme != "http" {
+		return nil, invalid("%s is no scheme of a registry", req.URL.Scheme)
 	}
 	return nil, &Error{text: "plain HTTP to " + req.URL.Host + " is not allowed", kinds: []error{errdefs.ErrFailedPrecondition}}
 }

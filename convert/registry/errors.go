@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -111,41 +110,37 @@ func (c *client) failure(err error) error {
 func kindsOfFailure(err error) []error {
 	_, badCert := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
+	case transient(err), unreached(err): // before the context's: time-outs of net/http call themselves DeadlineExceeded
+		return []error{errdefs.ErrUnavailable}
 	case errors.Is(err, context.Canceled):
 		return []error{context.Canceled}
 	case errors.Is(err, context.DeadlineExceeded):
 		return []error{context.DeadlineExceeded}
 	case badCert:
 		return []error{errdefs.ErrFailedPrecondition}
-	case transient(err), unreached(err):
-		return []error{errdefs.ErrUnavailable}
 	}
 	return []error{errdefs.ErrUnknown}
 }
 
 // transient tells a network that failed from a peer that will never do.
 func transient(err error) bool {
-	is := func(target error) bool { return errors.Is(err, target) }
-	if is(io.EOF) || is(io.ErrUnexpectedEOF) || is(errIdle) || slices.ContainsFunc(brokenConnection, is) {
-		return true
-	}
-	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return true
-	}
-	return unreached(err) && !unresolved(err)
+	_, broke := errors.AsType[*brokenError](err)
+	return broke || errors.Is(err, io.EOF) || errors.Is(err, errIdle)
 }
 
 // unreached tells a host to which no connection could be made (no address, no
 // route, refused) from an address that cannot be one or is not allowed.
 func unreached(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
-	if !ok || op.Op != "dial" && op.Op != "proxyconnect" {
+	if !ok || !dialling(op) {
 		return false
 	}
 	_, name := errors.AsType[*net.DNSError](op)
 	_, system := errors.AsType[syscall.Errno](op)
 	return name || system || op.Timeout()
 }
+
+func dialling(op *net.OpError) bool { return op.Op == "dial" || op.Op == "proxyconnect" }
 
 // unresolved tells a name that has no address from a name server that does not
 // answer. It is a typing error more often than a network that is away, and who

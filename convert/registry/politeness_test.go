@@ -20,7 +20,9 @@ import (
 	"github.com/lithify/lithify/convert/registry"
 )
 
-func TestRetries(t *testing.T) {
+func TestRetries(t *testing.T) { eachProtocol(t, testRetries) }
+
+func testRetries(t *testing.T, open opening) {
 	const path = "/v2/app/manifests/v1"
 	good := content(ocispec.MediaTypeImageManifest, `{"schemaVersion":2}`)
 	for _, c := range []struct {
@@ -49,14 +51,10 @@ func TestRetries(t *testing.T) {
 		{name: "405", answers: []http.HandlerFunc{status(405)}, requests: 1, kind: errdefs.ErrNotImplemented},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, host := serve(t, map[string]http.HandlerFunc{"GET " + path: turns(c.answers...)})
+			s := &script{on: map[string]http.HandlerFunc{"GET " + path: turns(c.answers...)}}
 			var waits []time.Duration
 			o := options().WithoutWaiting(func(d time.Duration) { waits = append(waits, d) })
-			src, err := registry.Open(host+"/app:v1", o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = src.Root(t.Context())
+			_, err := open(t, s, o).Root(t.Context())
 			if !errors.Is(err, c.kind) {
 				t.Fatalf("Root = %v, want %v", err, c.kind)
 			}
@@ -76,6 +74,23 @@ func TestRetries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// No answer in time is the registry's failing, not the end of anybody's context,
+// which is what net/http's error says it is.
+func TestNoAnswer(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, open opening) {
+		s := &script{on: map[string]http.HandlerFunc{"GET /v2/app/manifests/v1": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}}
+		o := options()
+		o.Transport = &http.Transport{ResponseHeaderTimeout: 50 * time.Millisecond}
+		_, err := open(t, s, o).Root(t.Context())
+		if !errors.Is(err, errdefs.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Root = %v, want ErrUnavailable", err)
+		}
+		if got := len(s.requests()); got != 5 {
+			t.Errorf("%d requests, want 5", got)
+		}
+	})
 }
 
 func TestRetryAfter(t *testing.T) {
@@ -149,7 +164,9 @@ func (c *cutter) Write(p []byte) (int, error) {
 
 func (c *cutter) WriteString(s string) (int, error) { return c.Write([]byte(s)) }
 
-func TestBrokenDownloads(t *testing.T) {
+func TestBrokenDownloads(t *testing.T) { eachProtocol(t, testBrokenDownloads) }
+
+func testBrokenDownloads(t *testing.T, open opening) {
 	body := strings.Repeat("0123456789", 100)
 	desc := describe("application/octet-stream", body)
 	whole, ranged := blobServer(body, false), blobServer(body, true)
@@ -169,12 +186,8 @@ func TestBrokenDownloads(t *testing.T) {
 		{"no good", []http.HandlerFunc{cut(whole, 1, false)}, slices.Concat([]string{""}, slices.Repeat([]string{"bytes=1-999"}, 4)), errdefs.ErrUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, host := serve(t, map[string]http.HandlerFunc{"GET /v2/app/blobs/" + desc.Digest.String(): turns(c.answers...)})
-			src, err := registry.Open(host+"/app:v1", options().WithIdle(50*time.Millisecond))
-			if err != nil {
-				t.Fatal(err)
-			}
-			rc, err := src.Fetch(t.Context(), desc)
+			s := &script{on: map[string]http.HandlerFunc{"GET /v2/app/blobs/" + desc.Digest.String(): turns(c.answers...)}}
+			rc, err := open(t, s, options().WithIdle(50*time.Millisecond)).Fetch(t.Context(), desc)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 )
 
@@ -30,6 +31,54 @@ func serve(t *testing.T, on map[string]http.HandlerFunc) (*script, string) {
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	return s, strings.TrimPrefix(srv.URL, "http://")
+}
+
+// protocols are what registries speak, and how to be reached by each: a server
+// for h, the host to name it by, and a transport that gets there.
+var protocols = map[string]func(t *testing.T, h http.Handler) (host string, rt *http.Transport){
+	"HTTP/1.1": func(t *testing.T, h http.Handler) (string, *http.Transport) {
+		srv := httptest.NewServer(h)
+		t.Cleanup(srv.Close)
+		return strings.TrimPrefix(srv.URL, "http://"), nil
+	},
+	"HTTP/2.0": func(t *testing.T, h http.Handler) (string, *http.Transport) {
+		srv := httptest.NewUnstartedServer(h)
+		srv.EnableHTTP2 = true
+		srv.StartTLS()
+		t.Cleanup(srv.Close)
+		return "example.com", srv.Client().Transport.(*http.Transport) // its certificate's name
+	},
+}
+
+// opening makes a server of s and gives app:v1 on it.
+type opening func(t *testing.T, s *script, o registry.Options) convert.Target
+
+// eachProtocol runs a test with all of them.
+func eachProtocol(t *testing.T, test func(*testing.T, opening)) {
+	for proto, start := range protocols {
+		t.Run(proto, func(t *testing.T) {
+			test(t, func(t *testing.T, s *script, o registry.Options) convert.Target {
+				t.Helper()
+				host, rt := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if r.Proto != proto {
+						t.Errorf("%s %s by %s, want %s", r.Method, r.URL, r.Proto, proto)
+					}
+					s.ServeHTTP(w, r)
+				}))
+				if rt != nil {
+					if own, ok := o.Transport.(*http.Transport); ok {
+						rt.ResponseHeaderTimeout = own.ResponseHeaderTimeout
+					}
+					o.Transport = rt
+				}
+				dst, err := registry.Create(host+"/app:v1", o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return dst
+			})
+		})
+	}
 }
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {

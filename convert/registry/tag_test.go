@@ -226,7 +226,9 @@ func TestPushFromAnotherRegistry(t *testing.T) {
 
 // What a push meets on the road: a new session for each attempt, and no upload
 // of what came through although its answer was lost.
-func TestPushAttempts(t *testing.T) {
+func TestPushAttempts(t *testing.T) { eachProtocol(t, testPushAttempts) }
+
+func testPushAttempts(t *testing.T, open opening) {
 	blob := strings.Repeat("x", 1000)
 	desc := describe("application/octet-stream", blob)
 	path := "/v2/app/blobs/" + desc.Digest.String()
@@ -241,6 +243,10 @@ func TestPushAttempts(t *testing.T) {
 			w.WriteHeader(code)
 		}
 	}
+	brokenOff := func(w http.ResponseWriter, r *http.Request) {
+		io.CopyN(io.Discard, r.Body, 500)
+		hangUp(w, r)
+	}
 	for _, c := range []struct {
 		name   string
 		head   []http.HandlerFunc
@@ -252,7 +258,7 @@ func TestPushAttempts(t *testing.T) {
 	}{
 		{"at once", []http.HandlerFunc{status(404)}, []http.HandlerFunc{session}, []http.HandlerFunc{readAll(201)}, 1, false, []string{head, post, put}},
 		{"busy, then at once", []http.HandlerFunc{status(404)}, []http.HandlerFunc{status(429, "Retry-After", "0"), session}, []http.HandlerFunc{readAll(201)}, 1, false, []string{head, post, head, post, put}},
-		{"a broken PUT", []http.HandlerFunc{status(404)}, []http.HandlerFunc{session}, []http.HandlerFunc{hangUp, readAll(201)}, 2, false, []string{head, post, put, head, post, put}},
+		{"a broken PUT", []http.HandlerFunc{status(404)}, []http.HandlerFunc{session}, []http.HandlerFunc{brokenOff, readAll(201)}, 2, false, []string{head, post, put, head, post, put}},
 		{"a lost session", []http.HandlerFunc{status(404)}, []http.HandlerFunc{session}, []http.HandlerFunc{readAll(404), readAll(201)}, 2, false, []string{head, post, put, head, post, put}},
 		{"a lost answer", []http.HandlerFunc{status(404), status(200)}, []http.HandlerFunc{session}, []http.HandlerFunc{readAll(502)}, 1, false, []string{head, post, put, head}},
 		{"refused", []http.HandlerFunc{status(404)}, []http.HandlerFunc{session}, []http.HandlerFunc{readAll(413)}, 1, true, []string{head, post, put}},
@@ -263,9 +269,9 @@ func TestPushAttempts(t *testing.T) {
 			if c.put != nil {
 				on["PUT /v2/app/blobs/uploads/1"] = turns(c.put...)
 			}
-			s, host := serve(t, on)
+			s := &script{on: on}
 			opened := 0
-			err := mustCreate(t, host+"/app:v1").Push(t.Context(), desc, func() (io.ReadCloser, error) {
+			err := open(t, s, options()).Push(t.Context(), desc, func() (io.ReadCloser, error) {
 				opened++
 				return opener(blob)()
 			})

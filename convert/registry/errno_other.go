@@ -1,7 +1,0 @@
-//go:build !windows
-
-package registry
-
-import "syscall"
-
-var brokenConnection = []error{syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT}
