@@ -24,10 +24,13 @@ func (e *EntryError) Unwrap() error { return e.Err }
 type LimitError struct {
 	Limit string // what is limited: "bytes", "entries", ...
 	Max   int64  // the limit that was passed
-	Flag  string // the flag that raises it
+	Flag  string // the flag that raises it; empty where nothing raises it
 }
 
 func (e *LimitError) Error() string {
+	if e.Flag == "" {
+		return fmt.Sprintf("layer passes the limit of %d %s, which nothing raises; make several layers of it", e.Max, e.Limit)
+	}
 	return fmt.Sprintf("layer passes the limit of %d %s; if it is meant to be so large, raise %s", e.Max, e.Limit, e.Flag)
 }
 

@@ -22,7 +22,7 @@ func (l *layerReader) sparse(n *inode, e *entry) error {
 	}
 	n.chunkBits = uint8(chunkBits)
 	runs := touched(e.extents, chunkBits)
-	if err := l.chargeRuns(len(runs)); err != nil {
+	if err := l.chargeChunks(n, len(runs)); err != nil {
 		return err
 	}
 	n.need().runs = runs
@@ -45,10 +45,13 @@ func (l *layerReader) sparse(n *inode, e *entry) error {
 	return nil
 }
 
-func (l *layerReader) chargeRuns(n int) error {
+// chargeChunks counts a sparse file's index, too, which is not held here but by
+// everybody who looks into the image's metadata.
+func (l *layerReader) chargeChunks(n *inode, runs int) error {
 	const size = 16
-	l.tree.count += int64(n)
-	return l.tree.charge(n * size)
+	l.tree.count += int64(runs)
+	l.tree.held += n.chunks() * chunkIndexSize
+	return l.tree.charge(runs * size)
 }
 
 // sparseFlat writes the holes of a small file as zeros.

@@ -1,7 +1,6 @@
 package erofs
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -142,14 +141,12 @@ func (m *metadata) inheritTimes() {
 
 func (n *inode) stamp() stamp { return stamp{n.sec, n.nsec} }
 
-var errMetadataTooLarge = errors.New("metadata passes 2^32 inode addresses")
-
 // place gives every inode its address and every overflow its blocks.
 func (m *metadata) place() error {
 	off := int64(rootNID * nidUnit)
 	for _, n := range m.order {
 		off = m.placeInode(n, off)
-		if off > math.MaxUint32*nidUnit {
+		if off > maxMetadata {
 			return errMetadataTooLarge
 		}
 	}
@@ -160,7 +157,10 @@ func (m *metadata) place() error {
 			next += align(over, blockSize) >> blockBits
 		}
 	}
-	if next > math.MaxUint32 {
+	switch {
+	case (next-int64(m.base))<<blockBits > maxMetadata:
+		return errMetadataTooLarge
+	case next > math.MaxUint32:
 		return errImageTooLarge
 	}
 	return nil

@@ -1,7 +1,5 @@
 package erofs
 
-import "errors"
-
 const (
 	blockBits = 12
 	blockSize = 1 << blockBits
@@ -48,7 +46,7 @@ type output struct {
 	pos   int64 // in the image
 }
 
-var errImageTooLarge = errors.New("image passes 2^32 blocks")
+var errImageTooLarge = &LimitError{Limit: "blocks in an image", Max: 1 << 32}
 
 // block is the number of the next block; the image stands at a block border.
 func (o *output) block() uint32 { return uint32(o.pos >> blockBits) }

@@ -9,8 +9,13 @@ import (
 )
 
 // maxMetadata bounds what ReadMetadata takes into memory, whatever a record
-// says: about four times what DefaultLimits let Convert write.
+// says, and what Convert writes, whatever its Limits: the one must read what the
+// other made. DefaultLimits stay below it: what MetaBytes count and some 130 bytes
+// of inode and directory entry for each of Entries, at worst twice as much, since
+// an inode and what lies behind it do not cross a block.
 const maxMetadata = 4 << 30
+
+var errMetadataTooLarge = &LimitError{Limit: "bytes of metadata", Max: maxMetadata}
 
 // ReadMetadata reads block 0 and the metadata of l out of its blob, of which it
 // reads nothing else, and checks them against l.Metadata.Digest.

@@ -109,6 +109,8 @@ func TestLimits(t *testing.T) {
 		"long name":          {erofs.Limits{PAXBytes: 1000}, rawTar(rawEntry('L', "x", strings.Repeat("x", 1001), nil)), "--max-pax-bytes"},
 		"sparse map":         {erofs.Limits{PAXBytes: 1000}, rawTar(gnuSparse("a", 1<<30, sparsePieces(90, 1<<22)...)), "--max-pax-bytes"},
 		"memory":             {erofs.Limits{MetaBytes: 1000}, makeTar(t, symlink("a", strings.Repeat("x", 1000))), "--max-meta-bytes"},
+		"chunk index":        {erofs.Limits{MetaBytes: 1 << 20}, rawTar(gnuSparse("a", 1<<40, sparsePieces(400, 1<<31)...)), "--max-meta-bytes"},
+		"chunk indexes":      {erofs.Limits{MetaBytes: 8 << 20}, rawTar(bytes.Repeat(gnuSparse("a", 1<<40, sparsePiece{1 << 39, "middle"}), 4)), "--max-meta-bytes"},
 		"many xattrs":        {erofs.Limits{MetaBytes: 1000}, makeTar(t, file("a", "").xattr(tinyXattrs(30)...)), "--max-meta-bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
