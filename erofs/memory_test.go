@@ -82,6 +82,30 @@ func TestHeadersAreNotHeld(t *testing.T) {
 	}
 }
 
+// deepDir is a path of 4,000 bytes.
+var deepDir = strings.Repeat(strings.Repeat("d", 249)+"/", 16)
+
+// A layer of deep directories must not become a list of as many long paths.
+func TestPathsAreNotHeld(t *testing.T) {
+	const n = 3000
+	var src []byte
+	for i := range n {
+		src = append(src, paxHeader('x', "path", fmt.Sprintf("%s%d/", deepDir, i))...)
+		src = append(src, rawEntry('5', "x", "", nil)...)
+	}
+	src = rawTar(src)
+	var read, end runtime.MemStats
+	mustConvert(t, src, erofs.Options{Serial: true, Progress: func(n int64) {
+		if n == int64(len(src)) {
+			runtime.ReadMemStats(&read)
+		}
+	}})
+	runtime.ReadMemStats(&end)
+	if more := end.TotalAlloc - read.TotalAlloc; more > n*1500 {
+		t.Errorf("writing the metadata of %d directories allocates %d bytes", n, more)
+	}
+}
+
 // A tar may name one directory as often as it likes.
 func TestDirectoryNamedOften(t *testing.T) {
 	var names []string

@@ -17,15 +17,25 @@ type metadata struct {
 	needs   []string
 	chunked bool
 	ents    []dirent // scratch of list
-	buf     []byte   // scratch of write
+	buf     []byte   // scratch of walk and write
 	head    [inodeSize]byte
 }
 
-// walkDir is a directory on the way through the tree.
+// walkDir is a directory on the way through the tree. Its path is put together
+// for the few that are asked for: that of each would take more memory than the tree.
 type walkDir struct {
 	*inode
-	name   string
-	hidden bool // nothing of it can be seen in lower layers
+	name   string // in the directory above it
+	up     int32  // where that is in the queue
+	hidden bool   // nothing of it can be seen in lower layers
+}
+
+// appendPath appends the path of the directory at i in the queue.
+func appendPath(b []byte, queue []walkDir, i int32) []byte {
+	if d := queue[i]; d.up > 0 {
+		return append(append(appendPath(b, queue, d.up), '/'), d.name...)
+	}
+	return append(b, queue[i].name...)
 }
 
 // walk visits every inode once, directories before what they hold, and counts
@@ -34,18 +44,21 @@ type walkDir struct {
 func (m *metadata) walk(root *inode) error {
 	root.parent = root
 	m.order = append(m.order, root)
-	queue := []walkDir{{root, ".", false}}
-	for len(queue) > 0 {
-		d := queue[0]
-		queue = queue[1:]
-		if err := m.enter(d); err != nil {
-			return err
+	queue := []walkDir{{inode: root, name: "."}}
+	for i := 0; i < len(queue); i++ {
+		d := queue[i]
+		if d.state&implied != 0 && !d.hidden {
+			m.buf = appendPath(m.buf[:0], queue, int32(i))
+			if err := m.ask(d.inode, string(m.buf)); err != nil {
+				return err
+			}
 		}
+		d.seal(m.opts.Bottom)
 		d.nlink = 2
 		for _, k := range d.kids {
 			if k.isDir() {
 				d.nlink++
-				queue = append(queue, d.child(k))
+				queue = append(queue, walkDir{k.inode, k.name, int32(i), d.hidden || d.state&opaque != 0 || k.state&fresh != 0})
 			} else {
 				k.nlink++
 			}
@@ -60,31 +73,14 @@ func (m *metadata) walk(root *inode) error {
 	return nil
 }
 
-func (m *metadata) enter(d walkDir) error {
-	if d.state&implied != 0 && !d.hidden {
-		m.needs = append(m.needs, d.name)
-		if err := d.answer(m.opts.Context, d.name); err != nil {
-			return err
-		}
-	}
-	d.seal(m.opts.Bottom)
-	return nil
-}
-
-func (d walkDir) child(k dirent) walkDir {
-	name := k.name
-	if d.name != "." {
-		name = d.name + "/" + name
-	}
-	return walkDir{k.inode, name, d.hidden || d.state&opaque != 0 || k.state&fresh != 0}
-}
-
-// answer gives a directory the attributes it has in the layers below.
-func (n *inode) answer(c *Context, name string) error {
-	if c == nil {
+// ask notes a directory that the layers below know and gives it the attributes
+// that the context has for it.
+func (m *metadata) ask(n *inode, name string) error {
+	m.needs = append(m.needs, name)
+	if m.opts.Context == nil {
 		return nil
 	}
-	a, ok := c.Dirs[name]
+	a, ok := m.opts.Context.Dirs[name]
 	if !ok {
 		return nil
 	}

@@ -43,7 +43,11 @@ type Limits struct {
 	Entries   int64 // entries, implied directories and pieces of sparse files
 	PathLen   int64 // of a name or hard link target
 	PAXBytes  int64 // of one PAX, long name or sparse map header
-	MetaBytes int64 // of names, link targets and xattrs, which are held in memory
+	// MetaBytes are of what is held in memory here, or by who looks into the result:
+	// names, link targets, xattrs (32 more for each), the full paths of implied
+	// directories and the chunk indexes of sparse files. The tree itself takes some
+	// 300 more for each of Entries.
+	MetaBytes int64
 }
 
 // DefaultLimits are far above what real layers need and below what would hurt.

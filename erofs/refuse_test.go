@@ -111,6 +111,7 @@ func TestLimits(t *testing.T) {
 		"memory":             {erofs.Limits{MetaBytes: 1000}, makeTar(t, symlink("a", strings.Repeat("x", 1000))), "--max-meta-bytes"},
 		"chunk index":        {erofs.Limits{MetaBytes: 1 << 20}, rawTar(gnuSparse("a", 1<<40, sparsePieces(400, 1<<31)...)), "--max-meta-bytes"},
 		"chunk indexes":      {erofs.Limits{MetaBytes: 8 << 20}, rawTar(bytes.Repeat(gnuSparse("a", 1<<40, sparsePiece{1 << 39, "middle"}), 4)), "--max-meta-bytes"},
+		"deep implied":       {erofs.Limits{MetaBytes: 1 << 20}, manyImplied(300), "--max-meta-bytes"},
 		"many xattrs":        {erofs.Limits{MetaBytes: 1000}, makeTar(t, file("a", "").xattr(tinyXattrs(30)...)), "--max-meta-bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,6 +137,16 @@ func tinyXattrs(n int) (kv []string) {
 		kv = append(kv, fmt.Sprint("user.", i), "")
 	}
 	return kv
+}
+
+// manyImplied holds files in n directories that nothing lists, deep down.
+func manyImplied(n int) []byte {
+	var src []byte
+	for i := range n {
+		src = append(src, paxHeader('x', "path", fmt.Sprintf("%s%d/f", deepDir, i))...)
+		src = append(src, rawEntry('0', "x", "", nil)...)
+	}
+	return rawTar(src)
 }
 
 func sparsePieces(n int, gap int64) (list []sparsePiece) {

@@ -146,8 +146,9 @@ func (t *tree) dir(name string) (_ *inode, why string, err error) {
 	if name == t.lastAt {
 		return t.last, "", nil
 	}
-	at := t.root
+	at, end := t.root, -1
 	for part := range strings.SplitSeq(name, "/") {
+		end += 1 + len(part)
 		i := at.find(part)
 		if i >= 0 && at.kids[i].isDir() {
 			at = at.kids[i].inode
@@ -157,7 +158,8 @@ func (t *tree) dir(name string) (_ *inode, why string, err error) {
 			return nil, "it lies below " + part + ", which is " + at.kids[i].kind() + " of this layer; name it by its resolved path", nil
 		}
 		d := newDir(at)
-		if err := t.charge(len(part)); err != nil {
+		// All of its path is held if the layers below are asked about it.
+		if err := t.charge(end); err != nil {
 			return nil, "", err
 		}
 		if why := t.put(at, strings.Clone(part), d); why != "" {
