@@ -80,9 +80,14 @@ func kindsOf(status int) []error {
 	return []error{errdefs.ErrUnknown}
 }
 
-// refusal reads an answer that was not wanted.
+// refusal reads an answer that was not wanted. Its status counts, also where the
+// page that came with it is too long or breaks off.
 func (c *client) refusal(resp *http.Response) error {
-	err := c.failure(transport.CheckError(resp))
+	err := transport.CheckError(resp)
+	if _, ok := errors.AsType[*transport.Error](err); !ok {
+		err = &transport.Error{StatusCode: resp.StatusCode, Request: resp.Request}
+	}
+	err = c.failure(err)
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.RetryAfter = retryAfter(resp.Header, time.Now())
 	}

@@ -44,6 +44,8 @@ func testRetries(t *testing.T, open opening) {
 		{name: "never better", answers: []http.HandlerFunc{status(500)},
 			requests: 5, waits: []time.Duration{-1, -1, -1, -1}, kind: errdefs.ErrUnavailable},
 		{name: "404", answers: []http.HandlerFunc{status(404)}, requests: 1, kind: convert.ErrNotFound},
+		{name: "404 with a long page", answers: []http.HandlerFunc{page(404, 70<<10)}, requests: 1, kind: convert.ErrNotFound},
+		{name: "404 with half a page", answers: []http.HandlerFunc{cut(page(404, 70), 35, false)}, requests: 1, kind: convert.ErrNotFound},
 		{name: "404 as containerd's kind", answers: []http.HandlerFunc{status(404)}, requests: 1, kind: errdefs.ErrNotFound},
 		{name: "403", answers: []http.HandlerFunc{status(403)}, requests: 1, kind: errdefs.ErrPermissionDenied},
 		{name: "401", answers: []http.HandlerFunc{status(401)}, requests: 1, kind: errdefs.ErrUnauthenticated},

@@ -142,6 +142,14 @@ func status(code int, header ...string) http.HandlerFunc {
 	}
 }
 
+// page is a refusal that says something of that many bytes.
+func page(code, size int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		w.Write(make([]byte, size))
+	}
+}
+
 func content(mediaType, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", mediaType)
