@@ -3,13 +3,16 @@ package registry
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -93,20 +96,23 @@ type request struct {
 
 // do sends req and gives the answer if its status is one of want, else an Error.
 func (c *client) do(ctx context.Context, r request, want ...int) (*http.Response, error) {
+	ctx, wish := withWish(ctx)
 	resp, err := c.send(ctx, r)
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err() // net/http gives the cause, whose kind nobody knows
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, c.failure(ctx.Err()) // net/http gives the cause, whose kind nobody knows
+	case err != nil:
+		err = c.failure(err)
+	case slices.Contains(want, resp.StatusCode):
+		return resp, nil
+	default:
+		err = c.refusal(resp)
+		resp.Body.Close()
 	}
-	if err != nil {
-		return nil, c.failure(err)
+	if e, ok := errors.AsType[*Error](err); ok && transientStatus(e.Status) {
+		e.RetryAfter = time.Duration(wish.Load())
 	}
-	for _, status := range want {
-		if resp.StatusCode == status {
-			return resp, nil
-		}
-	}
-	defer resp.Body.Close()
-	return nil, c.refusal(resp)
+	return nil, err
 }
 
 func (c *client) send(ctx context.Context, r request) (*http.Response, error) {

@@ -87,11 +87,7 @@ func (c *client) refusal(resp *http.Response) error {
 	if _, ok := errors.AsType[*transport.Error](err); !ok {
 		err = &transport.Error{StatusCode: resp.StatusCode, Request: resp.Request}
 	}
-	err = c.failure(err)
-	if e, ok := errors.AsType[*Error](err); ok {
-		e.RetryAfter = retryAfter(resp.Header, time.Now())
-	}
-	return err
+	return c.failure(err)
 }
 
 // failure turns whatever came out of the HTTP stack into an Error that is safe

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,6 +94,32 @@ func TestNoAnswer(t *testing.T) {
 			t.Errorf("%d requests, want 5", got)
 		}
 	})
+}
+
+// A token server's wish reaches the caller, though it stands between them.
+func TestTokenServerAsksForTime(t *testing.T) {
+	for name, on := range map[string]string{"ping": "/v2/", "token": "/token"} {
+		t.Run(name, func(t *testing.T) {
+			g := &guarded{bearer: true, h: http.NotFoundHandler()}
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == on {
+					status(429, "Retry-After", "600")(w, r)
+					return
+				}
+				g.ServeHTTP(w, r)
+			}))
+			t.Cleanup(srv.Close)
+			src, err := registry.Open(strings.TrimPrefix(srv.URL, "http://")+"/app:v1", loggedIn())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = src.Root(t.Context())
+			e, ok := errors.AsType[*registry.Error](err)
+			if !ok || e.Status != 429 || e.RetryAfter != 10*time.Minute {
+				t.Errorf("Root = %+v, want 429 and 10 minutes", e)
+			}
+		})
+	}
 }
 
 func TestRetryAfter(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -77,6 +78,23 @@ func once(ctx context.Context) context.Context { return context.WithValue(ctx, o
 
 func isOnce(ctx context.Context) bool { return ctx.Value(onceKey{}) != nil }
 
+type wishKey struct{}
+
+// withWish makes note remember under the returned context.
+func withWish(ctx context.Context) (context.Context, *atomic.Int64) {
+	var wish atomic.Int64
+	return context.WithValue(ctx, wishKey{}, &wish), &wish
+}
+
+// note remembers the Retry-After of an answer that is not waited for. ggcr drops
+// it on the way up where the answer was to a ping or for a token.
+func note(ctx context.Context, resp *http.Response) {
+	wish, ok := ctx.Value(wishKey{}).(*atomic.Int64)
+	if ok && resp != nil && transientStatus(resp.StatusCode) {
+		wish.Store(int64(retryAfter(resp.Header, time.Now())))
+	}
+}
+
 // retrier sends a request again after a transient answer or a broken connection.
 // It lies under ggcr's authentication, so that token requests profit too and a
 // body is fresh when a request is repeated after a 401.
@@ -98,6 +116,7 @@ func (t *retrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := t.inner.RoundTrip(attempt)
 		wait, again := t.again(req, resp, err, n)
 		if !again {
+			note(ctx, resp)
 			return resp, err
 		}
 		if resp != nil {
