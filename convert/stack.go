@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/lithify/lithify/erofs"
 )
@@ -97,10 +98,46 @@ func (s stack) resolve(ctx context.Context, needs erofs.Needs) (*erofs.Context, 
 	if err != nil {
 		return nil, err
 	}
-	if len(dirs) == 0 && len(links) == 0 {
+	var names []string
+	if needs.RootNames {
+		if names, err = s.rootNames(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if len(dirs) == 0 && len(links) == 0 && names == nil {
 		return nil, nil
 	}
-	return &erofs.Context{Dirs: dirs, Links: links}, nil
+	return &erofs.Context{Dirs: dirs, Links: links, RootNames: names}, nil
+}
+
+// rootNames lists what a container sees in the root, sorted. It is never nil.
+func (s stack) rootNames(ctx context.Context) ([]string, error) {
+	names := []string{}
+	said := map[string]bool{}
+	for _, v := range s {
+		if _, err := v.lstat(ctx, "."); err != nil {
+			return nil, err
+		}
+		list, err := fs.ReadDir(v.meta, ".")
+		if err != nil {
+			return nil, fmt.Errorf("list the root of layer %s: %w", v.layer.Digest, err)
+		}
+		for _, e := range list {
+			if said[e.Name()] {
+				continue
+			}
+			said[e.Name()] = true
+			info, err := v.lstat(ctx, e.Name())
+			if err != nil {
+				return nil, err
+			}
+			if !erofs.IsWhiteout(info) {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 func (s stack) resolveDirs(ctx context.Context, names []string) (map[string]erofs.Attr, error) {

@@ -95,8 +95,8 @@ func (c *conversion) stream() error {
 	if err := c.meta.walk(l.tree.root); err != nil {
 		return err
 	}
-	c.layer = Layer{Profile: c.opts.Profile, TarSize: c.in.read, Entries: l.entries, Needs: Needs{Dirs: c.meta.needs, Links: l.lowerLinks()}}
-	if len(l.missing) > 0 {
+	c.layer = Layer{Profile: c.opts.Profile, TarSize: c.in.read, Entries: l.entries, Needs: Needs{Dirs: c.meta.needs, Links: l.lowerLinks(), RootNames: c.meta.hides}}
+	if len(l.missing) > 0 || c.meta.nameless() {
 		slices.Sort(l.missing)
 		return &UnresolvedError{Needs: c.layer.Needs, links: l.missing}
 	}

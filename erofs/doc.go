@@ -14,7 +14,8 @@
 //
 // A layer's tar does not say everything an overlay needs: a directory it uses
 // but does not list takes its mode from below, and a hard link may name a file
-// of a lower layer. [Layer.Needs] lists both; [Options.Context] answers them.
+// of a lower layer; an opaque mark in the root hides names it does not say.
+// [Layer.Needs] lists them; [Options.Context] answers.
 //
 // The package knows no registry and no queue. [LayerConvertFunc] is the same
 // writer as a containerd converter.
@@ -23,4 +24,4 @@ package erofs
 // WriterVersion names the rules by which [Convert] makes bytes. It changes
 // whenever the same tar and options would give other bytes, so results of
 // different versions are never taken for each other.
-const WriterVersion = "lithify-erofs/1"
+const WriterVersion = "lithify-erofs/2"

@@ -34,15 +34,18 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("layer passes the limit of %d %s; if it is meant to be so large, raise %s", e.Max, e.Limit, e.Flag)
 }
 
-// UnresolvedError says that the tar holds hard links to files of lower layers
-// and that [Options.Context] does not describe them. The whole tar has been
-// read: Needs is complete.
+// UnresolvedError says that the tar holds hard links to files of lower layers,
+// or hides all of them by a mark in its root, and that [Options.Context] does not
+// describe them. The whole tar has been read: Needs is complete.
 type UnresolvedError struct {
 	Needs Needs
 	links []string // those that are missing
 }
 
 func (e *UnresolvedError) Error() string {
+	if len(e.links) == 0 {
+		return "an opaque mark in the root hides the lower layers, name by name; convert the whole image (lithify convert), which looks the names up"
+	}
 	const show = 3
 	names := e.links[:min(show, len(e.links))]
 	more := ""

@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"go/build"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,7 +61,7 @@ func mount(t testing.TB, image string) string {
 }
 
 // mountTar converts a tar file and mounts the image.
-func mountTar(t testing.TB, src []byte) (image, at string) {
+func mountTar(t testing.TB, src []byte, opts erofs.Options) (image, at string) {
 	t.Helper()
 	image = filepath.Join(onDisk(t), "image")
 	f, err := os.Create(image)
@@ -67,7 +69,7 @@ func mountTar(t testing.TB, src []byte) (image, at string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := erofs.Convert(t.Context(), f, bytes.NewReader(src), erofs.Options{}); err != nil {
+	if _, err := erofs.Convert(t.Context(), f, bytes.NewReader(src), opts); err != nil {
 		t.Fatal(err)
 	}
 	return image, mount(t, image)
@@ -136,7 +138,7 @@ func TestKernel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := packed(t, oddTree, args...)
-			image, at := mountTar(t, src)
+			image, at := mountTar(t, src, erofs.Options{})
 			erofstest.CompareTrees(t, at, extract(t, src), erofstest.Options{})
 			erofstest.Fsck(t, image)
 		})
@@ -155,7 +157,7 @@ func TestKernelRealTrees(t *testing.T) {
 			if err != nil {
 				t.Fatalf("tar: %v", err)
 			}
-			image, at := mountTar(t, src)
+			image, at := mountTar(t, src, erofs.Options{})
 			erofstest.CompareTrees(t, at, extract(t, src), erofstest.Options{})
 			erofstest.Fsck(t, image)
 		})
@@ -173,7 +175,7 @@ func TestKernelOddLayer(t *testing.T) {
 		"empty":     make([]byte, 1024),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, at := mountTar(t, src)
+			_, at := mountTar(t, src, erofs.Options{})
 			want, _, err := erofstest.FromTar(bytes.NewReader(src), false)
 			if err != nil {
 				t.Fatal(err)
@@ -184,6 +186,26 @@ func TestKernelOddLayer(t *testing.T) {
 			}
 			erofstest.CheckTrees(t, got, want)
 		})
+	}
+}
+
+// TestKernelOpaqueRoot lets the kernel stack two layers. It does not heed an
+// opaque mark in a root.
+func TestKernelOpaqueRoot(t *testing.T) {
+	needsRoot(t)
+	_, low := mountTar(t, makeTar(t, dir("tmp", 0o1777), file("tmp/old", ""), file("secret", ""), file("stays", "old")), erofs.Options{Bottom: true})
+	_, up := mountTar(t, opaqueRoot(t), erofs.Options{Context: &erofs.Context{RootNames: []string{"secret", "stays", "tmp"}}})
+	at := onDisk(t)
+	if err := unix.Mount("overlay", at, "overlay", unix.MS_RDONLY, "lowerdir="+up+":"+low); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(at, 0)
+	tree, err := erofstest.FromDir(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := slices.Sorted(maps.Keys(tree)), []string{".", "late", "late/y", "stays", "tmp", "tmp/x"}; !slices.Equal(got, want) {
+		t.Errorf("a container sees %q, want %q", got, want)
 	}
 }
 
@@ -198,7 +220,7 @@ func TestKernelLookup(t *testing.T) {
 	for i := range entries {
 		entries[i].Name = "dir/" + strings.ReplaceAll(strings.TrimPrefix(entries[i].Name, "dir/"), "/", "-")
 	}
-	_, at := mountTar(t, makeTar(t, entries...))
+	_, at := mountTar(t, makeTar(t, entries...), erofs.Options{})
 	for _, e := range entries {
 		if _, err := os.Lstat(filepath.Join(at, e.Name)); err != nil {
 			t.Error(err)

@@ -56,10 +56,14 @@ type Needs struct {
 	Dirs []string `json:"dirs,omitempty"`
 	// Links are the targets of hard links that the layer does not hold.
 	Links []string `json:"links,omitempty"`
+	// RootNames says that an opaque mark in the root hides all of the layers below.
+	// overlayfs does not heed the mark there, so every name in their root is hidden
+	// by itself.
+	RootNames bool `json:"rootNames,omitempty"`
 }
 
 // IsZero reports whether the layer stands by itself.
-func (n Needs) IsZero() bool { return len(n.Dirs) == 0 && len(n.Links) == 0 }
+func (n Needs) IsZero() bool { return len(n.Dirs) == 0 && len(n.Links) == 0 && !n.RootNames }
 
 // Attr is what a directory hands up to a layer that uses but does not list it.
 type Attr struct {
@@ -106,4 +110,7 @@ type LowerFile struct {
 type Context struct {
 	Dirs  map[string]Attr      `json:"dirs,omitempty"`
 	Links map[string]LowerFile `json:"links,omitempty"`
+	// RootNames are those that can be seen in the root of the layers below; nil:
+	// unknown.
+	RootNames []string `json:"rootNames,omitzero"`
 }

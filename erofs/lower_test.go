@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,63 @@ func TestCopyUpChecksContent(t *testing.T) {
 	}
 }
 
+// opaqueRoot hides what lies below and has a directory of a name from there.
+func opaqueRoot(t testing.TB) []byte {
+	return makeTar(t, file("tmp/x", "x"), file("stays", "new"), file(".wh..wh..opq", ""), file("late/y", "y"))
+}
+
+func TestOpaqueRoot(t *testing.T) {
+	src := opaqueRoot(t)
+	want := erofs.Needs{Dirs: []string{"."}, RootNames: true}
+	for name, c := range map[string]*erofs.Context{"no context": nil, "another question's": {Dirs: map[string]erofs.Attr{".": {}}}} {
+		_, _, err := convert(t, bytes.NewReader(src), erofs.Options{Context: c})
+		var unresolved *erofs.UnresolvedError
+		if !errors.As(err, &unresolved) || !strings.Contains(err.Error(), "lithify convert") {
+			t.Fatalf("%s: got %v, want an UnresolvedError with a way out", name, err)
+		}
+		if d := cmp.Diff(want, unresolved.Needs); d != "" {
+			t.Errorf("%s: needs (-want +got):\n%s", name, d)
+		}
+	}
+	f, l := mustConvert(t, src, erofs.Options{Context: &erofs.Context{RootNames: []string{"etc", "stays", "tmp"}}})
+	if d := cmp.Diff(want, l.Needs); d != "" {
+		t.Errorf("needs (-want +got):\n%s", d)
+	}
+	tree, err := erofstest.FromImage(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for name, e := range tree {
+		got[name] = e.Type.String()
+		if e.Xattrs["trusted.overlay.opaque"] == "y" {
+			got[name] += " opaque"
+		}
+	}
+	const plain, opaque = "d---------", "d--------- opaque"
+	if d := cmp.Diff(map[string]string{".": plain, "tmp": opaque, "tmp/x": "----------", "stays": "----------", "late": opaque, "late/y": "----------", "etc": "Dc---------"}, got); d != "" {
+		t.Errorf("tree (-want +got):\n%s", d)
+	}
+	if f, _ := mustConvert(t, src, erofs.Options{Bottom: true}); strings.Contains(readAll(t, f), "overlay.opaque") {
+		t.Error("a bottom layer has an opaque mark")
+	}
+	for _, name := range []string{"", ".", "..", "a/b", strings.Repeat("n", 256), "/"} {
+		_, _, err := convert(t, bytes.NewReader(src), erofs.Options{Context: &erofs.Context{RootNames: []string{name}}})
+		if err == nil {
+			t.Errorf("a context names %q in the root, and it is taken", name)
+		}
+	}
+}
+
+func readAll(t *testing.T, f *os.File) string {
+	t.Helper()
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // TestRecordJSON keeps bytes that are not text.
 func TestRecordJSON(t *testing.T) {
 	needs := erofs.Needs{Dirs: []string{".", "ünï", "raw-\xff", "new\nline"}, Links: []string{"\xfe"}}
@@ -151,6 +209,8 @@ func TestRecordJSON(t *testing.T) {
 	for _, v := range []struct{ in, out any }{
 		{&needs, &erofs.Needs{}},
 		{&c, &erofs.Context{}},
+		{&erofs.Needs{RootNames: true}, &erofs.Needs{}},
+		{&erofs.Context{RootNames: []string{"a", "\xff"}}, &erofs.Context{}},
 		{&erofs.Layer{Needs: needs, Entries: 3}, &erofs.Layer{}},
 	} {
 		b, err := json.Marshal(v.in)
@@ -163,6 +223,10 @@ func TestRecordJSON(t *testing.T) {
 		if d := cmp.Diff(v.in, v.out, cmpopts.IgnoreFields(erofs.LowerFile{}, "Open"), cmpopts.EquateEmpty()); d != "" {
 			t.Errorf("%s (-want +got):\n%s", b, d)
 		}
+	}
+	var none erofs.Context
+	if b, err := json.Marshal(erofs.Context{RootNames: []string{}}); err != nil || json.Unmarshal(b, &none) != nil || none.RootNames == nil {
+		t.Errorf("%s, %v: an empty list became none", b, err)
 	}
 	if b, err := json.Marshal(erofs.Layer{}); err != nil || bytes.Contains(b, []byte("needs")) {
 		t.Errorf("%s, %v: a layer without needs should not mention them", b, err)

@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ type metadata struct {
 	order   []*inode
 	base    uint32 // block at which the metadata begins
 	needs   []string
+	hides   bool // the lower layers' names in the root
 	chunked bool
 	ents    []dirent // scratch of list
 	buf     []byte   // scratch of walk and write
@@ -43,6 +45,11 @@ func appendPath(b []byte, queue []walkDir, i int32) []byte {
 // layers could show, and gives them the context's attributes.
 func (m *metadata) walk(root *inode) error {
 	root.parent = root
+	if root.state&opaque != 0 && !m.opts.Bottom {
+		if err := m.hideLower(root); err != nil {
+			return err
+		}
+	}
 	m.order = append(m.order, root)
 	queue := []walkDir{{inode: root, name: "."}}
 	for i := 0; i < len(queue); i++ {
@@ -71,6 +78,36 @@ func (m *metadata) walk(root *inode) error {
 	slices.Sort(m.needs)
 	m.inheritTimes()
 	return nil
+}
+
+// hideLower does what an opaque mark in the root asks for. overlayfs does not look
+// at a root's attributes, so each name that the lower layers have there becomes a
+// whiteout, or an opaque directory where this layer has one.
+func (m *metadata) hideLower(root *inode) error {
+	m.hides = true
+	root.state &^= opaque
+	for _, k := range root.kids {
+		if k.isDir() {
+			k.state |= opaque | fresh
+		}
+	}
+	if m.nameless() {
+		return nil
+	}
+	for _, name := range m.opts.Context.RootNames {
+		if clean, why := cleanName(name, maxName); why != "" || clean != name || strings.Contains(name, "/") {
+			return fmt.Errorf("the context's %q is no name in a root", name)
+		}
+		if root.find(name) < 0 {
+			root.add(dirent{name, &inode{mode: sIFCHR}})
+		}
+	}
+	return nil
+}
+
+// nameless reports whether the names to be hidden are missing.
+func (m *metadata) nameless() bool {
+	return m.hides && (m.opts.Context == nil || m.opts.Context.RootNames == nil)
 }
 
 // ask notes a directory that the layers below know and gives it the attributes

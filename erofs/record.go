@@ -71,11 +71,13 @@ func convertMap[K1, K2 comparable, V1, V2 any](m map[K1]V1, key func(K1) K2, val
 type jsonNeeds struct {
 	Dirs  []jsonName `json:"dirs,omitempty"`
 	Links []jsonName `json:"links,omitempty"`
+
+	RootNames bool `json:"rootNames,omitempty"`
 }
 
 // MarshalJSON keeps names that are not UTF-8.
 func (n Needs) MarshalJSON() ([]byte, error) {
-	return json.Marshal(jsonNeeds{convertSlice(n.Dirs, toJSON), convertSlice(n.Links, toJSON)})
+	return json.Marshal(jsonNeeds{convertSlice(n.Dirs, toJSON), convertSlice(n.Links, toJSON), n.RootNames})
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -84,7 +86,7 @@ func (n *Needs) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	*n = Needs{convertSlice(j.Dirs, jsonName.String), convertSlice(j.Links, jsonName.String)}
+	*n = Needs{convertSlice(j.Dirs, jsonName.String), convertSlice(j.Links, jsonName.String), j.RootNames}
 	return nil
 }
 
@@ -112,6 +114,8 @@ type jsonLowerFile struct {
 type jsonContext struct {
 	Dirs  map[jsonName]Attr          `json:"dirs,omitempty"`
 	Links map[jsonName]jsonLowerFile `json:"links,omitempty"`
+
+	RootNames []jsonName `json:"rootNames,omitzero"`
 }
 
 // MarshalJSON writes everything but the means to open files: a context is a
@@ -122,6 +126,7 @@ func (c Context) MarshalJSON() ([]byte, error) {
 		Links: convertMap(c.Links, toJSON, func(f LowerFile) jsonLowerFile {
 			return jsonLowerFile{f.Attr, f.Type, f.ModTime, f.Size, toJSON(f.Target), f.Rdev, f.Digest}
 		}),
+		RootNames: convertSlice(c.RootNames, toJSON),
 	})
 }
 
@@ -135,5 +140,6 @@ func (c *Context) UnmarshalJSON(b []byte) error {
 	c.Links = convertMap(j.Links, jsonName.String, func(f jsonLowerFile) LowerFile {
 		return LowerFile{Attr: f.Attr, Type: f.Type, ModTime: f.ModTime, Size: f.Size, Target: f.Target.name, Rdev: f.Rdev, Digest: f.Digest}
 	})
+	c.RootNames = convertSlice(j.RootNames, jsonName.String)
 	return nil
 }

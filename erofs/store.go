@@ -42,7 +42,7 @@ type storeConverter struct {
 //
 // It sees one layer at a time: directories that a layer uses but does not list
 // become 0755 root, whiteouts stay in a bottom layer, and a hard link to a lower
-// layer is an [*UnresolvedError]. Package convert has none of these limits.
+// layer or an opaque mark in the root is an [*UnresolvedError]. Package convert has none of these limits.
 func LayerConvertFunc(opts ...ConvertOpt) converter.ConvertFunc {
 	c := storeConverter{opts: Options{Profile: ProfileRaw}, dialect: DialectLegacy}
 	for _, o := range opts {
