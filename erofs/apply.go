@@ -206,10 +206,12 @@ func (l *layerReader) link(e *entry) (*inode, error) {
 	if name, _ := cleanName(e.name, l.opts.Limits.PathLen); name == target {
 		return nil, l.tar.bad("a hard link to itself")
 	}
-	n, blocked := l.tree.find(target)
+	n, blocked, hidden := l.tree.find(target)
 	switch {
 	case blocked != nil:
 		return nil, l.tar.bad("its hard link target " + target + " lies below " + blocked.kind() + " of this layer")
+	case n == nil && hidden:
+		return nil, l.tar.bad("its hard link target " + target + " lies in a directory that this layer has emptied")
 	case n == nil:
 		return l.lowerLink(target)
 	case n.isDir():

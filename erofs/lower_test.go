@@ -142,6 +142,20 @@ func TestCopyUpChecksContent(t *testing.T) {
 	}
 }
 
+// containerd applies entries in order: what a layer deletes later is there to be
+// linked.
+func TestLinkToWhatIsDeletedLater(t *testing.T) {
+	src := makeTar(t, dir("d", 0o755), hardlink("l", "d/file"), file("d/.wh..wh..opq", ""))
+	f, _ := mustConvert(t, src, erofs.Options{Context: &erofs.Context{Links: map[string]erofs.LowerFile{"d/file": lowerFile("linked")}}})
+	fsys, err := erofs.Open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := fs.ReadFile(fsys, "l"); err != nil || string(b) != "linked" {
+		t.Errorf("got %q, %v, want the lower file's content", b, err)
+	}
+}
+
 // opaqueRoot hides what lies below and has a directory of a name from there.
 func opaqueRoot(t testing.TB) []byte {
 	return makeTar(t, file("tmp/x", "x"), file("stays", "new"), file(".wh..wh..opq", ""), file("late/y", "y"))

@@ -172,20 +172,22 @@ func (t *tree) dir(name string) (_ *inode, why string, err error) {
 }
 
 // find gives the inode of a clean name. blocked is what is in the way on the
-// road to it, if that is not a directory.
-func (t *tree) find(name string) (found, blocked *inode) {
+// road to it, if that is not a directory. hidden says that lower layers cannot
+// have it either.
+func (t *tree) find(name string) (found, blocked *inode, hidden bool) {
 	at := t.root
 	for part := range strings.SplitSeq(name, "/") {
 		if !at.isDir() {
-			return nil, at
+			return nil, at, false
 		}
+		hidden = hidden || at.state&opaque != 0
 		i := at.more.find(part)
 		if i < 0 {
-			return nil, nil
+			return nil, nil, hidden
 		}
 		at = at.kids[i].inode
 	}
-	return at, nil
+	return at, nil, hidden
 }
 
 // put names n in a directory. What had the name goes, with all below it, but
