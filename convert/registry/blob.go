@@ -69,7 +69,6 @@ func (e cleaned) Read(p []byte) (int, error) {
 }
 
 func (r *Repository) openAt(ctx context.Context, desc ocispec.Descriptor, off, end int64) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
 	h := http.Header{}
 	if off > 0 || end <= desc.Size {
 		h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, min(end, desc.Size)-1))
@@ -77,21 +76,19 @@ func (r *Repository) openAt(ctx context.Context, desc ocispec.Descriptor, off, e
 	resp, err := r.do(ctx, request{method: http.MethodGet, url: r.url("blobs", desc.Digest.String()), header: h},
 		http.StatusOK, http.StatusPartialContent)
 	if err != nil {
-		cancel(nil)
 		return nil, err
 	}
-	body := watch(ctx, cancel, resp.Body, r.opts.idle)
-	if err := startAt(resp, body, off); err != nil {
-		body.Close()
+	if err := startAt(resp, off); err != nil {
+		resp.Body.Close()
 		return nil, err
 	}
-	return body, nil
+	return resp.Body, nil
 }
 
-// startAt brings body to offset off, wherever the answer begins.
-func startAt(resp *http.Response, body io.Reader, off int64) error {
+// startAt brings the answer's body to offset off, wherever it begins.
+func startAt(resp *http.Response, off int64) error {
 	if resp.StatusCode == http.StatusOK {
-		if _, err := io.CopyN(io.Discard, body, off); err != nil {
+		if _, err := io.CopyN(io.Discard, resp.Body, off); err != nil {
 			return fmt.Errorf("skip to byte %d: %w", off, err)
 		}
 		return nil

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +15,12 @@ const (
 	// maxManifest is what the distribution spec asks registries to take at least,
 	// and more than any real manifest or index has.
 	maxManifest = 4 << 20
-	// idleTimeout ends a download that has brought no byte for so long.
-	idleTimeout = time.Minute
+	// idleTimeout ends an exchange in which a body has not moved for so long. It is
+	// less than the minute after which a job that says nothing loses its worker.
+	idleTimeout = 45 * time.Second
 )
 
-var errIdle = errors.New("no data came for too long")
+var errIdle = errors.New("no data moved for too long")
 
 // Docker's media types, which image-spec does not name.
 const (
@@ -131,38 +131,3 @@ func (s *stream) reopen(cause error) error {
 }
 
 func (s *stream) Close() error { return s.rc.Close() }
-
-// watched is a body that gives up when one read takes too long.
-type watched struct {
-	io.ReadCloser
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-	idle   time.Duration
-}
-
-func watch(ctx context.Context, cancel context.CancelCauseFunc, body io.ReadCloser, idle time.Duration) *watched {
-	t := time.AfterFunc(idle, func() { cancel(errIdle) })
-	t.Stop()
-	return &watched{ReadCloser: body, ctx: ctx, cancel: cancel, timer: t, idle: idle}
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	w.timer.Reset(w.idle)
-	n, err := w.ReadCloser.Read(p)
-	w.timer.Stop()
-	if err != nil && err != io.EOF && w.ctx.Err() != nil {
-		err = w.ctx.Err()
-		if context.Cause(w.ctx) == errIdle {
-			err = errIdle
-		}
-	}
-	return n, err
-}
-
-func (w *watched) Close() error {
-	w.timer.Stop()
-	err := w.ReadCloser.Close()
-	w.cancel(nil)
-	return err
-}

@@ -126,7 +126,7 @@ func kindsOfFailure(err error) []error {
 // transient tells a network that failed from a peer that will never do.
 func transient(err error) bool {
 	_, broke := errors.AsType[*brokenError](err)
-	return broke || errors.Is(err, io.EOF) || errors.Is(err, errIdle)
+	return broke || errors.Is(err, io.EOF)
 }
 
 // unreached tells a host to which no connection could be made (no address, no

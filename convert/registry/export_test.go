@@ -14,7 +14,7 @@ func (o Options) WithoutWaiting(waited func(time.Duration)) Options {
 	return o
 }
 
-// WithIdle sets how long a download may bring nothing.
+// WithIdle sets how long a body may stand still.
 func (o Options) WithIdle(d time.Duration) Options {
 	o.idle = d
 	return o

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/convert"
@@ -230,6 +231,63 @@ func testBrokenDownloads(t *testing.T, open opening) {
 			}
 			if diff := cmp.Diff(c.ranges, s.header("GET", "Range")); diff != "" {
 				t.Errorf("ranges (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Nothing waits for ever for the other side in the middle of a body, whichever
+// way it goes.
+func TestStandingStill(t *testing.T) { eachProtocol(t, testStandingStill) }
+
+func testStandingStill(t *testing.T, open opening) {
+	const size = 64 << 20 // more than sockets and windows hold
+	half := func(code int, mediaType string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", mediaType)
+			w.Header().Set("Content-Length", "1000")
+			w.WriteHeader(code)
+			io.WriteString(w, "{")
+			w.(http.Flusher).Flush()
+		}
+	}
+	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString("x"), Size: size}
+	pushing := func(dst convert.Target) error {
+		return dst.Push(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(io.LimitReader(zeros{}, size)), nil })
+	}
+	resolving := func(dst convert.Target) error { _, err := dst.Root(t.Context()); return err }
+	listing := func(dst convert.Target) error { _, err := dst.Referrers(t.Context(), desc.Digest); return err }
+	const uploads = "/v2/app/blobs/uploads/"
+	for _, c := range []struct {
+		name     string
+		do       func(convert.Target) error
+		on       string
+		h        http.HandlerFunc // stands still then
+		requests int              // of on's method
+		kind     error
+	}{
+		{"manifest", resolving, "GET /v2/app/manifests/v1", half(200, ocispec.MediaTypeImageManifest), 5, errdefs.ErrUnavailable},
+		{"referrers", listing, "GET /v2/app/referrers/" + desc.Digest.String(), half(200, ocispec.MediaTypeImageIndex), 1, errdefs.ErrUnavailable},
+		{"refusal", resolving, "GET /v2/app/manifests/v1", half(403, "text/html"), 1, errdefs.ErrPermissionDenied},
+		{"refusal to be asked again", resolving, "GET /v2/app/manifests/v1", half(503, "text/html"), 5, errdefs.ErrUnavailable},
+		{"upload", pushing, "PUT " + uploads + "1", func(http.ResponseWriter, *http.Request) {}, 5, errdefs.ErrUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			over := make(chan struct{})
+			still := func(w http.ResponseWriter, r *http.Request) {
+				c.h(w, r)
+				<-over
+			}
+			s := &script{on: map[string]http.HandlerFunc{c.on: still, "POST " + uploads: status(202, "Location", uploads+"1")}}
+			dst := open(t, s, options().WithIdle(50*time.Millisecond))
+			defer close(over) // before the server is
+			err := c.do(dst)
+			if !errors.Is(err, c.kind) {
+				t.Errorf("got %v, want %v", err, c.kind)
+			}
+			method, _, _ := strings.Cut(c.on, " ")
+			if got := len(s.header(method, "Range")); got != c.requests {
+				t.Errorf("%d requests, want %d", got, c.requests)
 			}
 		})
 	}

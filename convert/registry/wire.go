@@ -7,50 +7,131 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 )
 
-// wire is the layer just above the network. It alone sees whether an error is
-// one of an exchange that did not come to its end, and says so.
+// wire is the layer just above the network. It gives up on a body, sent or
+// received, that stands still, and tells an exchange that did not come to its end
+// from one that never will.
 type wire struct {
 	inner http.RoundTripper
+	idle  time.Duration
 }
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := w.inner.RoundTrip(req)
+	ctx, cancel := context.WithCancelCause(req.Context())
+	x := &exchange{outer: req.Context(), ctx: ctx, cancel: cancel, idle: w.idle}
+	resp, err := w.inner.RoundTrip(x.attempt(req))
 	if err != nil {
-		return nil, broken(req.Context(), err)
+		err = x.explain(err)
+		cancel(nil)
+		return nil, err
 	}
-	resp.Body = &wireBody{resp.Body, req.Context()}
+	resp.Body = &received{resp.Body, x, x.timer()}
 	return resp, nil
 }
 
-type wireBody struct {
-	io.ReadCloser
-	ctx context.Context // the request's
+// exchange is one request and its answer, to the end of the answer's body. Its
+// context is done when a body has stood still for too long.
+type exchange struct {
+	outer  context.Context // the request's own
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	idle   time.Duration
 }
 
-func (b *wireBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = broken(b.ctx, err)
+// attempt is req under the exchange's context, with its body watched.
+func (x *exchange) attempt(req *http.Request) *http.Request {
+	req = req.WithContext(x.ctx)
+	if req.Body == nil || req.Body == http.NoBody {
+		return req
 	}
-	return n, err
+	req.Body = &sent{req.Body, x, x.timer()}
+	if open := req.GetBody; open != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			rc, err := open()
+			if err != nil {
+				return nil, err
+			}
+			return &sent{rc, x, x.timer()}, nil
+		}
+	}
+	return req
 }
 
-// brokenError is an exchange that began and may well succeed the next time.
-type brokenError struct{ error }
+// timer ends the exchange when it was not stopped in time. It does not run yet.
+func (x *exchange) timer() *time.Timer {
+	t := time.AfterFunc(x.idle, func() { x.cancel(errIdle) })
+	t.Stop()
+	return t
+}
 
-func (e *brokenError) Unwrap() error { return e.error }
-
-// broken marks what net/http says of an exchange. There is no end to what one can
-// die of, and HTTP/2's stream errors, GOAWAY and lost connections have no exported
-// type: so everything counts but what ctx explains and what is known to come again.
-func broken(ctx context.Context, err error) error {
-	if ctx.Err() != nil || hopeless(err) {
+func (x *exchange) explain(err error) error {
+	switch {
+	case x.outer.Err() != nil:
+		return x.outer.Err()
+	case context.Cause(x.ctx) == errIdle:
+		return &brokenError{errIdle}
+	case hopeless(err):
 		return err
 	}
 	return &brokenError{err}
 }
+
+// sent is a request's body. Its timer runs between the reads: then the other side
+// takes what was read, or does not.
+type sent struct {
+	io.ReadCloser
+	x     *exchange
+	timer *time.Timer
+}
+
+func (s *sent) Read(p []byte) (int, error) {
+	s.timer.Stop()
+	n, err := s.ReadCloser.Read(p)
+	if err == nil {
+		s.timer.Reset(s.x.idle)
+	}
+	return n, err
+}
+
+func (s *sent) Close() error {
+	s.timer.Stop()
+	return s.ReadCloser.Close()
+}
+
+// received is an answer's body. Its timer runs while a read waits.
+type received struct {
+	io.ReadCloser
+	x     *exchange
+	timer *time.Timer
+}
+
+func (r *received) Read(p []byte) (int, error) {
+	r.timer.Reset(r.x.idle)
+	n, err := r.ReadCloser.Read(p)
+	r.timer.Stop()
+	if err != nil && err != io.EOF {
+		err = r.x.explain(err)
+	}
+	return n, err
+}
+
+func (r *received) Close() error {
+	r.timer.Stop()
+	err := r.ReadCloser.Close()
+	r.x.cancel(nil)
+	return err
+}
+
+// brokenError is an exchange that began and may well succeed the next time.
+//
+// There is no end to what one can die of, and HTTP/2's stream errors, GOAWAY and
+// lost connections have no exported type: so everything counts that net/http says
+// but what the context explains and what is known to come again.
+type brokenError struct{ error }
+
+func (e *brokenError) Unwrap() error { return e.error }
 
 func hopeless(err error) bool {
 	_, ours := errors.AsType[*Error](err)
