@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -409,6 +410,20 @@ func TestSourceErrors(t *testing.T) {
 		defer f.Close()
 		if _, err := erofs.Convert(ctx, f, endless, erofs.Options{Serial: serial}); !errors.Is(err, boom) {
 			t.Errorf("serial=%v: got %v, want the cause of the cancellation", serial, err)
+		}
+	}
+}
+
+// A connection that breaks is not a tar that was cut, which would be final.
+func TestSourceErrorThatHoldsEOF(t *testing.T) {
+	src := makeTar(t, file("a", strings.Repeat("x", 1<<20)))
+	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF} {
+		broken := io.MultiReader(bytes.NewReader(src[:600_000]), iotest.ErrReader(&url.Error{Op: "Get", URL: "https://registry", Err: cause}))
+		_, _, err := convert(t, broken, erofs.Options{})
+		var entry *erofs.EntryError
+		var kept *url.Error
+		if errors.As(err, &entry) || !errors.As(err, &kept) {
+			t.Errorf("got %v, want the source's error", err)
 		}
 	}
 }

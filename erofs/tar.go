@@ -1,7 +1,6 @@
 package erofs
 
 import (
-	"errors"
 	"io"
 	"math"
 	"slices"
@@ -371,7 +370,7 @@ func (t *tarReader) paxLimit() error {
 
 // readErr explains where the tar ends too early.
 func (t *tarReader) readErr(err error) error {
-	if err == errTruncated || errors.Is(err, io.EOF) {
+	if err == errTruncated || err == io.EOF { // wrapped, it is an error of src or dst
 		return &EntryError{Name: t.name, Offset: t.start, Err: io.ErrUnexpectedEOF,
 			Reason: "the tar ends inside this entry: it is truncated"}
 	}
