@@ -53,7 +53,7 @@ func (r *Repository) push(ctx context.Context, desc ocispec.Descriptor, open fun
 	q.Set("digest", desc.Digest.String())
 	loc.RawQuery = q.Encode()
 
-	src := &local{open: open}
+	src := &local{open: open, size: desc.Size}
 	resp, err = r.do(ctx, request{
 		method: http.MethodPut, url: loc, size: desc.Size, body: src.reader,
 		header: http.Header{"Content-Type": {"application/octet-stream"}},
@@ -79,9 +79,10 @@ func uploadFailure(err error, src *local) error {
 // may come from another registry) is never taken for this registry's answer.
 var errUnread = errors.New("the content could not be read")
 
-// local remembers an error of the content's own.
+// local remembers an error of the content's own. To be of another size is one.
 type local struct {
 	open func() (io.ReadCloser, error)
+	size int64
 	mu   sync.Mutex // an answer may come while the body is still read
 	err  error
 }
@@ -92,7 +93,7 @@ func (l *local) reader() (io.ReadCloser, error) {
 		l.failed(err)
 		return nil, errUnread
 	}
-	return &localReader{rc, l}, nil
+	return &localReader{rc, l, 0}, nil
 }
 
 // failed keeps err, unless it only says that net/http closed the content.
@@ -113,10 +114,15 @@ func (l *local) failure() error {
 type localReader struct {
 	io.ReadCloser
 	l *local
+	n int64
 }
 
 func (r *localReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
+	r.n += int64(n)
+	if err == io.EOF && r.n < r.l.size || r.n > r.l.size {
+		err = invalid("the content is not of the %d bytes announced", r.l.size)
+	}
 	if err != nil && err != io.EOF {
 		r.l.failed(err)
 		err = errUnread

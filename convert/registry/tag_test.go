@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -222,6 +223,26 @@ func TestPushFromAnotherRegistry(t *testing.T) {
 	if n := len(s.header("POST", "Host")); n != 1 {
 		t.Errorf("%d upload sessions, want 1", n)
 	}
+}
+
+// Content of another size than announced is nobody's network.
+func TestPushOfAnotherSize(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, open opening) {
+		for _, blob := range []string{"lay", "layers"} {
+			desc := describe("application/octet-stream", "layer")
+			s := &script{on: map[string]http.HandlerFunc{
+				"POST /v2/app/blobs/uploads/": status(202, "Location", "/v2/app/blobs/uploads/1"),
+				"PUT /v2/app/blobs/uploads/1": func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) },
+			}}
+			err := open(t, s, options()).Push(t.Context(), desc, opener(blob))
+			if !errors.Is(err, errdefs.ErrInvalidArgument) {
+				t.Errorf("Push of %d bytes as %d = %v, want ErrInvalidArgument", len(blob), desc.Size, err)
+			}
+			if n := len(s.header("POST", "Host")); n != 1 {
+				t.Errorf("%d upload sessions, want 1", n)
+			}
+		}
+	})
 }
 
 // What a push meets on the road: a new session for each attempt, and no upload
