@@ -2,10 +2,12 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -168,6 +170,28 @@ func TestUnknownJob(t *testing.T) {
 	}
 	if _, err := p.Cancel(t.Context(), "test-*", ""); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("Cancel: %v", err)
+	}
+}
+
+// A server that does not answer has not said that there is no such job.
+func TestNoAnswerIsNotUnknown(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	st := p.apply(p.submit(testArgs{}, jobs.Options{}), jobs.Claim{Worker: "w1", At: time.Now()})
+	p.stop()
+	defer p.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := p.Get(ctx, st.ID); !errors.Is(err, context.DeadlineExceeded) || errdefs.IsNotFound(err) {
+		t.Errorf("Get: %v", err)
+	}
+	if held, err := p.Holds(ctx, st); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Holds: %v, %v", held, err)
+	}
+	if _, err := p.DeadLetter(ctx, st.ID); !errors.Is(err, context.DeadlineExceeded) || errdefs.IsNotFound(err) {
+		t.Errorf("DeadLetter: %v", err)
 	}
 }
 

@@ -49,7 +49,8 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 	return st, nil
 }
 
-// last reads the last message of each subject that has one, in one request.
+// last reads the last message of each subject that has one, in one request. That
+// a subject has none is certain only without an error.
 func (c *Client) last(ctx context.Context, stream string, subjects ...string) (map[string]*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -67,7 +68,8 @@ func (c *Client) last(ctx context.Context, stream string, subjects ...string) (m
 		}
 		out[m.Subject] = m
 	}
-	return out, nil
+	// The sequence ends at a timeout as it does after the last answer.
+	return out, ctx.Err()
 }
 
 // Apply moves a job along one edge: the pure transition, then a compare-and-set
