@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,7 +23,8 @@ type Filter struct {
 const DefaultLimit = 100
 
 // List gives the jobs that match, those that changed last first. It reads every
-// record of the kind and holds no more than the limit.
+// record of the kind and keeps those within the limit. Each job that is there when
+// it begins is looked at once, however the pool changes meanwhile.
 func (c *Client) List(ctx context.Context, f Filter) ([]Status, error) {
 	if f.Limit <= 0 {
 		f.Limit = DefaultLimit
@@ -40,56 +43,58 @@ func (c *Client) List(ctx context.Context, f Filter) ([]Status, error) {
 	return c.withSpecs(ctx, found)
 }
 
-// newest reads the records that exist now and keeps the last that match.
+// newest reads every record and keeps the last that match. It goes by subject: a
+// reader of the stream would meet a record that changes twice, or never.
 func (c *Client) newest(ctx context.Context, subject string, f Filter) ([]Change, error) {
-	cons, err := c.js.CreateConsumer(ctx, streamState, jetstream.ConsumerConfig{FilterSubject: subject, AckPolicy: jetstream.AckNonePolicy,
-		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, MemoryStorage: true, InactiveThreshold: followIdle})
+	subjects, err := c.subjects(ctx, streamState, subject)
 	if err != nil {
 		return nil, err
 	}
-	defer c.js.DeleteConsumer(context.WithoutCancel(ctx), streamState, cons.CachedInfo().Name)
-	left := cons.CachedInfo().NumPending
-	var ring []Change
-	for left > 0 {
-		batch, err := cons.Fetch(int(min(left, listBatch)), jetstream.FetchMaxWait(apiTimeout))
+	var found []Change
+	for part := range slices.Chunk(subjects, listBatch) {
+		msgs, err := c.last(ctx, streamState, part...)
 		if err != nil {
 			return nil, err
 		}
-		n := uint64(0)
-		for m := range batch.Messages() {
-			n++
-			ch, err := DecodeChange(m)
+		for _, m := range msgs {
+			ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
 			if err != nil {
 				c.log.Warn("unreadable record", "error", err)
-				continue
-			}
-			if len(f.States) == 0 || slices.Contains(f.States, ch.Record.State) {
-				if ring = append(ring, ch); len(ring) >= 2*f.Limit {
-					ring = slices.Delete(ring, 0, len(ring)-f.Limit)
-				}
+			} else if len(f.States) == 0 || slices.Contains(f.States, ch.Record.State) {
+				found = append(found, ch)
 			}
 		}
-		if err := batch.Error(); err != nil {
-			return nil, err
+		if len(found) >= 2*f.Limit {
+			found = latest(found, f.Limit)
 		}
-		if n == 0 {
-			break // records that were replaced since the count come later, not again
-		}
-		left -= min(n, left)
 	}
-	slices.Reverse(ring)
-	return ring[:min(len(ring), f.Limit)], nil
+	return latest(found, f.Limit), nil
 }
 
-// listBatch bounds one fetch, specBatch one multi-get: the server answers no more than 1024 subjects.
-const (
-	listBatch = 2000
-	specBatch = 500
-)
+func latest(found []Change, limit int) []Change {
+	slices.SortFunc(found, func(a, b Change) int { return cmp.Compare(b.Revision, a.Revision) })
+	return found[:min(len(found), limit)]
+}
+
+// subjects are those of a stream that have a message.
+func (c *Client) subjects(ctx context.Context, stream, filter string) ([]string, error) {
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, err
+	}
+	return slices.Collect(maps.Keys(info.State.Subjects)), nil
+}
+
+// listBatch bounds one request: the server answers for no more than 1024 subjects.
+const listBatch = 1000
 
 func (c *Client) withSpecs(ctx context.Context, found []Change) ([]Status, error) {
 	out := make([]Status, 0, len(found))
-	for part := range slices.Chunk(found, specBatch) {
+	for part := range slices.Chunk(found, listBatch) {
 		subjects := make([]string, len(part))
 		for i, ch := range part {
 			subjects[i] = specSubject(ch.Record.ID)

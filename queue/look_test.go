@@ -132,6 +132,74 @@ func TestList(t *testing.T) {
 	}
 }
 
+// A pool that changes while it is listed: each job is there once, in one state.
+func TestListWhileThePoolChanges(t *testing.T) {
+	const n, busy = 2500, 50 // more than one fetch; the oldest and the newest of them change all the time
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	states := []jobs.State{jobs.Queued, jobs.Retry}
+	put := func(i, version int) {
+		record := fmt.Sprintf(`{"id":"test-%d","class":"test","state":"%s","generation":1,"max_attempts":5}`, i, states[version%2])
+		if _, err := p.JetStream().PublishAsync(fmt.Sprintf("st.test.%d.run", i), []byte(record)); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range n {
+		put(i, 0)
+	}
+	await(t, p.JetStream().PublishAsyncComplete(), "records")
+	changes, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(changes)
+		for version := 1; ; version++ {
+			for i := range busy {
+				put(i, version)
+				put(n-1-i, version)
+			}
+			select {
+			case <-p.JetStream().PublishAsyncComplete():
+			case <-stop:
+				return
+			}
+		}
+	}()
+	defer func() { close(stop); <-changes }()
+	list := func(f queue.Filter) map[jobs.ID]bool {
+		t.Helper()
+		all, err := p.List(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[jobs.ID]bool{}
+		for i, st := range all {
+			if seen[st.ID] {
+				t.Errorf("%s is named twice", st.ID)
+			}
+			seen[st.ID] = true
+			if i > 0 && st.Revision > all[i-1].Revision {
+				t.Errorf("%s changed after the one before it", st.ID)
+			}
+		}
+		return seen
+	}
+	for range 4 {
+		if got := list(queue.Filter{Limit: 2 * n}); len(got) != n {
+			t.Errorf("listed %d jobs of %d", len(got), n)
+		}
+		queued := list(queue.Filter{Limit: n, States: []jobs.State{jobs.Queued}})
+		for i := busy; i < n-busy; i++ {
+			if !queued[jobs.ID(fmt.Sprint("test-", i))] {
+				t.Errorf("test-%d is left out of the queued ones", i)
+			}
+		}
+		if got := list(queue.Filter{Limit: 10}); len(got) != 10 {
+			t.Errorf("listed %d jobs, want the last 10", len(got))
+		}
+	}
+}
+
 func TestWorkers(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{})

@@ -21,7 +21,6 @@ const (
 type Change struct {
 	Record   jobs.Record
 	Revision uint64
-	Pending  uint64 // changes known to the server that come after this one
 }
 
 // DecodeChange reads a message of STATE under RunFilter.
@@ -30,18 +29,22 @@ func DecodeChange(m jetstream.Msg) (Change, error) {
 	if err != nil {
 		return Change{}, fmt.Errorf("decode change: %w", err)
 	}
-	id, err := runID(m.Subject())
+	return decodeChange(m.Subject(), m.Data(), md.Sequence.Stream)
+}
+
+func decodeChange(subject string, record []byte, revision uint64) (Change, error) {
+	id, err := runID(subject)
 	if err != nil {
 		return Change{}, err
 	}
-	r, err := jobs.DecodeRecord(m.Data())
+	r, err := jobs.DecodeRecord(record)
 	if err != nil {
-		return Change{}, fmt.Errorf("%s: %w", m.Subject(), err)
+		return Change{}, fmt.Errorf("%s: %w", subject, err)
 	}
 	if r.ID != id {
-		return Change{}, fmt.Errorf("%s holds the record of %s", m.Subject(), r.ID)
+		return Change{}, fmt.Errorf("%s holds the record of %s", subject, r.ID)
 	}
-	return Change{r, md.Sequence.Stream, md.NumPending}, nil
+	return Change{r, revision}, nil
 }
 
 // changes follows the record of one job from its present version on.
