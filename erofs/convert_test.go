@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"archive/tar"
 
@@ -417,8 +419,8 @@ func TestSourceErrors(t *testing.T) {
 // A connection that breaks is not a tar that was cut, which would be final.
 func TestSourceErrorThatHoldsEOF(t *testing.T) {
 	src := makeTar(t, file("a", strings.Repeat("x", 1<<20)))
-	for _, cause := range []error{io.EOF, io.ErrUnexpectedEOF} {
-		broken := io.MultiReader(bytes.NewReader(src[:600_000]), iotest.ErrReader(&url.Error{Op: "Get", URL: "https://registry", Err: cause}))
+	for at, cause := range map[int]error{600_000: io.EOF, 600_001: io.ErrUnexpectedEOF, 100: io.EOF, 1500: io.EOF} {
+		broken := io.MultiReader(bytes.NewReader(src[:at]), iotest.ErrReader(&url.Error{Op: "Get", URL: "https://registry", Err: cause}))
 		_, _, err := convert(t, broken, erofs.Options{})
 		var entry *erofs.EntryError
 		var kept *url.Error
@@ -427,6 +429,69 @@ func TestSourceErrorThatHoldsEOF(t *testing.T) {
 		}
 	}
 }
+
+// A slow source is not read on when nobody wants its bytes any more.
+func TestConvertEndsWithTheNextRead(t *testing.T) {
+	for _, serial := range []bool{false, true} {
+		t.Run(fmt.Sprintf("serial=%v", serial), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				src := &slowReader{}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var dst memFile
+				_, err := erofs.Convert(ctx, &dst, src, erofs.Options{Serial: serial})
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v, want the context's error", err)
+				}
+				if src.reads > 61 {
+					t.Errorf("%d reads of a second each in a minute", src.reads)
+				}
+			})
+			synctest.Test(t, func(t *testing.T) {
+				src := &slowReader{first: bytes.Repeat([]byte("garbage "), 256<<10/8)}
+				var dst memFile
+				_, err := erofs.Convert(t.Context(), &dst, src, erofs.Options{Serial: serial})
+				if refused := (*erofs.EntryError)(nil); !errors.As(err, &refused) {
+					t.Errorf("got %v, want an EntryError", err)
+				}
+				if src.reads > 2 {
+					t.Errorf("%d reads for a header in the first", src.reads)
+				}
+			})
+		})
+	}
+}
+
+// slowReader gives what first holds and then, for ever, a byte a second.
+type slowReader struct {
+	first []byte
+	reads int
+}
+
+func (s *slowReader) Read(p []byte) (int, error) {
+	s.reads++
+	if len(s.first) > 0 {
+		n := copy(p, s.first)
+		s.first = s.first[n:]
+		return n, nil
+	}
+	time.Sleep(time.Second)
+	p[0] = 0
+	return 1, nil
+}
+
+func TestSourceThatGivesNothing(t *testing.T) {
+	for _, serial := range []bool{false, true} {
+		_, _, err := convert(t, nothing{}, erofs.Options{Serial: serial})
+		if !errors.Is(err, io.ErrNoProgress) {
+			t.Errorf("serial=%v: got %v, want io.ErrNoProgress", serial, err)
+		}
+	}
+}
+
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error) { return 0, nil }
 
 // cancelReader calls stop when about half has been read.
 type cancelReader struct {

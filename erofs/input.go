@@ -101,14 +101,40 @@ func (in *input) fillAll() {
 // fill reads one chunk; every one but the last is full. An error comes together
 // with the bytes before it.
 func (in *input) fill(c *chunk) (err error) {
-	n := 0
-	for n < len(c.buf) && err == nil {
+	n, empty := 0, 0
+	for n < len(c.buf) {
+		if err = in.ended(); err != nil {
+			break
+		}
 		var k int
 		k, err = in.src.Read(c.buf[n:])
 		n += k
+		if err != nil {
+			break
+		}
+		if empty++; k > 0 {
+			empty = 0
+		}
+		if empty == maxEmptyReads {
+			err = io.ErrNoProgress
+			break
+		}
 	}
 	c.buf = c.buf[:n]
 	return err
+}
+
+// maxEmptyReads is bufio's.
+const maxEmptyReads = 100
+
+// ended is asked before each Read, which may wait for a slow network.
+func (in *input) ended() error {
+	select {
+	case <-in.stop:
+		return io.ErrClosedPipe // which nobody will see
+	default:
+		return context.Cause(in.ctx)
+	}
 }
 
 // next moves on to the next chunk; io.EOF at the end of the tar.
@@ -172,12 +198,21 @@ func (in *input) block() (*[tarBlock]byte, error) {
 		}
 	}
 	if len(in.rest) < tarBlock {
-		return nil, errTruncated
+		return nil, in.cut()
 	}
 	b := (*[tarBlock]byte)(in.rest)
 	in.rest = in.rest[tarBlock:]
 	in.pos += tarBlock
 	return b, nil
+}
+
+// cut tells why the last chunk is no multiple of a block: the tar is truncated,
+// or reading it failed.
+func (in *input) cut() error {
+	if err := in.next(); err != io.EOF {
+		return err
+	}
+	return errTruncated
 }
 
 // data hands out the next n bytes in pieces of the current chunk.
