@@ -65,6 +65,41 @@ func TestSubmitTwice(t *testing.T) {
 	})
 }
 
+// What no further try changes is said at once, and not after half a minute of tries.
+func TestSubmitRefused(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	p.store("test-2", `{"id":"test-2","kind":"test","class":"test/linux/arm64/gpu/large"}`,
+		`{"id":"test-2","class":"test","state":"failed","generation":1,"max_attempts":5}`)
+	for _, tc := range []struct {
+		name string
+		id   jobs.ID
+		args int
+		want error
+		text string
+	}{
+		{"larger than a message", "test-1", 256 << 10, errdefs.ErrOutOfRange, "bytes, at most 262144)"},
+		{"on a job of another version", "test-2", 1, queue.ErrUnreadable, "test/linux/arm64/gpu/large"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			j, err := jobs.New(testArgs{Name: strings.Repeat("x", tc.args)}, jobs.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.ID = tc.id
+			// Its own error, not one of this bound.
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			_, err = p.Submit(ctx, j)
+			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.text) || ctx.Err() != nil {
+				t.Errorf("got %v, %v; want %v", err, ctx.Err(), tc.want)
+			}
+		})
+	}
+}
+
 func TestErrors(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{})

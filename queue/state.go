@@ -87,7 +87,7 @@ func (c *Client) Apply(ctx context.Context, st Status, e jobs.Edge) (Status, err
 	}
 	ack, err := c.js.Publish(ctx, runSubject(st.ID), b, jetstream.WithExpectLastSequencePerSubject(st.Revision))
 	if err != nil {
-		return st, conflict(fmt.Errorf("write record of job %s: %w", st.ID, err))
+		return st, refused(fmt.Errorf("write record of job %s: %w", st.ID, err))
 	}
 	st.Record, st.Revision = next, ack.Sequence
 	return st, nil
@@ -114,17 +114,19 @@ func (c *Client) open(ctx context.Context, prev Status, e jobs.Open) (Status, er
 	}
 	id := e.Job.ID
 	if err := batch.Add(specSubject(id), spec); err != nil {
-		return prev, fmt.Errorf("write job %s: %w", id, err)
+		return prev, refused(fmt.Errorf("write job %s (%d bytes, at most %d): %w", id, len(spec), c.nc.MaxPayload(), err))
 	}
 	ack, err := batch.Commit(ctx, runSubject(id), run, jetstreamext.WithBatchExpectLastSequencePerSubject(prev.Revision))
 	if err != nil {
-		return prev, conflict(fmt.Errorf("write job %s: %w", id, err))
+		return prev, refused(fmt.Errorf("write job %s: %w", id, err))
 	}
 	return Status{Record: next, Job: e.Job, Revision: ack.Sequence}, nil
 }
 
-// conflict marks the server's refusal of a compare-and-set.
-func conflict(err error) error {
+// refused marks what trying again does not change: the server's refusal of a
+// compare-and-set (errdefs.ErrConflict), and a message that is larger than the
+// server takes (errdefs.ErrOutOfRange).
+func refused(err error) error {
 	switch apiCode(err) {
 	case codeWrongSequence, codeWrongSequenceReplicated:
 		return fmt.Errorf("%w: %w", errdefs.ErrConflict, err)

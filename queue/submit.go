@@ -19,7 +19,8 @@ import (
 //
 // Submitting again is safe: a job that exists (a pure kind, or one idempotency
 // key) is returned as it is. If it ended without a result it is opened again as
-// a new generation. A key that was used with other args is errdefs.ErrAlreadyExists.
+// a new generation. A key that was used with other args is errdefs.ErrAlreadyExists,
+// a job that does not fit into a message of the server errdefs.ErrOutOfRange.
 // After an error, submit the same Job value again to learn what became of it.
 func (c *Client) Submit(ctx context.Context, j jobs.Job) (Status, error) {
 	ctx, span := startSubmit(ctx, j)
@@ -58,7 +59,7 @@ func (c *Client) submit(ctx context.Context, j jobs.Job) (Status, error) {
 			}
 		}
 		// An unclear outcome is tried again: if it was written, that is a conflict.
-		if err != nil && (errdefs.IsOutOfRange(err) || !c.pause(ctx)) {
+		if err != nil && (errdefs.IsOutOfRange(err) || errors.Is(err, ErrUnreadable) || !c.pause(ctx)) {
 			return Status{}, fmt.Errorf("submit: %w", err)
 		}
 	}
