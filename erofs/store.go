@@ -7,6 +7,8 @@ import (
 	"io"
 	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -84,6 +86,10 @@ func (c *storeConverter) convertBlob(ctx context.Context, cs content.Store, desc
 	return Convert(ctx, f, tar, c.opts)
 }
 
+// maxWindow bounds the memory a zstd frame may ask for. zstd's own limit for
+// decoders without --long is 128 MiB.
+const maxWindow = 128 << 20
+
 // decompress opens a layer's tar by its media type.
 func decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	switch mediaType {
@@ -92,7 +98,7 @@ func decompress(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	case images.MediaTypeDockerSchema2LayerGzip, ocispec.MediaTypeImageLayerGzip:
 		return gzip.NewReader(r)
 	case images.MediaTypeDockerSchema2LayerZstd, ocispec.MediaTypeImageLayerZstd:
-		dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+		dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
@@ -121,16 +127,25 @@ func (c *storeConverter) store(ctx context.Context, cs content.Store, desc ocisp
 	return nil
 }
 
-// descriptor is the source's with what changed. The spec's role is left out: a
-// layer alone does not know whether it is the top one.
+// tarAnnotations begin the names of those that describe the inside of a tar: of
+// eStargz and zstd:chunked.
+var tarAnnotations = []string{"containerd.io/snapshot/stargz/", "io.containers.estargz.", "io.github.containers.zstd-chunked."}
+
+// descriptor is the source's with what changed, and without what would still be
+// about the tar. The spec's role is left out: a layer alone does not know whether
+// it is the top one.
 func (c *storeConverter) descriptor(desc ocispec.Descriptor, l *Layer) *ocispec.Descriptor {
 	made := c.dialect.Descriptor(l, true)
 	annotations := maps.Clone(desc.Annotations)
+	maps.DeleteFunc(annotations, func(name, _ string) bool {
+		return slices.ContainsFunc(tarAnnotations, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	})
 	if annotations == nil {
 		annotations = made.Annotations
 	} else {
 		maps.Copy(annotations, made.Annotations)
 	}
 	desc.MediaType, desc.Digest, desc.Size, desc.Annotations = made.MediaType, made.Digest, made.Size, annotations
+	desc.Data, desc.URLs = nil, nil
 	return &desc
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images/converter"
 	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
@@ -104,6 +105,45 @@ func TestLayerConvertFunc(t *testing.T) {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// The descriptor of the image says nothing of the tar.
+func TestLayerConvertFuncDescriptor(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	cs := newStore(t)
+	blob := makeTar(t, file("a", "b"))
+	desc := put(t, cs, ocispec.MediaTypeImageLayer, blob)
+	desc.Data, desc.URLs = blob, []string{"https://example.com/layer.tar"}
+	desc.Annotations = map[string]string{"kept": "1", "containerd.io/snapshot/stargz/toc.digest": "sha256:1", "io.github.containers.zstd-chunked.manifest-position": "1:2:3:1"}
+	_, l := mustConvert(t, blob, erofs.Options{})
+	got, err := erofs.LayerConvertFunc(erofs.WithDialect(erofs.DialectSpec))(t.Context(), cs, desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &ocispec.Descriptor{MediaType: "application/vnd.erofs", Digest: l.Digest, Size: l.Size, Annotations: map[string]string{"kept": "1", "org.erofs.uncompressed-digest": l.Digest.String()}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// A layer of a few bytes must not make us take half a gigabyte.
+func TestLayerConvertFuncWindow(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var b bytes.Buffer
+	enc, err := zstd.NewWriter(&b, zstd.WithWindowSize(256<<20), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc.Write(make([]byte, 1024))
+	enc.Flush() // else the frame would say its size instead of the window
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cs := newStore(t)
+	_, err = erofs.LayerConvertFunc()(t.Context(), cs, put(t, cs, ocispec.MediaTypeImageLayerZstd, b.Bytes()))
+	if !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		t.Errorf("got %v, want zstd.ErrWindowSizeExceeded", err)
 	}
 }
 
