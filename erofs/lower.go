@@ -104,7 +104,10 @@ func (n *inode) setXattrs(attrs Xattrs) error {
 // copyContents writes a lower file's bytes and checks them against its digest.
 func (l *layerReader) copyContents(n *inode, file LowerFile) (err error) {
 	if file.Open == nil {
-		return fmt.Errorf("the context holds no way to open it")
+		return errors.New("the context holds no way to open it")
+	}
+	if err := file.Digest.Validate(); err != nil {
+		return fmt.Errorf("the context's digest %q of it: %w", file.Digest, err)
 	}
 	rc, err := file.Open()
 	if err != nil {

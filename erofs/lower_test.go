@@ -126,6 +126,9 @@ func TestCopyUpChecksContent(t *testing.T) {
 	src := makeTar(t, hardlink("a", "lower"))
 	for name, spoil := range map[string]func(*erofs.LowerFile){
 		"digest":  func(f *erofs.LowerFile) { f.Digest = digest.FromString("another") },
+		"none":    func(f *erofs.LowerFile) { f.Digest = "" },
+		"no hash": func(f *erofs.LowerFile) { f.Digest = "sha3:ab" },
+		"short":   func(f *erofs.LowerFile) { f.Digest = "sha256:ab" },
 		"longer":  func(f *erofs.LowerFile) { f.Size-- },
 		"shorter": func(f *erofs.LowerFile) { f.Size++ },
 		"closed":  func(f *erofs.LowerFile) { f.Open = nil },
