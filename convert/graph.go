@@ -240,7 +240,7 @@ func (m *manifest) isImage() bool {
 
 // isEROFS tells an EROFS variant, of whatever maker.
 func (m *manifest) isEROFS() bool {
-	if p := m.desc.Platform; p != nil && slices.Contains(p.OSFeatures, osFeature) {
+	if p := m.desc.Platform; p != nil && slices.Contains(p.OSFeatures, erofs.OSFeature) {
 		return true
 	}
 	return slices.ContainsFunc(m.Layers, func(d ocispec.Descriptor) bool { return erofs.IsLayerMediaType(d.MediaType) })

@@ -11,10 +11,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// osFeature marks a config and an index entry whose layers are EROFS, in both
-// dialects (erofs-image-spec, section 5; containerd >= 2.3).
-const osFeature = "erofs"
-
 // Annotations on a variant's manifest and on its entry in the index. Ours are
 // known by them: converting again replaces what carries AnnotationSource and
 // touches nothing else.
@@ -136,7 +132,7 @@ func (m *manifest) diffIDs() ([]digest.Digest, error) {
 }
 
 func withFeature(features []string) []string {
-	out := append(slices.Clone(features), osFeature)
+	out := append(slices.Clone(features), erofs.OSFeature)
 	slices.Sort(out)
 	return slices.Compact(out)
 }

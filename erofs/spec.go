@@ -9,41 +9,25 @@ import (
 
 // The names of the draft "EROFS image layer format", erofs/erofs-image-spec,
 // spec.md at commit 640fd6a; the number is the draft's section. It is a draft:
-// what changes there changes here and nowhere else.
+// what changes there changes here and nowhere else. Its names of chunk indexes (2),
+// dm-verity (2.3) and device tables (2.4) come with the code that writes these.
 const (
 	// MediaTypeImage is a raw, mountable EROFS image (2).
 	MediaTypeImage = "application/vnd.erofs"
 	// MediaTypeImageZstd is the same bytes as zstd frames (2).
 	MediaTypeImageZstd = "application/vnd.erofs+zstd"
-	// MediaTypeChunkIndex is a chunk index, standalone or embedded (2).
-	MediaTypeChunkIndex = "application/vnd.erofs.chunk-index.v1"
 
 	// AnnotationRole says what a layer is in its stack (2.3).
 	AnnotationRole = "org.erofs.role"
 	// AnnotationUncompressedDigest is the digest of the image inside the blob,
 	// which is the DiffID (2.3); required on +zstd.
 	AnnotationUncompressedDigest = "org.erofs.uncompressed-digest"
-	// AnnotationChunkIndexRange is where an embedded chunk index lies, "off[:end]" (2.3).
-	AnnotationChunkIndexRange = "org.erofs.chunk-index.range"
-	// AnnotationChunkIndexDigest is the digest of a chunk index' header and entries (2.3).
-	AnnotationChunkIndexDigest = "org.erofs.chunk-index.digest"
-	// AnnotationChunkIndexTarget is the layer a standalone chunk index belongs to (2.3).
-	AnnotationChunkIndexTarget = "org.erofs.chunk-index.target"
-	// AnnotationVerityHashOffset is the uncompressed offset of the dm-verity tree (2.3).
-	AnnotationVerityHashOffset = "org.erofs.dmverity.hash_offset"
-	// AnnotationVerityRootDigest is the dm-verity root digest (2.3).
-	AnnotationVerityRootDigest = "org.erofs.dmverity.root_digest"
-	// AnnotationVerityBlockSize is the dm-verity block size, 4096 if absent (2.3).
-	AnnotationVerityBlockSize = "org.erofs.dmverity.block_size"
 
 	// RoleOverlayLower marks every layer of a stack but the top one (2.4).
 	RoleOverlayLower = "overlay-lower"
-	// RoleOverlayData marks payloads for a metadata layer above (2.4).
-	RoleOverlayData = "overlay-data"
-	// RoleDevice marks a byte source for the next EROFS layer's device table (2.4).
-	RoleDevice = "device"
 
-	// OSFeature stands in os.features of config and index entry (5).
+	// OSFeature stands in os.features of config and index entry, in both dialects
+	// (5; containerd >= 2.3).
 	OSFeature = "erofs"
 )
 

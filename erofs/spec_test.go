@@ -30,7 +30,7 @@ func TestDescriptor(t *testing.T) {
 			t.Errorf("%s is no layer media type", got.MediaType)
 		}
 	}
-	if erofs.IsLayerMediaType(erofs.MediaTypeChunkIndex) || erofs.IsLayerMediaType(ocispec.MediaTypeImageLayerGzip) {
+	if erofs.IsLayerMediaType("application/vnd.erofs.chunk-index.v1") || erofs.IsLayerMediaType(ocispec.MediaTypeImageLayerGzip) {
 		t.Error("other media types pass for EROFS layers")
 	}
 }
