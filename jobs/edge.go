@@ -55,9 +55,10 @@ func (e Open) next(r Record) (Record, bool) {
 }
 
 // Claim gives the job to a worker that received its message. A running job may
-// be claimed: the message came again because its owner fell silent. Past its
-// deadline the record comes back Failed, and after its last attempt Dead;
-// whoever claims looks at the state.
+// be claimed: the message came again because its owner fell silent, and that
+// poisons the attempt, as the owner may have died of the job. Past its deadline
+// the record comes back Failed, and after its last attempt, or a second poisoned
+// one, Dead; whoever claims looks at the state.
 type Claim struct {
 	Worker string
 	At     time.Time
@@ -68,9 +69,13 @@ func (e Claim) next(r Record) (Record, bool) {
 	switch {
 	case expired(r, e.At):
 		return Expire{e.At}.next(r)
-	case r.State == Running && r.Attempt >= r.MaxAttempts:
-		r.State, r.Failure = Dead, &Failure{ClassPoison, KindUnavailable, fmt.Sprintf("worker %s fell silent in the last of %d attempts", r.Worker, r.MaxAttempts)}
-		return r, ok
+	case r.State == Running:
+		r.Poisoned++
+		if r.lastAttempt() {
+			r.State, r.Failure = Dead, &Failure{ClassPoison, KindUnavailable,
+				fmt.Sprintf("worker %s fell silent in attempt %d of %d (poisoned: %d)", r.Worker, r.Attempt, r.MaxAttempts, r.Poisoned)}
+			return r, ok
+		}
 	}
 	r.State, r.Worker, r.NotBefore, r.Claim = Running, e.Worker, time.Time{}, 0
 	r.Attempt++
@@ -107,14 +112,16 @@ func (e Fail) next(r Record) (Record, bool) {
 	if delay <= 0 {
 		delay = backoff(r.ID, r.Attempt)
 	}
-	last := r.Attempt >= r.MaxAttempts || e.Failure.Class == ClassPoison && r.Attempt >= maxPoison
+	if e.Failure.Class == ClassPoison {
+		r.Poisoned++
+	}
 	switch {
 	case e.Failure.Class == ClassPermanent:
 		r.State = Failed
 	case e.Failure.Class == ClassResource:
 		r.State, r.NotBefore = Retry, e.At.Add(delay)
 		r.Attempt--
-	case last:
+	case r.lastAttempt():
 		r.State = Dead
 	default:
 		r.State, r.NotBefore = Retry, e.At.Add(delay)
@@ -183,6 +190,9 @@ func (e Expire) at() time.Time   { return e.At }
 func (e Reject) at() time.Time   { return e.At }
 
 func expired(r Record, at time.Time) bool { return !r.Deadline.IsZero() && at.After(r.Deadline) }
+
+// lastAttempt reports whether the attempt that just failed was the last.
+func (r Record) lastAttempt() bool { return r.Attempt >= r.MaxAttempts || r.Poisoned >= maxPoison }
 
 const (
 	maxPoison  = 2 // one crash can be an accident of the machine

@@ -40,7 +40,7 @@ const (
 	// DefaultTimeout bounds a job from submission to its end. A day outlasts any
 	// single image and still clears what nobody will ever serve.
 	DefaultTimeout = 24 * time.Hour
-	// DefaultMaxAttempts lets a job survive two dead workers and two flaky registries.
+	// DefaultMaxAttempts lets a job survive a dead worker and three flaky registries.
 	DefaultMaxAttempts = 5
 )
 

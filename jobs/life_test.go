@@ -116,6 +116,9 @@ func duration(t *testing.T, s string) time.Duration {
 
 func show(r jobs.Record) string {
 	s := fmt.Sprintf("%s generation=%d attempt=%d/%d", r.State, r.Generation, r.Attempt, r.MaxAttempts)
+	if r.Poisoned > 0 {
+		s += fmt.Sprintf(" poisoned=%d", r.Poisoned)
+	}
 	if r.Worker != "" {
 		s += " worker=" + r.Worker
 	}

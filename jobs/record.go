@@ -38,6 +38,7 @@ type Record struct {
 	Generation  int             `json:"generation"` // 1, and one more each time it is opened again
 	Attempt     int             `json:"attempt"`    // claims of this generation that count
 	MaxAttempts int             `json:"max_attempts"`
+	Poisoned    int             `json:"poisoned,omitempty"` // attempts of this generation that panicked or took their worker with them
 	Created     time.Time       `json:"created"`
 	Updated     time.Time       `json:"updated"`
 	Deadline    time.Time       `json:"deadline"`
@@ -72,8 +73,8 @@ func DecodeRecord(b []byte) (Record, error) {
 	if r.Class.Kind == "" {
 		return Record{}, fmt.Errorf("record %s: no class", r.ID)
 	}
-	if r.Attempt < 0 || r.MaxAttempts < 1 || r.Generation < 1 {
-		return Record{}, fmt.Errorf("record %s: attempt %d of %d, generation %d", r.ID, r.Attempt, r.MaxAttempts, r.Generation)
+	if r.Attempt < 0 || r.MaxAttempts < 1 || r.Poisoned < 0 || r.Generation < 1 {
+		return Record{}, fmt.Errorf("record %s: attempt %d of %d, %d poisoned, generation %d", r.ID, r.Attempt, r.MaxAttempts, r.Poisoned, r.Generation)
 	}
 	return r, nil
 }

@@ -126,19 +126,20 @@ func TestWorkerAbandoned(t *testing.T) {
 	}
 }
 
-// The job that takes its workers with it ends, and frees its subject.
+// The job that takes its workers with it ends after the second, with attempts
+// left, and frees its subject.
 func TestJobThatKillsItsWorkers(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{AckWait: lease})
-	id := p.submit(testArgs{}, jobs.Options{MaxAttempts: 2}).ID
+	id := p.submit(testArgs{}, jobs.Options{}).ID
 	for _, w := range []string{"first", "second"} {
 		p.pullByHand(id)
 		p.apply(p.get(id), jobs.Claim{Worker: w, At: time.Now()})
 	}
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return 1, nil }), worker.Config{Name: "w3"})
 	st := p.waitState(id, jobs.Dead)
-	if st.Failure.Class != jobs.ClassPoison || !strings.Contains(st.Failure.Message, "second") {
-		t.Errorf("got %+v", st.Failure)
+	if st.Failure.Class != jobs.ClassPoison || !strings.Contains(st.Failure.Message, "second") || st.Attempt >= st.MaxAttempts {
+		t.Errorf("got %+v %+v", st.Record, st.Failure)
 	}
 	p.until("free subject", func() bool { return !p.inWork(id) })
 }
