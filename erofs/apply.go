@@ -145,19 +145,22 @@ func (l *layerReader) attributes(e *entry) (*inode, error) {
 	if len(e.xattrs) == 0 {
 		return n, nil
 	}
-	held := 0
-	for i, x := range e.xattrs {
+	held, list := 0, e.xattrs[:0]
+	for _, x := range e.xattrs {
 		if why := x.check(); why != "" {
 			return nil, l.tar.bad(why)
 		}
+		if x.foreign() {
+			continue
+		}
 		// They are pieces of the header, which may be a thousand times as large.
-		e.xattrs[i] = xattr{strings.Clone(x.name), strings.Clone(x.value)}
+		list = append(list, xattr{strings.Clone(x.name), strings.Clone(x.value)})
 		held += len(x.name) + len(x.value) + xattrHeld
 	}
-	if sizeOf(e.xattrs) > maxXattrs {
+	if sizeOf(list) > maxXattrs {
 		return nil, l.tar.bad(tooManyXattrs)
 	}
-	n.need().merge(e.xattrs)
+	n.need().merge(list)
 	return n, l.tree.charge(held)
 }
 

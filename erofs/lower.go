@@ -83,10 +83,10 @@ func (l *layerReader) lowerInode(file LowerFile) (*inode, error) {
 func (n *inode) setXattrs(attrs Xattrs) error {
 	var list []xattr
 	for name, value := range attrs {
-		if name == opaqueXattr {
+		x := xattr{name, value}
+		if name == opaqueXattr || x.foreign() {
 			continue
 		}
-		x := xattr{name, value}
 		if why := x.check(); why != "" {
 			return errors.New(why)
 		}

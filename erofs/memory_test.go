@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/lithify/lithify/erofs"
+	"github.com/lithify/lithify/erofs/erofstest"
 )
 
 // allocated is what f allocates, in bytes.
@@ -122,6 +125,24 @@ func TestDirectoryNamedOften(t *testing.T) {
 	often := allocated(func() { mustConvert(t, src, erofs.Options{Serial: true}) })
 	if more := int64(often - once); more > 16<<20 {
 		t.Errorf("1000 more headers of a directory allocate %d MiB more", more>>20)
+	}
+}
+
+// Linux has no place for these, and containerd goes on without them.
+func TestForeignXattrs(t *testing.T) {
+	foreign := []string{"com.apple.quarantine", "1", "system.nfs4_acl", "2", "system.posix_acl_accessible", "3", "lustre.lov", "", "big", strings.Repeat("x", 70000)}
+	src := makeTar(t,
+		file("f", "").xattr(append(foreign, "user.kept", "1", "system.posix_acl_access", "2")...),
+		dir("d", 0o755).xattr(foreign...), file(".wh.gone", "").xattr(foreign...),
+	)
+	checkImage(t, src, erofs.Options{})
+	f, _ := mustConvert(t, src, erofs.Options{})
+	tree, err := erofstest.FromImage(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(maps.Keys(tree["f"].Xattrs)); !slices.Equal(got, []string{"system.posix_acl_access", "user.kept"}) || tree["d"].Xattrs != nil {
+		t.Errorf("f has %q, d %q", got, tree["d"].Xattrs)
 	}
 }
 

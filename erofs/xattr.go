@@ -58,19 +58,32 @@ func (x xattr) split() (index uint8, suffix string, ok bool) {
 	return 0, "", false
 }
 
+// foreign reports whether Linux knows no such attribute, like macOS'
+// com.apple.quarantine. containerd goes on where it cannot set one of those.
+func (x xattr) foreign() bool {
+	for _, p := range xattrPrefixes {
+		if strings.HasPrefix(x.name, p.prefix) && !(p.whole && len(x.name) > len(p.prefix)) {
+			return false
+		}
+	}
+	return true
+}
+
 // check says what is wrong with an attribute from outside.
 func (x xattr) check() string {
-	if _, _, ok := x.split(); !ok {
-		return "EROFS cannot hold the extended attribute " + x.name + ": its name has none of the prefixes user., trusted., security., system.posix_acl_; remove it when the layer is made"
-	}
+	_, _, known := x.split()
 	switch {
+	case x.name == "":
+		return "an extended attribute without a name"
+	case !known && !x.foreign():
+		return "the extended attribute " + x.name + " has no name behind its prefix"
 	case strings.HasPrefix(x.name, overlayXattrs):
 		return "the extended attribute " + x.name + " would change how the layers are stacked; remove it when the layer is made"
 	case len(x.name) > maxXattrName:
 		return "the name of the extended attribute " + x.name + " is longer than 255 bytes"
 	case strings.IndexByte(x.name, 0) >= 0:
 		return "NUL in the name of an extended attribute"
-	case len(x.value) > maxXattrValue:
+	case known && len(x.value) > maxXattrValue:
 		return "the value of the extended attribute " + x.name + " is longer than 65535 bytes"
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -159,10 +160,13 @@ func (n *node) setXattr(k, v string) {
 	n.Xattrs[k] = v
 }
 
+// linuxXattr are the names that a Linux file system takes.
+var linuxXattr = regexp.MustCompile(`(?s)^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`)
+
 func (o *oracle) node(name string, hdr *tar.Header, r io.Reader) (*node, error) {
 	n := &node{Entry: Entry{Mode: uint16(hdr.Mode & 0o7777), UID: uint32(hdr.Uid), GID: uint32(hdr.Gid), Mtime: hdr.ModTime.UTC()}}
 	for k, v := range hdr.PAXRecords {
-		if k, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok {
+		if k, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && linuxXattr.MatchString(k) {
 			n.setXattr(k, v)
 		}
 	}
