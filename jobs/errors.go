@@ -58,9 +58,6 @@ func ClassOf(err error) ErrorClass {
 	return ClassTransient
 }
 
-// IsPermanent reports whether the outermost mark of err is [Permanent].
-func IsPermanent(err error) bool { return err != nil && ClassOf(err) == ClassPermanent }
-
 // RetryDelay is the delay given to [RetryAfter], if err carries one.
 func RetryDelay(err error) (time.Duration, bool) {
 	c, ok := errors.AsType[*classified](err)

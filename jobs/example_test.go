@@ -31,10 +31,10 @@ func ExampleHandle() {
 	result, err := mux.Run(context.Background(), "greet", json.RawMessage(`{"name":"rock"}`))
 	fmt.Println(string(result), err)
 	_, err = mux.Run(context.Background(), "greet", json.RawMessage(`{}`))
-	fmt.Println(err, jobs.IsPermanent(err))
+	fmt.Println(err, jobs.ClassOf(err))
 	// Output:
 	// "hello rock" <nil>
-	// greet: no name true
+	// greet: no name permanent
 }
 
 func ExampleNext() {

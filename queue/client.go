@@ -132,9 +132,6 @@ func (c *Client) Connected() bool { return c.nc.IsConnected() }
 // JetStream is for the services in queue/scheduler and queue/worker.
 func (c *Client) JetStream() jetstream.JetStream { return c.js }
 
-// Conn is for the services in queue/scheduler and queue/worker.
-func (c *Client) Conn() *nats.Conn { return c.nc }
-
 // apiCode is the JetStream error code in err, or 0.
 func apiCode(err error) jetstream.ErrorCode {
 	if e, ok := errors.AsType[*jetstream.APIError](err); ok {

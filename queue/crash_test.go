@@ -119,7 +119,7 @@ func TestWorkerAbandoned(t *testing.T) {
 	gone := &pool{Client: c, t: t, cfg: p.cfg, log: p.log}
 	gone.pullByHand(id)
 	gone.apply(gone.get(id), jobs.Claim{Worker: "gone", At: time.Now()})
-	c.Conn().Close()
+	c.Close()
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
 	if st := p.waitState(id, jobs.Done); st.Attempt < 2 {
 		t.Errorf("got %+v", st.Record)

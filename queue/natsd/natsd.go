@@ -162,9 +162,6 @@ func (s *Server) URL() string {
 	return "nats://" + s.ns.Addr().String()
 }
 
-// NkeyFile holds the seed of the key that opens the server.
-func (s *Server) NkeyFile() string { return s.nkeyFile }
-
 // Client says how to connect from inside this process, without a socket.
 func (s *Server) Client() queue.Config {
 	return queue.Config{URL: "nats://in-process", NkeyFile: s.nkeyFile, Options: []nats.Option{nats.InProcessServer(s.ns)}}

@@ -69,7 +69,7 @@ func TestServe(t *testing.T) {
 	if !strings.HasPrefix(s.URL(), "nats://127.0.0.1:") {
 		t.Errorf("listens on %s", s.URL())
 	}
-	for _, path := range []string{cfg.ContextFile, s.NkeyFile()} {
+	for _, path := range []string{cfg.ContextFile, got.NkeyFile} {
 		if fi, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s: mode %v, %v", path, fi.Mode(), err)
 		}
@@ -80,7 +80,7 @@ func TestServe(t *testing.T) {
 		nc.Close()
 		t.Error("let in without a key")
 	}
-	url, key := s.URL(), readFile(t, s.NkeyFile())
+	url, key := s.URL(), readFile(t, got.NkeyFile)
 	stop(t, s)
 	if _, err := queue.ReadContext(cfg.ContextFile); !errdefs.IsNotFound(err) {
 		t.Errorf("context after the stop: %v", err)
@@ -88,7 +88,7 @@ func TestServe(t *testing.T) {
 
 	s = start(t, cfg)
 	defer stop(t, s)
-	if s.URL() != url || readFile(t, s.NkeyFile()) != key {
+	if s.URL() != url || readFile(t, got.NkeyFile) != key {
 		t.Errorf("came back at %s, was at %s, or with another key", s.URL(), url)
 	}
 	connect(t, queue.Config{ContextFile: cfg.ContextFile})
