@@ -40,7 +40,7 @@ type client struct {
 
 func newClient(repo name.Repository, actions string, o Options) *client {
 	var rt http.RoundTripper = &plainGuard{inner: o.Transport, allowed: o.Insecure}
-	rt = &retrier{inner: &tracer{inner: &wire{rt, o.idle}}, sleep: o.sleep}
+	rt = &retrier{inner: &tracer{inner: &wire{rt, o.idle, o.Quiet}}, sleep: o.sleep}
 	return &client{
 		repo:       repo,
 		actions:    actions,

@@ -15,6 +15,9 @@ import (
 
 const (
 	dialTimeout = 30 * time.Second
+	tlsTimeout  = 10 * time.Second // http.DefaultTransport's
+	// connectTimeout is all it takes until a request can be sent.
+	connectTimeout = dialTimeout + tlsTimeout
 	// A registry that composes a blob of many gigabytes after the last byte of a
 	// PUT is silent for minutes; longer than this it is taken for dead.
 	headerTimeout = 15 * time.Minute
@@ -30,6 +33,7 @@ var (
 func defaultTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	t.TLSHandshakeTimeout = tlsTimeout
 	t.ResponseHeaderTimeout = headerTimeout
 	t.MaxIdleConnsPerHost = idlePerHost
 	return t

@@ -20,6 +20,9 @@ func (o Options) WithIdle(d time.Duration) Options {
 	return o
 }
 
+// HeaderTimeout is how long an answer may take.
+const HeaderTimeout = headerTimeout
+
 var (
 	Public     = public
 	RetryAfter = parseRetryAfter

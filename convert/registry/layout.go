@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -27,12 +28,13 @@ type Layout struct {
 	tag    string
 	digest digest.Digest
 	root   root
+	quiet  func(context.Context, time.Duration, string) func() // as Options.Quiet
 }
 
 var _ convert.Target = (*Layout)(nil)
 
-func openLayout(p place) (*Layout, error) {
-	l, err := newLayout(p)
+func openLayout(p place, o Options) (*Layout, error) {
+	l, err := newLayout(p, o)
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +44,12 @@ func openLayout(p place) (*Layout, error) {
 	return l, nil
 }
 
-func newLayout(p place) (*Layout, error) {
+func newLayout(p place, o Options) (*Layout, error) {
 	dir, err := filepath.Abs(p.path)
 	if err != nil {
 		return nil, fmt.Errorf("open oci:%s: %w", p.path, err)
 	}
-	return &Layout{dir: dir, tag: p.tag, digest: p.digest, root: newRoot()}, nil
+	return &Layout{dir: dir, tag: p.tag, digest: p.digest, root: newRoot(), quiet: o.quiet()}, nil
 }
 
 // Name is oci:DIR:TAG with an absolute DIR.

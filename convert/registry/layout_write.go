@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -18,9 +19,12 @@ import (
 	"github.com/lithify/lithify/convert"
 )
 
+// syncTimeout is as long as a sync is believed to take: nothing can end it.
+const syncTimeout = 15 * time.Minute
+
 // createLayout writes nothing yet: a conversion that fails leaves no directory.
-func createLayout(p place) (*Layout, error) {
-	l, err := newLayout(p)
+func createLayout(p place, o Options) (*Layout, error) {
+	l, err := newLayout(p, o)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +112,7 @@ func (l *Layout) WithTag(tag string) (convert.Target, error) {
 	if tag == "" {
 		return nil, invalid("tag of %s: it is empty", l.Name())
 	}
-	return &Layout{dir: l.dir, tag: tag, root: newRoot()}, nil
+	return &Layout{dir: l.dir, tag: tag, root: newRoot(), quiet: l.quiet}, nil
 }
 
 // Push writes a blob beside its place, syncs it and renames it. Unlike a
@@ -121,13 +125,25 @@ func (l *Layout) Push(ctx context.Context, desc ocispec.Descriptor, open func() 
 	if err != nil {
 		return fmt.Errorf("push %s to %s: %w", desc.Digest, l.Name(), err)
 	}
+	synced := func() {}
 	err = l.write(ctx, func(dir *os.Root) error {
-		return replace(dir, blobPath(desc.Digest), func(w io.Writer) error { return copyBlob(ctx, w, rc, desc) })
+		return replace(dir, blobPath(desc.Digest), func(w io.Writer) error {
+			err := copyBlob(ctx, w, rc, desc)
+			synced = l.syncing(ctx)
+			return err
+		})
 	})
+	synced()
 	if err := errors.Join(err, rc.Close()); err != nil {
 		return fmt.Errorf("push %s to %s: %w", desc.Digest, l.Name(), err)
 	}
 	return nil
+}
+
+// syncing declares a sync. Some disks write less than 100 MB/s, and a sync waits
+// for what others have written, too.
+func (l *Layout) syncing(ctx context.Context) (end func()) {
+	return l.quiet(ctx, syncTimeout, "syncing a blob of "+l.Name())
 }
 
 func copyBlob(ctx context.Context, w io.Writer, r io.Reader, desc ocispec.Descriptor) error {
@@ -188,6 +204,7 @@ func (l *Layout) Adopt(ctx context.Context, desc ocispec.Descriptor, f *os.File)
 	if has, err := l.Has(ctx, desc); err != nil || has {
 		return has, err
 	}
+	defer l.syncing(ctx)()
 	err = l.write(ctx, func(dir *os.Root) error {
 		adopted, err = adopt(dir, blobPath(desc.Digest), desc.Size, f)
 		return err

@@ -12,7 +12,7 @@ import (
 )
 
 // Options say how to reach a registry. The zero value is right for a person at a
-// terminal; layouts and archives use none of it.
+// terminal; of layouts and archives only Quiet counts.
 type Options struct {
 	// Insecure allows plain HTTP. Loopback addresses are allowed it always.
 	Insecure bool
@@ -28,6 +28,15 @@ type Options struct {
 	// UserAgent names the program; empty means "lithify".
 	UserAgent string
 
+	// Quiet, if not nil, is told of each wait in which no byte moves, before it
+	// begins: for a connection, for the answer to a request whose body is sent, for
+	// the time at which to ask again, for a disk to sync. bound is the longest that
+	// it may take, why is for people. end is called once it is over, on whatever
+	// goroutine. ctx is that of the call it happens in, or one made from it. Quiet is
+	// called from many goroutines, several waits overlap, and both functions return
+	// at once. jobs.Quiet is one.
+	Quiet func(ctx context.Context, bound time.Duration, why string) (end func())
+
 	sleep func(context.Context, time.Duration) error // tests do not wait
 	idle  time.Duration
 }
@@ -42,12 +51,30 @@ func (o Options) withDefaults() (Options, error) {
 	if o.sleep == nil {
 		o.sleep = sleep
 	}
+	o.Quiet = o.quiet()
 	if o.idle == 0 {
 		o.idle = idleTimeout
 	}
+	o.sleep = o.rest(o.sleep)
 	var err error
 	o.Transport, err = carrier(o.Transport, o.DenyPrivate)
 	return o, err
+}
+
+// quiet is Quiet, or what tells nobody.
+func (o Options) quiet() func(context.Context, time.Duration, string) func() {
+	if o.Quiet != nil {
+		return o.Quiet
+	}
+	return func(context.Context, time.Duration, string) func() { return func() {} }
+}
+
+// rest is sleep, declared.
+func (o Options) rest(sleep func(context.Context, time.Duration) error) func(context.Context, time.Duration) error {
+	return func(ctx context.Context, d time.Duration) error {
+		defer o.Quiet(ctx, d, "waiting to ask again")()
+		return sleep(ctx, d)
+	}
 }
 
 // Open names an image to read. A registry is asked nothing yet; a layout or an
@@ -59,7 +86,7 @@ func Open(ref string, o Options) (convert.Source, error) {
 	}
 	switch p.scheme {
 	case "oci":
-		return openLayout(p)
+		return openLayout(p, o)
 	case "oci-archive":
 		return openOCIArchive(p)
 	case "docker-archive":
@@ -80,7 +107,7 @@ func Create(ref string, o Options) (convert.Target, error) {
 	}
 	switch p.scheme {
 	case "oci":
-		return createLayout(p)
+		return createLayout(p, o)
 	case "oci-archive", "docker-archive":
 		return nil, invalid("create %s: archives can only be read, write to oci:DIR", ref)
 	}

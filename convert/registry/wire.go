@@ -7,21 +7,33 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // wire is the layer just above the network. It gives up on a body, sent or
-// received, that stands still, and tells an exchange that did not come to its end
-// from one that never will.
+// received, that stands still, declares the silence before and between them, and
+// tells an exchange that did not come to its end from one that never will.
 type wire struct {
 	inner http.RoundTripper
 	idle  time.Duration
+	quiet func(context.Context, time.Duration, string) func()
 }
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	x := &exchange{outer: req.Context(), ctx: ctx, cancel: cancel, idle: w.idle}
-	resp, err := w.inner.RoundTrip(x.attempt(req))
+	x.quiet = func(bound time.Duration, why string) func() {
+		return w.quiet(req.Context(), bound, why+" "+req.URL.Host)
+	}
+	attempt := x.attempt(req)
+	if attempt.Body == nil || attempt.Body == http.NoBody {
+		x.hush(connectTimeout+headerTimeout, answering)
+	} else {
+		x.hush(connectTimeout, "connecting to")
+	}
+	resp, err := w.inner.RoundTrip(attempt)
+	x.answered()
 	if err != nil {
 		err = x.explain(err)
 		cancel(nil)
@@ -38,6 +50,45 @@ type exchange struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	idle   time.Duration
+	quiet  func(bound time.Duration, why string) (end func())
+
+	mu   sync.Mutex
+	end  func() // of the silence declared now
+	over bool   // there is an answer, or there will be none
+}
+
+const answering = "waiting for an answer of"
+
+// hush declares a silence, which takes the place of the last.
+func (x *exchange) hush(bound time.Duration, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.endSilence()
+	if !x.over {
+		x.end = x.quiet(bound, why)
+	}
+}
+
+// sending ends the silence: who reads the content tells how far it is.
+func (x *exchange) sending() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.endSilence()
+}
+
+// answered ends the silence for good, also where the body is still being sent.
+func (x *exchange) answered() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.over = true
+	x.endSilence()
+}
+
+func (x *exchange) endSilence() {
+	if x.end != nil {
+		x.end()
+		x.end = nil
+	}
 }
 
 // attempt is req under the exchange's context, with its body watched.
@@ -88,9 +139,13 @@ type sent struct {
 
 func (s *sent) Read(p []byte) (int, error) {
 	s.timer.Stop()
+	s.x.sending()
 	n, err := s.ReadCloser.Read(p)
-	if err == nil {
+	switch err {
+	case nil:
 		s.timer.Reset(s.x.idle)
+	case io.EOF:
+		s.x.hush(headerTimeout, answering)
 	}
 	return n, err
 }

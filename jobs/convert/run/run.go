@@ -66,7 +66,7 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err != nil {
 		return nil, err
 	}
-	tag, err := registry.Open(unpinned(a.Source), ends)
+	tag, err := open(ctx, unpinned(a.Source), ends)
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +84,9 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 // source opens what the job was submitted for, whatever its tag names now.
 func (h Handler) source(ctx context.Context, a convertjob.Args, ends registry.Options) (convert.Source, error) {
 	if a.SourceDigest == "" {
-		return registry.Open(a.Source, ends)
+		return open(ctx, a.Source, ends)
 	}
-	src, err := registry.Open(pinned(a.Source, a.SourceDigest), ends)
+	src, err := open(ctx, pinned(a.Source, a.SourceDigest), ends)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,15 @@ func (h Handler) source(ctx context.Context, a convertjob.Args, ends registry.Op
 	return src, nil
 }
 
+// openTimeout is as long as a docker-archive may take whose layers are compressed:
+// they are read to know their digests. Nothing can end it.
+const openTimeout = 15 * time.Minute
+
+func open(ctx context.Context, ref string, ends registry.Options) (convert.Source, error) {
+	defer jobs.Quiet(ctx, openTimeout, "opening "+ref)()
+	return registry.Open(ref, ends)
+}
+
 // Resolve asks what a source reference names now.
 func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descriptor, error) {
 	src, err := registry.Open(a.Source, h.ends(a))
@@ -110,7 +119,7 @@ func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descri
 }
 
 func (h Handler) ends(a convertjob.Args) registry.Options {
-	return registry.Options{Insecure: a.Insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate}
+	return registry.Options{Insecure: a.Insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Quiet: jobs.Quiet}
 }
 
 func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Options, error) {
