@@ -23,6 +23,7 @@ type checked struct {
 	desc ocispec.Descriptor
 	sum  digest.Verifier
 	n    atomic.Int64
+	told func() // of every read; nil: nobody
 }
 
 // read is how many bytes have arrived. Any goroutine may ask.
@@ -41,6 +42,9 @@ func fetch(ctx context.Context, src Source, desc ocispec.Descriptor) (*checked, 
 
 func (c *checked) Read(p []byte) (int, error) {
 	n, err := c.src.Read(p)
+	if c.told != nil {
+		c.told()
+	}
 	if c.n.Add(int64(n)) > c.desc.Size {
 		return 0, refused(c.desc.Digest, "longer than the %d bytes its descriptor says", c.desc.Size)
 	}

@@ -79,7 +79,10 @@ func (o Options) withDefaults() Options {
 type Event struct {
 	Layer digest.Digest // the source's layer or, when copying, blob
 	// Phase is convert, push or copy while Done moves to Total, and one of
-	// converted, reused, copied or failed at the end.
+	// converted, reused, copied or failed at the end. In resolve, which has no end,
+	// Done bytes have been read once more of the converted Layer, for the layers
+	// above it. Work goes on where Done stays: no phase is silent for more than a few
+	// MiB but while Source and Target wait.
 	Phase  string
 	Done   int64 // bytes
 	Total  int64 // bytes

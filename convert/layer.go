@@ -97,7 +97,7 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 	if err := c.pushFile(ctx, t, made, f.File); err != nil {
 		return nil, err
 	}
-	if err := c.opts.Ledger.put(ctx, c.dst, t.LayerJob, made); err != nil {
+	if err := c.opts.Ledger.put(ctx, c.dst, t.LayerJob, made, c.copying(t, made)); err != nil {
 		c.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
 	}
 	return &layer{Layer: made, view: c.viewOf(made)}, nil
@@ -109,25 +109,44 @@ func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool)
 		return nil, err
 	}
 	defer blob.Close()
+	blob.told = func() {
+		c.event(Event{Layer: t.desc.Digest, Phase: "convert", Done: blob.read(), Total: t.desc.Size})
+	}
 	tar, err := decompress(blob)
 	if err != nil {
 		return nil, c.blame(blob, err)
 	}
 	defer tar.Close()
-	made, err := erofs.Convert(ctx, f, tar, erofs.Options{
-		Profile: t.Profile,
-		Bottom:  t.Bottom,
-		Context: t.Context,
-		Limits:  c.opts.Limits,
-		Serial:  serial,
-		Progress: func(int64) {
-			c.event(Event{Layer: t.desc.Digest, Phase: "convert", Done: blob.read(), Total: t.desc.Size})
-		},
+	made, err := erofs.Convert(ctx, &telling{f, blob.told}, tar, erofs.Options{
+		Profile:  t.Profile,
+		Bottom:   t.Bottom,
+		Context:  t.Context,
+		Limits:   c.opts.Limits,
+		Serial:   serial,
+		Progress: func(int64) { blob.told() },
 	})
 	if err != nil {
 		return nil, c.blame(blob, err)
 	}
 	return made, blob.drain()
+}
+
+// telling is the writer's file. What is copied up from layers below comes from no
+// tar, and the image is read back for its digests when the tar has ended: both
+// take as long as reading the tar did.
+type telling struct {
+	erofs.File
+	told func()
+}
+
+func (f *telling) WriteAt(p []byte, off int64) (int, error) {
+	defer f.told()
+	return f.File.WriteAt(p, off)
+}
+
+func (f *telling) ReadAt(p []byte, off int64) (int, error) {
+	defer f.told()
+	return f.File.ReadAt(p, off)
 }
 
 // blame finds out whether a decoder's complaint is about what was sent or about

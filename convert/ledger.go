@@ -106,7 +106,7 @@ func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor,
 }
 
 // put enters a layer whose blob lies in dst.
-func (l *Ledger) put(ctx context.Context, dst Target, job LayerJob, made *erofs.Layer) error {
+func (l *Ledger) put(ctx context.Context, dst Target, job LayerJob, made *erofs.Layer, meter func(io.Reader) io.Reader) error {
 	if l == nil || l.Key == nil {
 		return nil
 	}
@@ -127,7 +127,7 @@ func (l *Ledger) put(ctx context.Context, dst Target, job LayerJob, made *erofs.
 	if err := pushBytes(ctx, repo, config, raw); err != nil {
 		return err
 	}
-	if err := transfer(ctx, dst, repo, blob, nil); err != nil {
+	if err := transfer(ctx, dst, repo, blob, meter); err != nil {
 		return err
 	}
 	return l.enter(ctx, repo, config, blob)
@@ -185,11 +185,19 @@ func (c *conversion) reuse(ctx context.Context, t task) (*layer, string, error) 
 	if made == nil {
 		return nil, "", nil
 	}
-	if err := transfer(ctx, repo, c.dst, c.blobOf(made), nil); err != nil {
+	if err := transfer(ctx, repo, c.dst, c.blobOf(made), c.copying(t, made)); err != nil {
 		c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
 		return nil, "", nil
 	}
 	return &layer{Layer: made, view: c.viewOf(made)}, "reused", nil
+}
+
+// copying meters a converted layer's way between the ledger and the target, where
+// it cannot be mounted.
+func (c *conversion) copying(t task, made *erofs.Layer) func(io.Reader) io.Reader {
+	return func(r io.Reader) io.Reader {
+		return c.metered(r, Event{Layer: t.desc.Digest, Phase: "copy", Total: made.Size})
+	}
 }
 
 // transfer makes dst hold the blob that src holds: already there, mounted, or
@@ -203,8 +211,8 @@ func transfer(ctx context.Context, src Source, dst Target, desc ocispec.Descript
 	}
 	return dst.Push(ctx, desc, func() (io.ReadCloser, error) {
 		c, err := fetch(ctx, src, desc)
-		if err != nil || meter == nil {
-			return c, err
+		if err != nil {
+			return nil, err
 		}
 		return struct {
 			io.Reader

@@ -20,6 +20,7 @@ type view struct {
 	desc  ocispec.Descriptor
 	dst   Target
 	temp  string
+	meter func(io.Reader) io.Reader // of whatever is read here
 
 	once sync.Once
 	meta fs.ReadLinkFS
@@ -30,7 +31,10 @@ type view struct {
 }
 
 func (c *conversion) viewOf(l *erofs.Layer) *view {
-	return &view{layer: l, desc: c.blobOf(l), dst: c.dst, temp: c.opts.TempDir}
+	meter := func(r io.Reader) io.Reader {
+		return c.metered(r, Event{Layer: l.Digest, Phase: "resolve", Total: l.Size})
+	}
+	return &view{layer: l, desc: c.blobOf(l), dst: c.dst, temp: c.opts.TempDir, meter: meter}
 }
 
 // blobOf is the descriptor by which a layer's blob is sent and fetched.
@@ -47,7 +51,7 @@ func (v *view) lstat(ctx context.Context, name string) (fs.FileInfo, error) {
 }
 
 func (v *view) load(ctx context.Context) (fs.ReadLinkFS, error) {
-	super, meta, err := erofs.ReadMetadata(&rangeReader{ctx, v.dst, v.desc}, v.layer)
+	super, meta, err := erofs.ReadMetadata(&rangeReader{ctx, v.dst, v.desc, v.meter}, v.layer)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +70,8 @@ type rangeReader struct {
 	ctx  context.Context
 	src  Source
 	desc ocispec.Descriptor
+
+	meter func(io.Reader) io.Reader
 }
 
 func (r *rangeReader) ReadAt(p []byte, off int64) (int, error) {
@@ -74,7 +80,7 @@ func (r *rangeReader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer rc.Close()
-	n, err := io.ReadFull(rc, p)
+	n, err := io.ReadFull(r.meter(rc), p)
 	if err == io.ErrUnexpectedEOF {
 		err = io.EOF
 	}
@@ -89,7 +95,7 @@ func (r *rangeReader) open(off, n int64) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.CopyN(io.Discard, rc, off); err != nil {
+	if _, err := io.CopyN(io.Discard, r.meter(rc), off); err != nil {
 		return nil, errors.Join(err, rc.Close())
 	}
 	return rc, nil
@@ -116,7 +122,7 @@ func (v *view) lowerFile(ctx context.Context, name string, info fs.FileInfo) (er
 		return lower, err
 	}
 	defer rc.Close()
-	lower.Digest, err = digest.FromReader(rc)
+	lower.Digest, err = digest.FromReader(v.meter(rc))
 	return lower, err
 }
 
@@ -160,7 +166,7 @@ func (v *view) fetchImage(ctx context.Context) (_ *scratch, err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	if _, err := io.Copy(f, image); err != nil {
+	if _, err := io.Copy(f, v.meter(image)); err != nil {
 		return nil, err
 	}
 	return f, blob.drain() // before anybody believes a byte of it
