@@ -253,33 +253,40 @@ func (c *conversion) assemble(ctx context.Context, m *manifest) ([]*erofs.Layer,
 	return layers, jobs, nil
 }
 
-// settle gives the task's layer as it has to be above the layers below.
+// settle gives the task's layer as it has to be above the layers below, made of
+// the tar that the config says.
 func (c *conversion) settle(ctx context.Context, t task, below stack) (*layer, LayerJob, error) {
 	l := c.layers[t.Key()]
-	if l.pending == nil && l.TarDigest != t.diffID {
+	if len(below) > 0 || l.pending != nil {
+		resolved, err := below.resolve(ctx, l.needs())
+		if err != nil {
+			return nil, t.LayerJob, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
+		}
+		if resolved != nil {
+			t.Context = resolved
+			if l, err = c.inContext(ctx, t); err != nil {
+				return nil, t.LayerJob, err
+			}
+		}
+	}
+	if l.TarDigest != t.diffID {
 		return nil, t.LayerJob, refused(t.desc.Digest, "the tar's digest is %s and the config says %s", l.TarDigest, t.diffID)
 	}
-	if len(below) == 0 && l.pending == nil {
-		return l, t.LayerJob, nil
-	}
-	resolved, err := below.resolve(ctx, l.needs())
-	if err != nil {
-		return nil, t.LayerJob, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
-	}
-	if resolved == nil {
-		return l, t.LayerJob, nil
-	}
-	t.Context = resolved
+	return l, t.LayerJob, nil
+}
+
+// inContext gives the layer of a task that depends on the layers below.
+func (c *conversion) inContext(ctx context.Context, t task) (*layer, error) {
 	if l := c.layers[t.Key()]; l != nil {
-		return l, t.LayerJob, nil
+		return l, nil
 	}
-	c.log.InfoContext(ctx, "layer depends on the layers below", "layer", t.desc.Digest, "dirs", len(resolved.Dirs), "links", len(resolved.Links))
-	l, err = c.run(ctx, t, false)
+	c.log.InfoContext(ctx, "layer depends on the layers below", "layer", t.desc.Digest, "dirs", len(t.Context.Dirs), "links", len(t.Context.Links))
+	l, err := c.run(ctx, t, false)
 	if err != nil {
-		return nil, t.LayerJob, err
+		return nil, err
 	}
 	c.layers[t.Key()] = l
-	return l, t.LayerJob, nil
+	return l, nil
 }
 
 func (c *conversion) event(e Event) {

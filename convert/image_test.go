@@ -508,6 +508,11 @@ func TestRefusals(t *testing.T) {
 		{"dangling hard link", layer(file{name: "l => nowhere"}), "nowhere"},
 		{"truncated gzip", with(func(b *blob) { b.bytes = b.bytes[:len(b.bytes)-20] }), "decompress"},
 		{"not a tar", with(func(b *blob) { b.bytes = []byte(strings.Repeat("garbage ", 1000)) }), "sha256:"},
+		{"wrong diff ID of a layer that needs another", func(t *testing.T, dst convert.Target) ocispec.Descriptor {
+			top := gz(t, file{name: "l => a"})
+			top.diffID = digest.FromString("x")
+			return manifest(t, dst, "linux", "amd64", good, top)
+		}, "config says"},
 		{"wrong diff ID", with(func(b *blob) { b.diffID = digest.FromString("x") }), "config says"},
 		{"unknown layer type", with(func(b *blob) { b.mediaType = "application/vnd.example.squashfs" }), "squashfs"},
 		{"non-distributable", with(func(b *blob) { b.mediaType = images.MediaTypeDockerSchema2LayerForeignGzip }), "may not be distributed"},
