@@ -17,11 +17,12 @@ import (
 //
 // The tag is looked up, written under the condition that it did not move since
 // (If-Match with the registry's entity tag, If-None-Match where there was
-// nothing), and looked up again. A registry that heeds the condition answers 412
-// and nothing is lost. One that does not (distribution among them) leaves a
-// window between the first look and the write, about one round trip, in which
-// somebody else's write is overwritten unseen; a write after ours is seen by the
-// second look. Who must not lose that race needs one writer for each tag.
+// nothing), and looked up again. What has to wait begins again with the look. A
+// registry that heeds the condition answers 412 and nothing is lost. One that does
+// not (distribution among them) leaves a window between the first look and the
+// write, about one round trip, in which somebody else's write is overwritten
+// unseen; a write after ours is seen by the second look. Who must not lose that
+// race needs one writer for each tag.
 func (r *Repository) Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error {
 	if err := checkManifest(desc, raw); err != nil {
 		return err
@@ -33,7 +34,19 @@ func (r *Repository) Tag(ctx context.Context, desc ocispec.Descriptor, raw []byt
 }
 
 func (r *Repository) tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error {
-	id := r.ref.Identifier()
+	for n := 0; ; n++ {
+		err := r.swap(once(ctx), desc, raw, was)
+		if err == nil {
+			return nil
+		}
+		if err := r.rest(ctx, n, err); err != nil {
+			return err
+		}
+	}
+}
+
+// swap writes at most once, and nothing waits between its look and that.
+func (r *Repository) swap(ctx context.Context, desc ocispec.Descriptor, raw []byte, was digest.Digest) error {
 	now, etag, err := r.named(ctx)
 	if err != nil {
 		return err
@@ -44,12 +57,11 @@ func (r *Repository) tag(ctx context.Context, desc ocispec.Descriptor, raw []byt
 	if now != was {
 		return moved(now)
 	}
-	err = r.put(ctx, id, desc, raw, condition(now, etag))
-	refused := errors.Is(err, errdefs.ErrFailedPrecondition)
-	if err != nil && !refused {
+	err = r.put(ctx, r.ref.Identifier(), desc, raw, condition(now, etag))
+	if err != nil && !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		return err
 	}
-	// After a 412 too: the PUT may be our own second one, whose first worked.
+	// After a 412 too, to say what the tag names now.
 	now, _, err = r.named(ctx)
 	if err != nil {
 		return err
