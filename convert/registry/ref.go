@@ -27,6 +27,9 @@ func parse(ref string) (place, error) {
 	if strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "/") {
 		return place{}, invalid("reference %q: a directory is oci:DIR, a file oci-archive:FILE or docker-archive:FILE", Redact(ref))
 	}
+	if err := checkSecret(ref); err != nil {
+		return place{}, err
+	}
 	if strings.Contains(ref, "://") {
 		return place{}, invalid("reference %q: a registry reference is host/repository:tag without a scheme", Redact(ref))
 	}
@@ -73,13 +76,9 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// parseRepository reads a registry reference. Its error never repeats a password
-// that somebody wrote in front of the host.
-func parseRepository(ref string, insecure bool) (name.Reference, error) {
-	var opts []name.Option
-	if insecure {
-		opts = append(opts, name.Insecure)
-	}
+// checkSecret refuses a password that somebody wrote in front of the host, and
+// does not repeat it.
+func checkSecret(ref string) error {
 	whole := ref
 	if before, after, ok := cutLast(ref, "@"); ok {
 		if _, err := digest.Parse(after); err == nil {
@@ -87,7 +86,16 @@ func parseRepository(ref string, insecure bool) (name.Reference, error) {
 		}
 	}
 	if _, after, ok := cutLast(whole, "@"); ok {
-		return nil, invalid("reference %q: what follows @ is no digest, and credentials belong in docker's config", "...@"+after)
+		return invalid("reference %q: what follows @ is no digest, and credentials belong in docker's config", "...@"+after)
+	}
+	return nil
+}
+
+// parseRepository reads a registry reference that parse let through.
+func parseRepository(ref string, insecure bool) (name.Reference, error) {
+	var opts []name.Option
+	if insecure {
+		opts = append(opts, name.Insecure)
 	}
 	r, err := name.ParseReference(ref, opts...)
 	if err != nil {

@@ -51,6 +51,8 @@ func TestReferences(t *testing.T) {
 		{"user:" + canary + "@host/a:v1", "", false},
 		{"user:" + canary + "@host/a:v1@" + d, "", false},
 		{"docker://user:" + canary + "@host/a", "", false},
+		{"user:" + canary + "://@host/a", "", false},
+		{"user:x@" + canary + "@host/a", "", false},
 	} {
 		t.Run(c.ref, func(t *testing.T) {
 			t.Chdir(t.TempDir())

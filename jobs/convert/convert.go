@@ -2,6 +2,7 @@
 package convert
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -56,6 +57,9 @@ func (a Args) String() string { return "convert " + a.Source + " to " + a.Target
 
 // Validate implements jobs.Args. It looks at the words alone and asks nobody.
 func (a Args) Validate() error {
+	if err := cmp.Or(checkSecret("source", a.Source), checkSecret("target", a.Target), checkSecret("ledger repository", a.LedgerRepo)); err != nil {
+		return err
+	}
 	switch {
 	case a.Source == "" || a.Target == "":
 		return fmt.Errorf("a source and a target are required")

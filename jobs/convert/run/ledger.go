@@ -11,7 +11,7 @@ import (
 // none, and where no key is trusted no record could be believed.
 func (h Handler) ledger(a convertjob.Args, target string) *convert.Ledger {
 	ref, err := name.ParseReference(target)
-	if err != nil || isFile(target) || len(h.Trusted) == 0 {
+	if err != nil || convertjob.IsFile(target) || len(h.Trusted) == 0 {
 		return nil
 	}
 	// One repository for all tags: each Create would ask for a token of its own.

@@ -58,7 +58,7 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err != nil {
 		return nil, err
 	}
-	if !h.AllowFiles && (isFile(a.Source) || isFile(a.Target)) {
+	if !h.AllowFiles && (convertjob.IsFile(a.Source) || convertjob.IsFile(a.Target)) {
 		return nil, &convert.RefusedError{What: a.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
 	}
 	ends := h.ends(a)
@@ -66,7 +66,7 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err != nil {
 		return nil, err
 	}
-	tag, err := open(ctx, unpinned(a.Source), ends)
+	tag, err := open(ctx, convertjob.Unpinned(a.Source), ends)
 	if err != nil {
 		return nil, err
 	}
