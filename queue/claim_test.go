@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -265,5 +266,32 @@ func TestDrain(t *testing.T) {
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
 	if st := p.waitState(id, jobs.Done); st.Attempt != 1 || st.Worker != "w2" {
 		t.Errorf("got %+v", st.Record)
+	}
+}
+
+// A worker that stops asks for no more jobs, however many classes it has and
+// slots are free.
+func TestStoppedWorkerPullsNoMore(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{})
+	const n = 20
+	var classes []jobs.Class
+	for i := range n {
+		classes = append(classes, jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: fmt.Sprint(i)})
+	}
+	pulls, idle := p.spy("$JS.API.CONSUMER.MSG.NEXT."+queue.StreamWork+".>"), map[string]bool{}
+	stop := p.worker(handle(nil), worker.Config{Name: "w1", Classes: classes})
+	for len(idle) < n {
+		idle[await(t, pulls, "pull").Subject] = true
+	}
+	for len(pulls) > 0 {
+		<-pulls
+	}
+	stop()
+	if err := p.JetStream().Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if more := len(pulls); more > n/4 { // some may be about to
+		t.Errorf("%d pulls for %d classes after the stop", more, n)
 	}
 }

@@ -23,7 +23,7 @@ var testClass = jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: 
 // spy hears what anybody publishes to a subject.
 func (p *pool) spy(subject string) <-chan *nats.Msg {
 	p.t.Helper()
-	nc, heard := p.JetStream().Conn(), make(chan *nats.Msg, 64)
+	nc, heard := p.JetStream().Conn(), make(chan *nats.Msg, 256)
 	if _, err := nc.ChanSubscribe(subject, heard); err != nil {
 		p.t.Fatal(err)
 	}

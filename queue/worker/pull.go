@@ -83,21 +83,20 @@ func (w *Worker) takeSlot() bool {
 // takes no slot: the pull may last long and bring nothing. It returns false if
 // ctx ends first.
 func (w *Worker) waitFit(ctx context.Context) bool {
-	for {
+	for ctx.Err() == nil { // first: a free slot must not win against the end of ctx
 		if d := time.Until(time.Unix(0, w.unfit.Load())); d > 0 {
 			select {
 			case <-time.After(d):
-				continue
 			case <-ctx.Done():
-				return false
 			}
+			continue
 		}
 		select {
 		case <-w.slots:
 			w.slots <- struct{}{}
 			return true
 		case <-ctx.Done():
-			return false
 		}
 	}
+	return false
 }
