@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -46,14 +49,14 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	explain := func(err error) error { return fmt.Errorf("connect to %s: %w", redacted(cfg.URL), err) }
+	explain := func(err error) error { return fmt.Errorf("connect to %s: %w", redacted(cfg.URL), unquoted(err)) }
 	if cfg.URL == "" {
 		path, c, err := findContext(cfg.ContextFile)
 		if err != nil {
 			return nil, err
 		}
 		cfg.URL, cfg.NkeyFile = c.URL, c.NkeyFile
-		explain = func(err error) error { return c.stale(path, err) }
+		explain = func(err error) error { return c.stale(path, unquoted(err)) }
 	}
 	opts, err := natsOptions(cfg)
 	if err != nil {
@@ -77,10 +80,31 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	return &Client{nc: nc, js: js, log: cfg.Log, name: cfg.Name}, nil
 }
 
-var userinfo = regexp.MustCompile(`//[^/@,]*@`)
+var userinfo = regexp.MustCompile(`(?s)^([a-z]+://)?.*@`)
 
-// redacted is a list of URLs without user names, which may be tokens.
-func redacted(urls string) string { return userinfo.ReplaceAllString(urls, "//") }
+// redacted is a list of URLs without user names, which may be tokens. nats.go
+// takes URLs without a scheme, and whoever has an @, a slash or a comma in the
+// password did not write it as a URL wants it.
+func redacted(urls string) string {
+	parts := strings.Split(urls, ",")
+	for i, u := range parts {
+		if strings.Contains(u, "@") && !strings.Contains(u, "://") {
+			for j := range i {
+				parts[j] = "..." // perhaps the beginning of a password
+			}
+		}
+		parts[i] = userinfo.ReplaceAllString(u, "$1")
+	}
+	return strings.Join(parts, ",")
+}
+
+// unquoted is err without the URL that url.Parse repeats, in whole or in part.
+func unquoted(err error) error {
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("not a URL: %w", errdefs.ErrInvalidArgument)
+	}
+	return err
+}
 
 func findContext(path string) (string, Context, error) {
 	var err error
