@@ -52,5 +52,6 @@ func Permanent(err error) bool {
 		return true
 	}
 	return errdefs.IsInvalidArgument(err) || errdefs.IsFailedPrecondition(err) ||
-		errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err)
+		errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) ||
+		errdefs.IsNotImplemented(err) // a registry that only reads
 }
