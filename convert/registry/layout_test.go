@@ -251,6 +251,27 @@ func TestLayoutMendsCutBlobs(t *testing.T) {
 	}
 }
 
+// Who died while beginning a layout left a file without a version.
+func TestLayoutMendsItsVersion(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "oci-layout"), "")
+	dst := mustCreate(t, "oci:"+dir+":v1")
+	for _, content := range []string{"one", "two"} { // the second finds it mended
+		desc, raw := image(t, dst, content, nil)
+		was, err := dst.Head(t.Context())
+		if err != nil && !errors.Is(err, convert.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if err := dst.Tag(t.Context(), desc, raw, was.Digest); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(dir, "oci-layout"))
+		if want := `{"imageLayoutVersion":"1.0.0"}`; err != nil || string(got) != want {
+			t.Errorf("oci-layout: %q, %v, want %q", got, err, want)
+		}
+	}
+}
+
 func TestLayoutStaysInside(t *testing.T) {
 	outside := t.TempDir()
 	desc := describe("application/octet-stream", "a secret")

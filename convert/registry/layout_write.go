@@ -64,16 +64,20 @@ func begin(ctx context.Context, dir *os.Root) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := fmt.Fprintf(f, `{"imageLayoutVersion":%q}`, ocispec.ImageLayoutVersion); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Sync(), lock(ctx, f)); err != nil {
+	if err := errors.Join(writeVersion(f), lock(ctx, f)); err != nil {
 		return err
 	}
 	if _, err := dir.Stat(indexFile); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return writeIndex(dir, emptyIndex())
+}
+
+func writeVersion(f *os.File) error {
+	if _, err := fmt.Fprintf(f, `{"imageLayoutVersion":%q}`, ocispec.ImageLayoutVersion); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 func writeIndex(dir *os.Root, x *layoutIndex) error {
@@ -295,12 +299,25 @@ func (l *Layout) Tag(ctx context.Context, desc ocispec.Descriptor, raw []byte, w
 		if err := lock(ctx, f); err != nil {
 			return err
 		}
+		if err := mend(f); err != nil {
+			return err
+		}
 		return l.retag(dir, desc, was)
 	})
 	if err != nil {
 		return fmt.Errorf("tag %s as %s: %w", desc.Digest, l.Name(), err)
 	}
 	return nil
+}
+
+// mend writes what one who died between begin's first two steps has left out. One
+// who still lives writes the same bytes to the same place.
+func mend(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() > 0 {
+		return err
+	}
+	return writeVersion(f)
 }
 
 // retag runs with the lock held.
