@@ -45,7 +45,7 @@ func newClient(repo name.Repository, actions string, o Options) *client {
 		repo:       repo,
 		actions:    actions,
 		keychain:   o.Keychain,
-		base:       transport.NewUserAgent(rt, o.UserAgent),
+		base:       transport.NewUserAgent(rt, "lithify"),
 		connecting: make(chan struct{}, 1),
 		conns:      map[string]*http.Client{},
 	}

@@ -54,8 +54,3 @@ func ExampleCreate() {
 	// other bytes: true
 	// moved: true
 }
-
-func ExampleRedact() {
-	fmt.Println(registry.Redact("GET https://user:secret@store.example/blob?X-Amz-Signature=abc: refused"))
-	// Output: GET https://REDACTED@store.example/blob?X-Amz-Signature=REDACTED refused
-}

@@ -25,5 +25,6 @@ const HeaderTimeout = headerTimeout
 
 var (
 	Public     = public
+	Redact     = redact
 	RetryAfter = parseRetryAfter
 )

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Redact replaces, in every URL that text holds, the userinfo and the values of
+// redact replaces, in every URL that text holds, the userinfo and the values of
 // query parameters that could be a signature, so that the text can be logged.
-func Redact(text string) string {
+func redact(text string) string {
 	return urls.ReplaceAllStringFunc(text, redactURL)
 }
 

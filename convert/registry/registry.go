@@ -25,8 +25,6 @@ type Options struct {
 	// Transport carries the requests; nil means one shared by the whole process.
 	// With DenyPrivate it has to be an *http.Transport.
 	Transport http.RoundTripper
-	// UserAgent names the program; empty means "lithify".
-	UserAgent string
 
 	// Quiet, if not nil, is told of each wait in which no byte moves, before it
 	// begins: for a connection, for the answer to a request whose body is sent, for
@@ -44,9 +42,6 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Keychain == nil {
 		o.Keychain = authn.DefaultKeychain
-	}
-	if o.UserAgent == "" {
-		o.UserAgent = "lithify"
 	}
 	if o.sleep == nil {
 		o.sleep = sleep
