@@ -86,7 +86,7 @@ func TestNoAnswer(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, open opening) {
 		s := &script{on: map[string]http.HandlerFunc{"GET /v2/app/manifests/v1": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}}
 		o := options()
-		o.Transport = &http.Transport{ResponseHeaderTimeout: 50 * time.Millisecond}
+		o.Transport = &http.Transport{ResponseHeaderTimeout: 200 * time.Millisecond}
 		_, err := open(t, s, o).Root(t.Context())
 		if !errors.Is(err, errdefs.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Root = %v, want ErrUnavailable", err)
