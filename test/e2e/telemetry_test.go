@@ -59,7 +59,8 @@ func TestCollector(t *testing.T) {
 	push(t, probeImage(t, "application/vnd.oci.image.layer.v1.tar+gzip", corpus.Linked), src)
 	collector := startCollector(t)
 	p := startPool(t, 1)
-	p.output(t, "submit", "convert", "--wait", "--insecure", src, registry+"/traced:pool")
+	// Beside the test, which must read what the collector says as it comes.
+	start(t, p.command(t, lithify(t), "submit", "convert", "--wait", "--insecure", src, registry+"/traced:pool"))
 
 	var spans []span
 	var metric, log bool
@@ -80,7 +81,8 @@ func TestCollector(t *testing.T) {
 		case "Body":
 			log = log || value == "Str(job ended)"
 		}
-		return "", metric && log && whole(spans)
+		batch := strings.Contains(line, `"otelcol.signal"`)
+		return "", batch && metric && log && whole(spans)
 	})
 }
 
