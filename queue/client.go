@@ -44,19 +44,22 @@ type Client struct {
 	name string
 }
 
-// Connect opens a connection and checks that the server answers.
+// Connect opens a connection and checks that the server answers. Without a pool,
+// or one that does not answer, the error is errdefs.ErrUnavailable; one that knows
+// no such user is errdefs.ErrUnauthenticated, and what is no URL
+// errdefs.ErrInvalidArgument.
 func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	explain := func(err error) error { return fmt.Errorf("connect to %s: %w", redacted(cfg.URL), unquoted(err)) }
+	explain := func(err error) error { return fmt.Errorf("connect to %s: %w", redacted(cfg.URL), kinded(err)) }
 	if cfg.URL == "" {
 		path, c, err := findContext(cfg.ContextFile)
 		if err != nil {
 			return nil, err
 		}
 		cfg.URL, cfg.NkeyFile = c.URL, c.NkeyFile
-		explain = func(err error) error { return c.stale(path, unquoted(err)) }
+		explain = func(err error) error { return c.stale(path, kinded(err)) }
 	}
 	opts, err := natsOptions(cfg)
 	if err != nil {
@@ -98,12 +101,16 @@ func redacted(urls string) string {
 	return strings.Join(parts, ",")
 }
 
-// unquoted is err without the URL that url.Parse repeats, in whole or in part.
-func unquoted(err error) error {
+// kinded gives an error of nats.Connect its kind. url.Parse's is left out: it
+// repeats the URL, in whole or in part.
+func kinded(err error) error {
 	if _, ok := errors.AsType[*url.Error](err); ok {
 		return fmt.Errorf("not a URL: %w", errdefs.ErrInvalidArgument)
 	}
-	return err
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
+		return fmt.Errorf("%w: %w", errdefs.ErrUnauthenticated, err)
+	}
+	return fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
 }
 
 func findContext(path string) (string, Context, error) {

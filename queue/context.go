@@ -33,12 +33,12 @@ func ContextPath() (string, error) {
 	return filepath.Join(dir, "lithify", "context.json"), nil
 }
 
-// ReadContext reads a context file. Without one the error is errdefs.ErrNotFound
+// ReadContext reads a context file. Without one the error is errdefs.ErrUnavailable
 // and says what to start.
 func ReadContext(path string) (Context, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Context{}, fmt.Errorf("no pool on this machine (%s): run \"lithify serve\" or give --nats URL: %w", path, errdefs.ErrNotFound)
+		return Context{}, fmt.Errorf("no pool on this machine (%s): run \"lithify serve\" or give --nats URL: %w", path, errdefs.ErrUnavailable)
 	}
 	if err != nil {
 		return Context{}, err

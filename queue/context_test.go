@@ -20,7 +20,7 @@ func TestContextFile(t *testing.T) {
 	if got, err := queue.ContextPath(); err != nil || got != path {
 		t.Errorf("path %s, %v", got, err)
 	}
-	if _, err := queue.ReadContext(path); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "lithify serve") {
+	if _, err := queue.ReadContext(path); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "lithify serve") {
 		t.Errorf("absent: %v", err)
 	}
 	want := queue.Context{URL: "nats://127.0.0.1:1", NkeyFile: "/x", PID: 7, Version: "v1"}

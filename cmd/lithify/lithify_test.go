@@ -114,6 +114,7 @@ func TestExitCodes(t *testing.T) {
 	dead := httptest.NewServer(nil)
 	dead.Close()
 	gone := strings.TrimPrefix(dead.URL, "http://")
+	t.Setenv("LITHIFY_CONTEXT", filepath.Join(t.TempDir(), "none"))
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -135,6 +136,9 @@ func TestExitCodes(t *testing.T) {
 		{"no such tag", []string{"convert", "--insecure", host + "/app:none", host + "/app:2"}, 4, "app:none"},
 		{"no such directory", []string{"convert", "oci:" + filepath.Join(t.TempDir(), "none"), host + "/app:2"}, 4, "none"},
 		{"registry away", []string{"convert", "--insecure", gone + "/app:1", host + "/app:2"}, 5, gone},
+		{"pool away", []string{"jobs", "list", "--nats", "nats://" + gone}, 5, gone},
+		{"no pool", []string{"jobs", "list"}, 5, "lithify serve"},
+		{"no URL of a pool", []string{"jobs", "list", "--nats", "nats://a:b%zz@c"}, 2, "not a URL"},
 		{"tag moved since", []string{"convert", "--insecure", "--in-place", host + "/app:1@" + old.String(), host + "/app:1"}, 6, "any more"},
 		{"in place", []string{"convert", "--insecure", host + "/app:1", host + "/app:1"}, 6, "--in-place"},
 	} {
@@ -151,7 +155,7 @@ func TestExitCodes(t *testing.T) {
 func servePool(t *testing.T) {
 	t.Helper()
 	t.Setenv("LITHIFY_CONTEXT", filepath.Join(t.TempDir(), "context.json"))
-	if code, _, stderr := lithify(t, "jobs", "list"); code != 4 || !strings.Contains(stderr, "lithify serve") {
+	if code, _, stderr := lithify(t, "jobs", "list"); code != 5 || !strings.Contains(stderr, "lithify serve") {
 		t.Fatalf("without a pool: exit code %d, %q", code, stderr)
 	}
 	ctx, stop := context.WithCancelCause(t.Context())

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/jobs"
@@ -31,6 +32,9 @@ func (p *poolFlags) add(fs *pflag.FlagSet) {
 func (a *app) withPool(ctx context.Context, p *poolFlags, f func(*queue.Client) error) error {
 	p.Log, p.Name = a.log, "lithify"
 	client, err := queue.Connect(ctx, p.Config)
+	if errdefs.IsInvalidArgument(err) {
+		return usageError{err}
+	}
 	if err != nil {
 		return err
 	}
