@@ -42,8 +42,12 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		w.ignore(d.TermWithReason(err.Error()))
 		return queue.Status{}, false
 	}
+	var unclear time.Time // of a claim that may have been written
 	for range claimTries {
 		st, err := w.client.Get(ctx, id)
+		if err == nil && st.State == jobs.Running && st.Worker == w.cfg.Name && st.Updated.Equal(unclear) {
+			return st, true
+		}
 		wait := time.Until(st.NotBefore)
 		switch {
 		case errors.Is(err, queue.ErrUnreadable):
@@ -61,7 +65,8 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			w.ignore(d.NakWithDelay(wait))
 			return st, false
 		}
-		st, err = w.client.Apply(ctx, st, jobs.Claim{Worker: w.cfg.Name, At: time.Now().UTC()})
+		now := time.Now().UTC()
+		st, err = w.client.Apply(ctx, st, jobs.Claim{Worker: w.cfg.Name, At: now})
 		switch {
 		case err == nil && st.State == jobs.Running:
 			return st, true
@@ -69,9 +74,9 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			w.log.Warn("job ended unclaimed", "id", id, "state", st.State, "error", st.Failure.Message)
 			w.ignore(d.TermWithReason(st.Failure.Message))
 			return st, false
-		case !errdefs.IsConflict(err): // the claim may have been written or not: its message will tell
-			w.log.Warn("job not claimed", "id", id, "error", err)
-			return st, false
+		case !errdefs.IsConflict(err): // look whether it was written: left alone, it would count as a silent worker's
+			w.log.Warn("claim unclear", "id", id, "error", err)
+			unclear = now
 		}
 	}
 	w.log.Debug("claim lost to another worker", "id", id)
