@@ -163,7 +163,6 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
 	p, err := c.plan(ctx, g)
 	if err != nil {
 		return nil, err
@@ -173,7 +172,7 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 		return nil, err
 	}
 	variants, err := c.convertAll(ctx, p)
-	if err != nil {
+	if err = errors.Join(err, c.close()); err != nil {
 		return nil, err
 	}
 	return c.publish(ctx, p, variants, was)

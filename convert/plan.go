@@ -60,18 +60,24 @@ func (c *conversion) plan(ctx context.Context, g *graph) (*plan, error) {
 
 // passInner notes the images asked for that lie in an index within the index: a
 // variant could not stand beside them without changing that index. It gives their
-// platforms.
+// platforms. One whose platform cannot be told passes through unnamed.
 func (p *plan) passInner(ctx context.Context) (offered []ocispec.Platform, err error) {
 	for _, m := range p.inner {
 		if m.source() != "" || !m.isImage() || m.isEROFS() {
 			continue
 		}
-		if err := m.readConfig(ctx, p.conv.src); err != nil {
-			return nil, err
+		if m.desc.Platform == nil {
+			err := m.readConfig(ctx, p.conv.src)
+			if Permanent(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 		platform, err := m.platform()
 		if err != nil {
-			return nil, err
+			continue
 		}
 		offered = append(offered, platform)
 		if p.conv.wants(platform, false) {
