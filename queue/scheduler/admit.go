@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -120,15 +121,27 @@ func (s *Scheduler) consumer(ctx context.Context, c jobs.Class) error {
 	return nil
 }
 
-// sweepConsumers makes the consumers of the classes in use again: an operator may
-// have deleted one, and nothing else would notice.
-func (s *Scheduler) sweepConsumers(ctx context.Context) {
-	clear(s.consumers)
+// sweepConsumers makes the consumers of the classes in use that are missing: an
+// operator may have deleted one, and nothing else would notice.
+func (s *Scheduler) sweepConsumers(ctx context.Context) error {
+	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
+	if err != nil {
+		return fmt.Errorf("list consumers: %w", err)
+	}
+	names, there := st.ConsumerNames(ctx), map[string]bool{}
+	for n := range names.Name() {
+		there[n] = true
+	}
+	if err := names.Err(); err != nil {
+		return fmt.Errorf("list consumers: %w", err)
+	}
+	maps.DeleteFunc(s.consumers, func(c jobs.Class, _ bool) bool { return !there[queue.ConsumerName(c)] })
 	for name, c := range s.pool.class {
 		if c.slots > 0 || c.admitted > 0 {
 			s.serve(ctx, name)
 		}
 	}
+	return nil
 }
 
 // serve is consumer for a class whose jobs can wait for it.

@@ -24,7 +24,9 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.sweepConsumers(ctx)
+	if err := s.sweepConsumers(ctx); err != nil {
+		return err
+	}
 	for subject := range work {
 		if err := s.fault(subject, s.sweepMessage(ctx, subject)); err != nil {
 			return err
