@@ -200,6 +200,7 @@ func TestProofOfLife(t *testing.T) {
 		{"quiet too long", jobs.Dead, `after the bound of "dump"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel() // a slot each
 			st := p.waitState(p.submit(testArgs{Name: tc.name}, jobs.Options{MaxAttempts: 1}).ID, tc.state)
 			if tc.message != "" && !strings.Contains(st.Failure.Message, tc.message) {
 				t.Errorf("got %+v %+v", st.Record, st.Failure)

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,6 +27,10 @@ func TestMain(m *testing.M) {
 			fmt.Println("error:", err)
 			os.Exit(1)
 		}
+	}
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set("8") // these tests wait for leases and pulls, not for the processor
 	}
 	os.Exit(m.Run())
 }
@@ -180,7 +185,7 @@ func TestGaps(t *testing.T) {
 	})
 	t.Run("running, message lost, worker there", func(t *testing.T) {
 		p := newPool(t)
-		p.scheduler(sweep)
+		p.scheduler(scheduler.Config{Sweep: 250 * time.Millisecond}) // it hears of the announcement within two sweeps
 		started, release := make(chan struct{}, 2), make(chan struct{})
 		p.worker(handle(func(context.Context, testArgs) (any, error) {
 			started <- struct{}{}
@@ -311,15 +316,14 @@ func TestHeartbeatAfterServerRestart(t *testing.T) {
 	const ackWait = 6 * time.Second // above the stalls of a busy disk
 	p := newPool(t)
 	p.scheduler(scheduler.Config{AckWait: ackWait})
-	started := make(chan struct{}, 8)
+	started, finish := make(chan struct{}, 8), make(chan struct{})
 	p.worker(handle(func(ctx context.Context, _ testArgs) (any, error) {
 		started <- struct{}{}
-		work := time.After(2 * ackWait)
 		for tick := time.Tick(ackWait / 10); ; {
 			select {
 			case <-tick:
 				jobs.Alive(ctx, 1)
-			case <-work:
+			case <-finish:
 				return "ok", nil
 			case <-ctx.Done():
 				return nil, context.Cause(ctx)
@@ -330,6 +334,12 @@ func TestHeartbeatAfterServerRestart(t *testing.T) {
 	await(t, started, "start")
 	p.stop()
 	p.start()
+	p.until("reconnection", p.Connected)
+	beats := p.spy("$JS.ACK." + queue.StreamWork + ".>")
+	for since := time.Now(); time.Since(since) < ackWait+ackWait/4; {
+		await(t, beats, "heartbeat")
+	}
+	close(finish)
 	if st := p.waitState(id, jobs.Done); st.Attempt != 1 {
 		t.Errorf("got %+v", st.Record)
 	}
