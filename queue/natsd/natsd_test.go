@@ -82,7 +82,7 @@ func TestServe(t *testing.T) {
 	}
 	url, key := s.URL(), readFile(t, got.NkeyFile)
 	stop(t, s)
-	if _, err := queue.ReadContext(cfg.ContextFile); !errdefs.IsNotFound(err) {
+	if _, err := queue.ReadContext(cfg.ContextFile); !errdefs.IsUnavailable(err) {
 		t.Errorf("context after the stop: %v", err)
 	}
 
