@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"net/http"
 	"time"
 )
 
@@ -18,6 +19,11 @@ func (o Options) WithoutWaiting(waited func(time.Duration)) Options {
 func (o Options) WithIdle(d time.Duration) Options {
 	o.idle = d
 	return o
+}
+
+// Wire is rt with bodies that may stand still for as long as idle.
+func Wire(rt http.RoundTripper, idle time.Duration) http.RoundTripper {
+	return &wire{rt, idle, Options{}.quiet()}
 }
 
 // HeaderTimeout is how long an answer may take.

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -241,7 +243,7 @@ func testBrokenDownloads(t *testing.T, open opening) {
 func TestStandingStill(t *testing.T) { eachProtocol(t, testStandingStill) }
 
 func testStandingStill(t *testing.T, open opening) {
-	const size = 64 << 20 // more than sockets and windows hold
+	const most = 64 << 20 // more than sockets and windows hold
 	half := func(code int, mediaType string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", mediaType)
@@ -251,9 +253,13 @@ func testStandingStill(t *testing.T, open opening) {
 			w.(http.Flusher).Flush()
 		}
 	}
-	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString("x"), Size: size}
-	pushing := func(dst convert.Target) error {
-		return dst.Push(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(io.LimitReader(zeros{}, size)), nil })
+	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString("x"), Size: most}
+	pushing := func(size int64) func(convert.Target) error {
+		desc := desc
+		desc.Size = size
+		return func(dst convert.Target) error {
+			return dst.Push(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(io.LimitReader(zeros{}, size)), nil })
+		}
 	}
 	resolving := func(dst convert.Target) error { _, err := dst.Root(t.Context()); return err }
 	listing := func(dst convert.Target) error { _, err := dst.Referrers(t.Context(), desc.Digest); return err }
@@ -270,16 +276,21 @@ func testStandingStill(t *testing.T, open opening) {
 		{"referrers", listing, "GET /v2/app/referrers/" + desc.Digest.String(), half(200, ocispec.MediaTypeImageIndex), 1, errdefs.ErrUnavailable},
 		{"refusal", resolving, "GET /v2/app/manifests/v1", half(403, "text/html"), 1, errdefs.ErrPermissionDenied},
 		{"refusal to be asked again", resolving, "GET /v2/app/manifests/v1", half(503, "text/html"), 5, errdefs.ErrUnavailable},
-		{"upload", pushing, "PUT " + uploads + "1", func(http.ResponseWriter, *http.Request) {}, 5, errdefs.ErrUnavailable},
+		{"upload", pushing(most), "PUT " + uploads + "1", func(http.ResponseWriter, *http.Request) {}, 5, errdefs.ErrUnavailable},
+		{"small upload", pushing(1000), "PUT " + uploads + "1", func(http.ResponseWriter, *http.Request) {}, 5, errdefs.ErrUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			over := make(chan struct{})
 			still := func(w http.ResponseWriter, r *http.Request) {
 				c.h(w, r)
 				<-over
 			}
 			s := &script{on: map[string]http.HandlerFunc{c.on: still, "POST " + uploads: status(202, "Location", uploads+"1")}}
-			dst := open(t, s, options().WithIdle(50*time.Millisecond))
+			o := options().WithIdle(50 * time.Millisecond)
+			// HTTP/1 leaves what is small to the socket, and waits for an answer.
+			o.Transport = &http.Transport{ResponseHeaderTimeout: time.Second}
+			dst := open(t, s, o)
 			defer close(over) // before the server is
 			err := c.do(dst)
 			if !errors.Is(err, c.kind) {
@@ -291,6 +302,27 @@ func testStandingStill(t *testing.T, open opening) {
 			}
 		})
 	}
+}
+
+// HTTP/1 closes a body before it writes the last bytes.
+func TestLastBytesStandStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe() // nobody reads from it
+		defer far.Close()
+		rt := registry.Wire(&http.Transport{
+			DialContext:           func(context.Context, string, string) (net.Conn, error) { return near, nil },
+			ResponseHeaderTimeout: registry.HeaderTimeout,
+		}, time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, "PUT", "http://localhost/", strings.NewReader("small"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := rt.RoundTrip(req); err == nil || ctx.Err() != nil {
+			t.Errorf("RoundTrip = %v, context: %v", err, ctx.Err())
+		}
+	})
 }
 
 // A side that sends more than it announced, or for ever, is cut off.

@@ -44,6 +44,7 @@ var protocols = map[string]func(t *testing.T, h http.Handler) (host string, rt *
 	"HTTP/2.0": func(t *testing.T, h http.Handler) (string, *http.Transport) {
 		srv := httptest.NewUnstartedServer(h)
 		srv.EnableHTTP2 = true
+		srv.Config.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 100} // so that also what is small waits to be taken
 		srv.StartTLS()
 		t.Cleanup(srv.Close)
 		return "example.com", srv.Client().Transport.(*http.Transport) // its certificate's name

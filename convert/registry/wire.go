@@ -52,20 +52,24 @@ type exchange struct {
 	idle   time.Duration
 	quiet  func(bound time.Duration, why string) (end func())
 
-	mu   sync.Mutex
-	end  func() // of the silence declared now
-	over bool   // there is an answer, or there will be none
+	mu    sync.Mutex
+	end   func()      // of the silence declared now
+	bound *time.Timer // of that silence
+	over  bool        // there is an answer, or there will be none
 }
 
 const answering = "waiting for an answer of"
 
-// hush declares a silence, which takes the place of the last.
+// hush declares a silence, which takes the place of the last, and ends the exchange
+// if it takes longer. The transport's own bounds are shorter where it has one: it has
+// none for the last 4 KiB of HTTP/1, which it writes after it closed the body.
 func (x *exchange) hush(bound time.Duration, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.endSilence()
 	if !x.over {
 		x.end = x.quiet(bound, why)
+		x.bound = time.AfterFunc(bound, func() { x.cancel(errIdle) })
 	}
 }
 
@@ -86,6 +90,7 @@ func (x *exchange) answered() {
 
 func (x *exchange) endSilence() {
 	if x.end != nil {
+		x.bound.Stop()
 		x.end()
 		x.end = nil
 	}
@@ -129,8 +134,9 @@ func (x *exchange) explain(err error) error {
 	return &brokenError{err}
 }
 
-// sent is a request's body. Its timer runs between the reads: then the other side
-// takes what was read, or does not.
+// sent is a request's body. Its timer runs from each read to the next or to Close:
+// then the other side takes what was read, or does not. That holds after the end
+// too, for HTTP/2 reads it before it writes the last bytes.
 type sent struct {
 	io.ReadCloser
 	x     *exchange
@@ -141,11 +147,11 @@ func (s *sent) Read(p []byte) (int, error) {
 	s.timer.Stop()
 	s.x.sending()
 	n, err := s.ReadCloser.Read(p)
-	switch err {
-	case nil:
+	if err == nil || err == io.EOF {
 		s.timer.Reset(s.x.idle)
-	case io.EOF:
-		s.x.hush(headerTimeout, answering)
+	}
+	if err == io.EOF {
+		s.x.hush(s.x.idle+headerTimeout, answering)
 	}
 	return n, err
 }
