@@ -325,6 +325,44 @@ func TestLastBytesStandStill(t *testing.T) {
 	})
 }
 
+// An answer may come while the body is read: net/http closes it then, and nothing
+// waits any more for the other side to take it.
+func TestBodyClosedWhileRead(t *testing.T) {
+	for name, last := range map[string]error{"in the middle": nil, "at its end": io.EOF} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body := slowBody{make(chan struct{}), make(chan error)}
+				req, err := http.NewRequestWithContext(t.Context(), "PUT", "http://localhost/", body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rt := registry.Wire(roundTripper(func(req *http.Request) (*http.Response, error) {
+					read := make(chan struct{})
+					go func() { defer close(read); req.Body.Read(make([]byte, 1)) }()
+					<-body.reading
+					req.Body.Close()
+					body.goOn <- last
+					<-read
+					time.Sleep(time.Hour)
+					return &http.Response{Body: http.NoBody}, req.Context().Err()
+				}), time.Minute)
+				if _, err := rt.RoundTrip(req); err != nil {
+					t.Errorf("RoundTrip = %v", err)
+				}
+			})
+		})
+	}
+}
+
+// slowBody says when it is read and is told when to be done.
+type slowBody struct {
+	reading chan struct{}
+	goOn    chan error
+}
+
+func (b slowBody) Read([]byte) (int, error) { close(b.reading); return 0, <-b.goOn }
+func (slowBody) Close() error               { return nil }
+
 // A side that sends more than it announced, or for ever, is cut off.
 func TestBounds(t *testing.T) {
 	endless := func(w http.ResponseWriter, r *http.Request) {

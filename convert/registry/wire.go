@@ -102,14 +102,14 @@ func (x *exchange) attempt(req *http.Request) *http.Request {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req
 	}
-	req.Body = &sent{req.Body, x, x.timer()}
+	req.Body = x.sent(req.Body)
 	if open := req.GetBody; open != nil {
 		req.GetBody = func() (io.ReadCloser, error) {
 			rc, err := open()
 			if err != nil {
 				return nil, err
 			}
-			return &sent{rc, x, x.timer()}, nil
+			return x.sent(rc), nil
 		}
 	}
 	return req
@@ -141,23 +141,41 @@ type sent struct {
 	io.ReadCloser
 	x     *exchange
 	timer *time.Timer
+	mu    sync.Mutex // net/http may close a body while it reads it
+	shut  bool
+}
+
+func (x *exchange) sent(rc io.ReadCloser) io.ReadCloser {
+	return &sent{ReadCloser: rc, x: x, timer: x.timer()}
 }
 
 func (s *sent) Read(p []byte) (int, error) {
 	s.timer.Stop()
 	s.x.sending()
 	n, err := s.ReadCloser.Read(p)
-	if err == nil || err == io.EOF {
-		s.timer.Reset(s.x.idle)
-	}
-	if err == io.EOF {
-		s.x.hush(s.x.idle+headerTimeout, answering)
-	}
+	s.handed(err)
 	return n, err
 }
 
+// handed starts the wait for the other side, unless net/http gave up on the body
+// while it was read.
+func (s *sent) handed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shut || err != nil && err != io.EOF {
+		return
+	}
+	s.timer.Reset(s.x.idle)
+	if err == io.EOF {
+		s.x.hush(s.x.idle+headerTimeout, answering)
+	}
+}
+
 func (s *sent) Close() error {
+	s.mu.Lock()
+	s.shut = true
 	s.timer.Stop()
+	s.mu.Unlock()
 	return s.ReadCloser.Close()
 }
 
