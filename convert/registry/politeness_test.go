@@ -304,6 +304,40 @@ func testStandingStill(t *testing.T, open opening) {
 	}
 }
 
+// A slow uplink has time for what is read at once.
+func TestUploadsAreReadInSmallPieces(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, open opening) {
+		const size = 1 << 20
+		s := &script{on: map[string]http.HandlerFunc{
+			"POST /v2/app/blobs/uploads/": status(202, "Location", "/v2/app/blobs/uploads/1"),
+			"PUT /v2/app/blobs/uploads/1": func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				w.WriteHeader(http.StatusCreated)
+			},
+		}}
+		body := &largestRead{Reader: io.LimitReader(zeros{}, size)}
+		desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString("x"), Size: size}
+		err := open(t, s, options()).Push(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(body), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body.n == 0 || body.n > 64<<10 {
+			t.Errorf("%d bytes were read at once, want at most 64 KiB", body.n)
+		}
+	})
+}
+
+type largestRead struct {
+	io.Reader
+	n int
+}
+
+func (r *largestRead) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.n = max(r.n, n)
+	return n, err
+}
+
 // HTTP/1 closes a body before it writes the last bytes.
 func TestLastBytesStandStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

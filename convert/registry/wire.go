@@ -134,6 +134,10 @@ func (x *exchange) explain(err error) error {
 	return &brokenError{err}
 }
 
+// maxSent is what the other side has to take within the idle time. HTTP/2 would read
+// 512 KiB at once, which is more than a slow uplink takes in time.
+const maxSent = 64 << 10
+
 // sent is a request's body. Its timer runs from each read to the next or to Close:
 // then the other side takes what was read, or does not. That holds after the end
 // too, for HTTP/2 reads it before it writes the last bytes.
@@ -152,7 +156,7 @@ func (x *exchange) sent(rc io.ReadCloser) io.ReadCloser {
 func (s *sent) Read(p []byte) (int, error) {
 	s.timer.Stop()
 	s.x.sending()
-	n, err := s.ReadCloser.Read(p)
+	n, err := s.ReadCloser.Read(p[:min(len(p), maxSent)])
 	s.handed(err)
 	return n, err
 }
