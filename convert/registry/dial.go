@@ -16,8 +16,10 @@ import (
 const (
 	dialTimeout = 30 * time.Second
 	tlsTimeout  = 10 * time.Second // http.DefaultTransport's
-	// connectTimeout is all it takes until a request can be sent.
-	connectTimeout = dialTimeout + tlsTimeout
+	proxyTimeout = time.Minute      // net/http's, for the answer to a CONNECT
+	// connectTimeout is all it takes until a request can be sent, at most: through a
+	// proxy that speaks TLS itself.
+	connectTimeout = dialTimeout + tlsTimeout + proxyTimeout + tlsTimeout
 	// A registry that composes a blob of many gigabytes after the last byte of a
 	// PUT is silent for minutes; longer than this it is taken for dead.
 	headerTimeout = 15 * time.Minute

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -355,6 +356,28 @@ func TestLastBytesStandStill(t *testing.T) {
 		}
 		if _, err := rt.RoundTrip(req); err == nil || ctx.Err() != nil {
 			t.Errorf("RoundTrip = %v, context: %v", err, ctx.Err())
+		}
+	})
+}
+
+// A proxy has as long to reach the registry as net/http gives it.
+func TestProxyTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := registry.Wire(&http.Transport{
+			Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy"}),
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				go io.Copy(io.Discard, far) // until near is closed
+				return near, nil
+			},
+		}, 45*time.Second)
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", "https://registry/", strings.NewReader("small"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := rt.RoundTrip(req); err == nil || time.Since(began) != time.Minute {
+			t.Errorf("RoundTrip = %v after %v, want an error after net/http's minute", err, time.Since(began))
 		}
 	})
 }
