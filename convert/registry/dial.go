@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	dialTimeout = 30 * time.Second
-	tlsTimeout  = 10 * time.Second // http.DefaultTransport's
+	dialTimeout  = 30 * time.Second
+	tlsTimeout   = 10 * time.Second // http.DefaultTransport's
 	proxyTimeout = time.Minute      // net/http's, for the answer to a CONNECT
 	// connectTimeout is all it takes until a request can be sent, at most: through a
 	// proxy that speaks TLS itself.
