@@ -78,17 +78,31 @@ func (r *Repository) openAt(ctx context.Context, desc ocispec.Descriptor, off, e
 	if err != nil {
 		return nil, err
 	}
-	if err := startAt(resp, off); err != nil {
+	why := fmt.Sprintf("skipping to byte %d of an answer of %s", off, resp.Request.URL.Host)
+	skipped := declared{resp.Body, func() func() { return r.opts.Quiet(ctx, r.opts.idle, why) }}
+	if err := startAt(resp, skipped, off); err != nil {
 		resp.Body.Close()
 		return nil, err
 	}
 	return resp.Body, nil
 }
 
+// declared is a body whose bytes nobody hears of: each read is a silence of its own,
+// and its end is proof of life.
+type declared struct {
+	io.Reader
+	quiet func() (end func())
+}
+
+func (d declared) Read(p []byte) (int, error) {
+	defer d.quiet()()
+	return d.Reader.Read(p)
+}
+
 // startAt brings the answer's body to offset off, wherever it begins.
-func startAt(resp *http.Response, off int64) error {
+func startAt(resp *http.Response, body io.Reader, off int64) error {
 	if resp.StatusCode == http.StatusOK {
-		if _, err := io.CopyN(io.Discard, resp.Body, off); err != nil {
+		if _, err := io.CopyN(io.Discard, body, off); err != nil {
 			return fmt.Errorf("skip to byte %d: %w", off, err)
 		}
 		return nil

@@ -116,6 +116,51 @@ func testSilenceIsDeclared(t *testing.T, open opening) {
 	}
 }
 
+// A registry that ignores ranges sends again what was read, and the job, to which
+// nothing comes, is alive as long as that moves.
+func TestSkippingIsDeclared(t *testing.T) { eachProtocol(t, testSkippingIsDeclared) }
+
+func testSkippingIsDeclared(t *testing.T, open opening) {
+	const pieces, piece = 9, 100
+	blob := strings.Repeat("x", (pieces+1)*piece)
+	desc := describe("application/octet-stream", blob)
+	told := &silences{begun: make(chan silence, 64)}
+	again := func(w http.ResponseWriter, r *http.Request) {
+		for range pieces {
+			w.(http.Flusher).Flush()
+			for skipping := false; !skipping; {
+				select {
+				case q := <-told.begun:
+					skipping = strings.HasPrefix(q.why, "skipping")
+				case <-r.Context().Done():
+					t.Error("skipping was not declared again")
+					return
+				}
+			}
+			io.WriteString(w, blob[:piece])
+		}
+		io.WriteString(w, blob[:piece])
+	}
+	s := &script{on: map[string]http.HandlerFunc{
+		"GET /v2/app/blobs/" + desc.Digest.String(): turns(cut(blobServer(blob, false), pieces*piece, false), again),
+	}}
+	o := options()
+	o.Quiet = told.quiet
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	rc, err := open(t, s, o).Fetch(ctx, desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	if got, err := io.ReadAll(rc); err != nil || string(got) != blob {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+	if n := told.now(); n != 0 {
+		t.Errorf("%d of %v have not ended", n, told.told)
+	}
+}
+
 func TestDiallingIsDeclared(t *testing.T) {
 	_, host := serve(t, nil)
 	told := &silences{}

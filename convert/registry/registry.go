@@ -28,7 +28,8 @@ type Options struct {
 
 	// Quiet, if not nil, is told of each wait in which no byte moves, before it
 	// begins: for a connection, for the answer to a request whose body is sent, for
-	// the time at which to ask again, for a disk to sync. bound is the longest that
+	// the time at which to ask again, for a disk to sync; and of each read of bytes
+	// that are skipped. bound is the longest that
 	// it may take, why is for people. end is called once it is over, on whatever
 	// goroutine. ctx is that of the call it happens in, or one made from it. Quiet is
 	// called from many goroutines, several waits overlap, and both functions return
