@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/google/uuid"
@@ -160,17 +161,16 @@ func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 func (c *conversion) digests(ctx context.Context, dst File) error {
 	l := &c.layer
 	blob, span := sha256.New(), sha256.New()
-	image, imageSum := io.Reader(io.TeeReader(io.NewSectionReader(dst, 0, l.Size), blob)), blob
+	image, imageSum := io.Reader(io.NewSectionReader(dst, 0, l.Size)), blob
 	if l.Profile == ProfileZstd {
-		dec, err := zstd.NewReader(image, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+		dec, err := zstd.NewReader(io.TeeReader(image, blob), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return err
 		}
 		defer dec.Close()
-		imageSum = sha256.New()
-		image = io.TeeReader(dec, imageSum)
+		image, imageSum = dec, sha256.New()
 	}
-	n, err := copyContext(ctx, &spanWriter{w: span, span: l.Metadata}, image)
+	n, err := c.copy(ctx, io.MultiWriter(imageSum, &spanWriter{w: span, span: l.Metadata}), image)
 	if err != nil {
 		return err
 	}
@@ -183,24 +183,19 @@ func (c *conversion) digests(ctx context.Context, dst File) error {
 	return nil
 }
 
-// copyContext is io.Copy that looks at ctx about once for each outChunk.
-func copyContext(ctx context.Context, w io.Writer, r io.Reader) (n int64, err error) {
-	buf := make([]byte, outChunk)
+// copy is io.Copy for a w that does not fail. It reads ahead of what it writes, and
+// looks at ctx once for each chunk.
+func (c *conversion) copy(ctx context.Context, w io.Writer, r io.Reader) (n int64, err error) {
+	in := newInput(ctx, r, Options{Limits: Limits{Bytes: math.MaxInt64}, Serial: c.opts.Serial, Unhashed: true})
+	defer in.close()
 	for {
-		if err := context.Cause(ctx); err != nil {
-			return n, err
-		}
-		k, err := r.Read(buf)
-		n += int64(k)
-		if _, werr := w.Write(buf[:k]); werr != nil {
-			return n, werr
-		}
-		if err == io.EOF {
+		if err := in.next(); err == io.EOF {
 			return n, nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return n, err
 		}
+		n += int64(len(in.rest))
+		w.Write(in.rest)
 	}
 }
 
