@@ -52,7 +52,19 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 // last reads the last message of each subject that has one, in one request. That
 // a subject has none is certain only without an error.
 func (c *Client) last(ctx context.Context, stream string, subjects ...string) (map[string]*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	for try := 1; ; try++ {
+		found, err := c.lastOnce(ctx, stream, subjects)
+		if ctx.Err() != nil || try == readTries || !errors.Is(err, context.DeadlineExceeded) {
+			return found, err
+		}
+	}
+}
+
+// A request or its answer is lost when the connection is: a read is made again.
+const readTries = 3
+
+func (c *Client) lastOnce(ctx context.Context, stream string, subjects []string) (map[string]*jetstream.RawStreamMsg, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout/readTries)
 	defer cancel()
 	seq, err := jetstreamext.GetLastMsgsFor(ctx, c.js, stream, subjects)
 	if err != nil {
