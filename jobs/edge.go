@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Edge is one step of a job's life: [Open], [Claim], [Finish], [Fail],
-// [HandBack], [Cancel], [Expire] or [Reject].
+// Edge is one step of a job's life: [Open], [Claim], [Finish], [Fail], [Wait],
+// [Resume], [HandBack], [Cancel], [Expire] or [Reject].
 type Edge interface {
 	// next gives the record after the edge; false if the edge does not leave r.State.
 	next(r Record) (Record, bool)

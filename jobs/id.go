@@ -29,11 +29,6 @@ func keyedID(scope, key string) ID {
 	return ID(scope + "-" + idEncoding.EncodeToString(sum[:16]))
 }
 
-// pureID is the ID of every job of a pure kind with these args.
-func pureID(scope string, args []byte) ID {
-	return ID(scope + "-" + argsDigest(scope, args))
-}
-
 func argsDigest(kind string, args []byte) string {
 	sum := sha256.Sum256(append([]byte("args\x00"+kind+"\x00"), args...))
 	return hex.EncodeToString(sum[:])

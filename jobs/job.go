@@ -15,11 +15,13 @@ type Args interface {
 	Validate() error // what can be known without I/O
 }
 
-// Pure is implemented by args of kinds whose result is a function of the args
-// alone (every reference a digest). Two submissions with equal args are one job.
+// Pure is implemented by args of kinds whose result is a function of what Identity
+// gives: a value that encodes as JSON, every reference in it a digest. Submissions
+// of equal identity are one job. What else the args say tells where to find the
+// same thing, and is that of whoever asked first.
 type Pure interface {
 	Args
-	Pure()
+	Identity() any
 }
 
 // Job is the immutable part of a job, as submitted.
@@ -83,9 +85,15 @@ func New(a Args, o Options) (Job, error) {
 	now := time.Now().UTC()
 	j := Job{Kind: a.Kind(), Class: o.Class, Args: raw, ArgsDigest: argsDigest(a.Kind(), raw), Created: now,
 		Deadline: now.Add(o.Timeout), MaxAttempts: o.MaxAttempts, Submitter: o.Submitter}
-	switch _, pure := a.(Pure); {
-	case pure:
-		j.ID = pureID(j.Kind, raw)
+	pure, isPure := a.(Pure)
+	switch {
+	case isPure:
+		identity, err := json.Marshal(pure.Identity())
+		if err != nil {
+			return Job{}, fmt.Errorf("encode %s: %w", a.Kind(), err)
+		}
+		j.ArgsDigest = argsDigest(a.Kind(), identity)
+		j.ID = ID(j.Kind + "-" + j.ArgsDigest)
 	case o.IdempotencyKey != "":
 		j.ID = keyedID(j.Kind, o.IdempotencyKey)
 	default:

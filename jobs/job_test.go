@@ -36,7 +36,7 @@ type layerArgs struct {
 
 func (layerArgs) Kind() string    { return "layer" }
 func (layerArgs) Validate() error { return nil }
-func (layerArgs) Pure()           {}
+func (a layerArgs) Identity() any { return a }
 
 func newJob(t *testing.T, a jobs.Args, o jobs.Options) jobs.Job {
 	t.Helper()

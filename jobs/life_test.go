@@ -93,6 +93,14 @@ func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 		return jobs.Finish{Claim: 7, Result: json.RawMessage(arg(1)), At: now}
 	case "fail":
 		return jobs.Fail{Claim: 7, Failure: jobs.Failure{Class: jobs.ErrorClass(arg(1)), Message: "boom"}, Delay: duration(t, cmp.Or(arg(2), "0s")), At: now}
+	case "wait":
+		var children []jobs.ID
+		for _, id := range w[1:] {
+			children = append(children, jobs.ID(id))
+		}
+		return jobs.Wait{Claim: 7, Children: children, At: now}
+	case "resume":
+		return jobs.Resume{At: now}
 	case "handback":
 		return jobs.HandBack{Claim: 7, At: now}
 	case "cancel":
@@ -121,6 +129,9 @@ func show(r jobs.Record) string {
 	}
 	if r.Worker != "" {
 		s += " worker=" + r.Worker
+	}
+	if r.Waits > 0 {
+		s += fmt.Sprintf(" waits=%d for=%v", r.Waits, r.Children)
 	}
 	if !r.NotBefore.IsZero() {
 		s += " in=" + r.NotBefore.Sub(r.Updated).Round(time.Millisecond).String()

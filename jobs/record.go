@@ -14,6 +14,7 @@ const (
 	Queued    State = "queued"    // accepted; waits for a slot
 	Running   State = "running"   // claimed by a worker
 	Retry     State = "retry"     // failed, will run again at NotBefore
+	Waiting   State = "waiting"   // for its Children to end; then it is queued again
 	Done      State = "done"      // has its result; final for ever
 	Failed    State = "failed"    // a permanent error, or past its deadline
 	Dead      State = "dead"      // used up its attempts
@@ -21,7 +22,7 @@ const (
 )
 
 // States are all states, in the order of a life.
-var States = []State{Queued, Running, Retry, Done, Failed, Dead, Cancelled}
+var States = []State{Queued, Running, Retry, Waiting, Done, Failed, Dead, Cancelled}
 
 // Ended reports whether the job will not run again by itself. Only Done is
 // final: the others may be opened again, as a new generation.
@@ -43,6 +44,8 @@ type Record struct {
 	Updated     time.Time       `json:"updated"`
 	Deadline    time.Time       `json:"deadline"`
 	NotBefore   time.Time       `json:"not_before,omitzero"` // with Retry
+	Children    []ID            `json:"children,omitempty"`  // that it last waited for
+	Waits       int             `json:"waits,omitempty"`     // how often it did
 	Worker      string          `json:"worker,omitempty"`    // owner of the last claim
 	Claim       uint64          `json:"claim,omitempty"`     // stream sequence of the claim that ended the last attempt
 	Result      json.RawMessage `json:"result,omitempty"`    // with Done

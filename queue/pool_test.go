@@ -39,7 +39,7 @@ type pureArgs struct {
 
 func (pureArgs) Kind() string    { return "pure" }
 func (pureArgs) Validate() error { return nil }
-func (pureArgs) Pure()           {}
+func (a pureArgs) Identity() any { return a }
 
 var validators = scheduler.Validators{"test": jobs.Validator[testArgs](), "pure": jobs.Validator[pureArgs]()}
 
