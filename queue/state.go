@@ -35,11 +35,16 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("read job %s: %w", id, err)
 	}
+	return statusOf(id, msgs)
+}
+
+// statusOf finds a job among messages of STATE.
+func statusOf(id jobs.ID, msgs map[string]*jetstream.RawStreamMsg) (st Status, err error) {
 	spec, run := msgs[specSubject(id)], msgs[runSubject(id)]
 	if spec == nil || run == nil {
-		return Status{}, fmt.Errorf("job %s: %w", id, errdefs.ErrNotFound)
+		return st, fmt.Errorf("job %s: %w", id, errdefs.ErrNotFound)
 	}
-	st := Status{Revision: run.Sequence}
+	st.Revision = run.Sequence
 	if st.Record, err = jobs.DecodeRecord(run.Data); err == nil {
 		st.Job, err = jobs.DecodeJob(spec.Data)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +22,12 @@ import (
 // if nothing else happens.
 func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	now := time.Now()
+	if err := s.resume(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("jobs wait longer than they need to", "jobs", len(s.pool.waiters.ready), "error", err)
+		}
+		return retryAdmission
+	}
 	s.pool.due(now)
 	for class, c := range s.pool.class {
 		for e := s.pool.take(c); e != nil; e = s.pool.take(c) {
@@ -60,15 +67,29 @@ func (s *Scheduler) admitJob(ctx context.Context, e *entry) error {
 		return err
 	}
 	err = s.publish(ctx, st)
-	switch {
-	case err == nil || queue.IsQueued(err) && st.State != jobs.Retry:
-		s.pool.setAdmitted(e, true)
-		return nil
-	case queue.IsQueued(err): // its worker is about to ack the old message
-		s.pool.waitUntil(e, time.Now().Add(retryAdmission))
-		return nil
+	there := err == nil
+	if queue.IsQueued(err) {
+		there, err = s.isThere(ctx, st)
 	}
-	return fmt.Errorf("admit: %w", err)
+	switch {
+	case err != nil:
+		return fmt.Errorf("admit: %w", err)
+	case there:
+		s.pool.setAdmitted(e, true)
+	default: // its worker is about to ack the message of an earlier attempt
+		s.pool.waitUntil(e, time.Now().Add(retryAdmission))
+	}
+	return nil
+}
+
+// isThere reports whether the message that is in WORK under a job's name is the one
+// that admits it, and not that of an attempt which has ended.
+func (s *Scheduler) isThere(ctx context.Context, st queue.Status) (bool, error) {
+	if st.State != jobs.Retry && st.Waits == 0 {
+		return true, nil // it had no other
+	}
+	revision, err := s.client.AdmittedRevision(ctx, st)
+	return revision == st.Revision, err
 }
 
 // invalid says what is wrong with a job, if anything.
@@ -96,6 +117,7 @@ func (s *Scheduler) apply(ctx context.Context, st queue.Status, e jobs.Edge) err
 // record says.
 func (s *Scheduler) publish(ctx context.Context, st queue.Status) error {
 	m := nats.NewMsg(queue.WorkSubject(st.Class, st.ID))
+	m.Header.Set(queue.RevisionHeader, strconv.FormatUint(st.Revision, 10))
 	p := otel.GetTextMapPropagator()
 	p.Inject(p.Extract(ctx, propagation.MapCarrier(st.Job.Trace)), queue.Carrier(m.Header))
 	_, err := s.client.JetStream().PublishMsg(ctx, m)

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/lithify/lithify/jobs"
@@ -11,10 +12,11 @@ import (
 // pool is what the scheduler knows: the jobs that have not ended, and in which
 // order to admit them. It does no I/O.
 type pool struct {
-	jobs   map[jobs.ID]*entry
-	class  map[jobs.Class]*class
-	timers timers
-	window int
+	jobs    map[jobs.ID]*entry
+	class   map[jobs.Class]*class
+	timers  timers
+	waiters waiters
+	window  int
 }
 
 type entry struct {
@@ -30,7 +32,7 @@ type class struct {
 }
 
 func newPool(window int) *pool {
-	return &pool{jobs: map[jobs.ID]*entry{}, class: map[jobs.Class]*class{}, window: window}
+	return &pool{jobs: map[jobs.ID]*entry{}, class: map[jobs.Class]*class{}, waiters: newWaiters(), window: window}
 }
 
 func (p *pool) of(c jobs.Class) *class {
@@ -58,7 +60,11 @@ func (p *pool) update(ch queue.Change) (admitted bool) {
 	case st.Ended():
 		p.setAdmitted(e, false)
 		delete(p.jobs, id)
+		p.waiters.ended(id)
 		return admitted
+	case st == jobs.Waiting: // its worker takes the message away
+		p.setAdmitted(e, false)
+		p.waiters.add(id, ch.Revision, p.running(ch.Record.Children))
 	case st == jobs.Running:
 		p.setAdmitted(e, true)
 	case st == jobs.Retry: // its worker takes the message away
@@ -69,6 +75,16 @@ func (p *pool) update(ch queue.Change) (admitted bool) {
 	}
 	p.jobs[id] = e
 	return admitted
+}
+
+// running are those of ids that have not ended, as far as is known.
+func (p *pool) running(ids []jobs.ID) (open []jobs.ID) {
+	for _, id := range ids {
+		if p.jobs[id] != nil {
+			open = append(open, id)
+		}
+	}
+	return open
 }
 
 func (p *pool) setAdmitted(e *entry, to bool) {
@@ -110,9 +126,20 @@ func (p *pool) next() (time.Time, bool) {
 	return p.timers[0].at, true
 }
 
+// windowOf is how many jobs of a class may be admitted at a time.
+func (p *pool) windowOf(c *class) int { return max(p.window, perSlot*c.slots) }
+
+// before is how many are in line before a job, or how many there are.
+func (c *class) before(id jobs.ID) int {
+	if i := slices.Index(c.waiting, id); i >= 0 {
+		return i
+	}
+	return len(c.waiting)
+}
+
 // take gives the next job of c that may be admitted, or nil.
 func (p *pool) take(c *class) *entry {
-	for len(c.waiting) > 0 && c.admitted < max(p.window, perSlot*c.slots) {
+	for len(c.waiting) > 0 && c.admitted < p.windowOf(c) {
 		e := p.jobs[c.waiting[0]]
 		c.waiting = c.waiting[1:]
 		if e != nil && !e.admitted && (e.Record.State == jobs.Queued || e.Record.State == jobs.Retry) {

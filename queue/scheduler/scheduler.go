@@ -93,7 +93,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	changes, nodes := make(chan queue.Change, 256), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })
 	g.Go(func() error { return s.watchNodes(gctx, nodes) })
-	g.Go(func() error { return s.loop(gctx, changes, nodes) })
+	asked := make(chan question)
+	g.Go(func() error { return s.answerQuestions(gctx, asked) })
+	g.Go(func() error { return s.loop(gctx, changes, nodes, asked) })
 	if err := g.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}
@@ -121,7 +123,7 @@ func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 	return nil
 }
 
-func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange) error {
+func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange, asked <-chan question) error {
 	sweep := time.NewTicker(s.cfg.Sweep)
 	defer sweep.Stop()
 	wake := time.NewTimer(0)
@@ -134,6 +136,8 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 			s.change(ctx, ch)
 		case n := <-nodes:
 			s.setNode(ctx, n)
+		case q := <-asked:
+			q.answer <- s.explain(q.id, time.Now())
 		case <-wake.C:
 		case <-sweep.C:
 			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {

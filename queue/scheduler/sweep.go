@@ -99,6 +99,9 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, queued bool) error {
 	switch {
 	case late > expireGrace || late > 0 && r.State != jobs.Running:
 		return s.apply(ctx, queue.Status{Record: r, Revision: e.Revision}, jobs.Expire{At: now})
+	case r.State == jobs.Waiting && len(s.pool.running(r.Children)) == 0:
+		s.pool.waiters.add(r.ID, e.Revision, nil) // a replica may have said of a child that it runs
+		return nil
 	case queued || !e.admitted:
 		return nil
 	case r.State == jobs.Running && (s.works(r, e.Revision) || e.missing != e.Revision):

@@ -31,6 +31,8 @@ type attempt struct {
 	log  *slog.Logger
 	life life
 
+	children []jobs.ID // that the job is to wait for
+
 	mu   sync.Mutex
 	last jetstream.PubAckFuture // of the last event
 }
@@ -106,7 +108,54 @@ func (a *attempt) call(ctx context.Context) (result json.RawMessage, err error) 
 			err = jobs.Poison(fmt.Errorf("handler panicked: %v", p))
 		}
 	}()
-	return a.w.mux.Run(ctx, a.st.Job.Kind, a.st.Job.Args)
+	if ctx, err = a.withChildren(ctx); err != nil {
+		return nil, err
+	}
+	result, err = a.w.mux.Run(ctx, a.st.Job.Kind, a.st.Job.Args)
+	if children, ok := jobs.Awaited(err); ok {
+		return nil, a.submit(ctx, children)
+	}
+	return result, err
+}
+
+// submit makes sure that what the job will wait for exists: only then may its
+// record say that it waits. Those that have a result, or are on their way, stay as
+// they are; those that ended without one are opened again.
+func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
+	var ids []jobs.ID
+	if len(children) > jobs.MaxChildren {
+		return jobs.Permanent(fmt.Errorf("it waits for %d jobs at once, more than %d", len(children), jobs.MaxChildren))
+	}
+	for _, j := range children {
+		if j.ID == a.st.ID {
+			return jobs.Permanent(errors.New("it waits for itself"))
+		}
+		st, err := a.w.client.Submit(ctx, j)
+		if err != nil {
+			return fmt.Errorf("job %s: %w", j.ID, err)
+		}
+		a.life.beat(0)
+		ids = append(ids, st.ID)
+	}
+	a.children = ids
+	a.Event("waiting for other jobs", "jobs", len(ids))
+	return nil
+}
+
+// withChildren lets the handler know how those that the job waited for have ended.
+func (a *attempt) withChildren(ctx context.Context) (context.Context, error) {
+	if len(a.st.Children) == 0 {
+		return ctx, nil
+	}
+	found, err := a.w.client.GetAll(ctx, a.st.Children)
+	if err != nil {
+		return ctx, err
+	}
+	children := make(map[jobs.ID]jobs.Child, len(found))
+	for id, st := range found {
+		children[id] = jobs.Child{Job: st.Job, Record: st.Record}
+	}
+	return jobs.WithChildren(ctx, children), nil
 }
 
 // heartbeat keeps the message ours as long as the handler proves that it lives

@@ -61,6 +61,9 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		case st.State.Ended():
 			w.ack(ctx, d)
 			return st, false
+		case st.State == jobs.Waiting: // its worker died before the ack, or a replica lags
+			w.ignore(d.NakWithDelay(claimLater))
+			return st, false
 		case st.State == jobs.Retry && wait > 0: // left by a crash between the record and the ack
 			w.ignore(d.NakWithDelay(wait))
 			return st, false

@@ -73,7 +73,10 @@ func (a *attempt) end(ctx, writes context.Context, result json.RawMessage, err e
 // edge is how the job goes on after the handler returned.
 func (a *attempt) edge(ctx context.Context, result json.RawMessage, err error) jobs.Edge {
 	now, claim, cause := time.Now().UTC(), a.st.Revision, context.Cause(ctx)
-	if err == nil {
+	switch {
+	case err == nil && len(a.children) > 0:
+		return jobs.Wait{Claim: claim, Children: a.children, At: now}
+	case err == nil:
 		return jobs.Finish{Claim: claim, Result: result, At: now}
 	}
 	f := jobs.Failure{Class: jobs.ClassOf(err), Kind: jobs.KindOf(err), Message: clip(err.Error())}

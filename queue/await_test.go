@@ -1,0 +1,223 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/queue/worker"
+)
+
+// family is a mux whose test jobs wait for pure ones, one for each letter of their
+// name, and give what those gave.
+func family(t *testing.T, pure jobs.Handler[pureArgs]) *jobs.Mux {
+	m := handle(func(ctx context.Context, a testArgs) (any, error) {
+		var missing []jobs.Job
+		sum := ""
+		for _, r := range a.Name {
+			j, err := jobs.New(pureArgs{string(r)}, jobs.Options{MaxAttempts: 1})
+			if err != nil {
+				return nil, err
+			}
+			child, ok := jobs.Children(ctx)[j.ID]
+			if !ok {
+				missing = append(missing, j)
+				continue
+			}
+			var part string
+			if err := child.Decode(&part); err != nil {
+				return nil, jobs.Permanent(err)
+			}
+			sum += part
+		}
+		if len(missing) > 0 {
+			return nil, jobs.Await(missing...)
+		}
+		return sum, nil
+	})
+	jobs.Handle(m, pure)
+	return m
+}
+
+func TestAwait(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	var ran atomic.Int32
+	m := family(t, func(_ context.Context, a pureArgs) (any, error) {
+		ran.Add(1)
+		return a.Digest + a.Digest, nil
+	})
+	p.worker(m, worker.Config{Name: "w1", Slots: 1})
+	p.worker(m, worker.Config{Name: "w2", Slots: 1})
+	one, two := p.submit(testArgs{"abc"}, jobs.Options{MaxAttempts: 1}), p.submit(testArgs{"bcd"}, jobs.Options{MaxAttempts: 1})
+	if got := result[string](t, p.waitState(one.ID, jobs.Done)); got != "aabbcc" {
+		t.Errorf("got %q", got)
+	}
+	st := p.waitState(two.ID, jobs.Done)
+	if got := result[string](t, st); got != "bbccdd" || st.Attempt != 1 || st.Waits != 1 {
+		t.Errorf("got %q at attempt %d after %d waits", got, st.Attempt, st.Waits)
+	}
+	if n := ran.Load(); n != 4 {
+		t.Errorf("%d runs of 4 children", n)
+	}
+	// All children are done: a third one waits only for the new one.
+	three := p.submit(testArgs{"ae"}, jobs.Options{})
+	if got := result[string](t, p.waitState(three.ID, jobs.Done)); got != "aaee" || ran.Load() != 5 {
+		t.Errorf("got %q after %d runs", got, ran.Load())
+	}
+}
+
+// A slot is free while its job waits, so that one worker does parents and children.
+func TestAwaitHoldsNoSlot(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	p.worker(family(t, func(_ context.Context, a pureArgs) (any, error) { return a.Digest, nil }), worker.Config{Name: "only", Slots: 1})
+	var ids []jobs.ID
+	for i := range 20 {
+		ids = append(ids, p.submit(testArgs{fmt.Sprintf("x%c", 'a'+i)}, jobs.Options{}).ID)
+	}
+	for _, id := range ids {
+		p.waitState(id, jobs.Done)
+	}
+}
+
+func TestAwaitFailedChild(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	var broken atomic.Bool
+	broken.Store(true)
+	p.worker(family(t, func(_ context.Context, a pureArgs) (any, error) {
+		if a.Digest == "b" && broken.Load() {
+			return nil, jobs.Permanent(errors.New("no such blob"))
+		}
+		return a.Digest, nil
+	}), worker.Config{Name: "w"})
+	j, err := jobs.New(testArgs{"ab"}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Submit(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	st := p.waitState(j.ID, jobs.Failed)
+	if st.Failure == nil || !containsAll(st.Failure.Message, "no such blob", "pure-") {
+		t.Errorf("failure %+v does not name the child and its reason", st.Failure)
+	}
+	// Opened again, it has the child opened again.
+	broken.Store(false)
+	if _, err := p.Submit(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	if got := result[string](t, p.waitState(j.ID, jobs.Done)); got != "ab" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// The scheduler dies while a job waits, and all children end before another starts.
+func TestAwaitOutlivesTheScheduler(t *testing.T) {
+	p := newPool(t)
+	stop := p.scheduler(scheduler.Config{Sweep: calm})
+	started, release := make(chan struct{}), make(chan struct{})
+	p.worker(family(t, func(_ context.Context, a pureArgs) (any, error) {
+		if a.Digest == "a" {
+			close(started)
+			<-release
+		}
+		return a.Digest, nil
+	}), worker.Config{Name: "w"})
+	st := p.submit(testArgs{"a"}, jobs.Options{})
+	await(t, started, "child")
+	p.until("parent that waits", func() bool { return p.get(st.ID).State == jobs.Waiting })
+	stop()
+	close(release)
+	child := p.get(st.ID).Children[0]
+	p.waitState(child, jobs.Done)
+	if got := p.get(st.ID).State; got != jobs.Waiting {
+		t.Fatalf("the parent is %s without a scheduler", got)
+	}
+	p.scheduler(scheduler.Config{Sweep: calm})
+	p.waitState(st.ID, jobs.Done)
+}
+
+// A cancelled parent stays so, and its children go on: others may wait for them.
+func TestAwaitCancelled(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	started, release := make(chan struct{}), make(chan struct{})
+	p.worker(family(t, func(ctx context.Context, a pureArgs) (any, error) {
+		defer jobs.Quiet(ctx, patience, "waiting for the test")()
+		close(started)
+		<-release
+		return a.Digest, nil
+	}), worker.Config{Name: "w"})
+	st := p.submit(testArgs{"a"}, jobs.Options{})
+	await(t, started, "child")
+	p.until("parent that waits", func() bool { return p.get(st.ID).State == jobs.Waiting })
+	if _, err := p.Cancel(t.Context(), st.ID, "test"); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	p.waitState(p.get(st.ID).Children[0], jobs.Done)
+	p.waitState(st.ID, jobs.Cancelled)
+}
+
+func TestAwaitOneself(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	j, err := jobs.New(testArgs{"me"}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return nil, jobs.Await(j) }), worker.Config{Name: "w"})
+	if _, err := p.Submit(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	if st := p.waitState(j.ID, jobs.Failed); !strings.Contains(st.Failure.Message, "waits for itself") {
+		t.Errorf("failure %+v", st.Failure)
+	}
+}
+
+// A scheduler that starts finds the messages of resumed jobs and counts them.
+func TestAwaitWindowAfterRestart(t *testing.T) {
+	p := newPool(t)
+	stop := p.scheduler(scheduler.Config{Sweep: calm, Window: 2})
+	stopWorker := p.worker(family(t, func(_ context.Context, a pureArgs) (any, error) { return a.Digest, nil }),
+		worker.Config{Name: "w", Classes: []jobs.Class{{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}}})
+	var ids []jobs.ID
+	for _, name := range []string{"a", "b", "c", "d"} {
+		ids = append(ids, p.submit(testArgs{name}, jobs.Options{}).ID)
+	}
+	p.until("parents that wait", func() bool {
+		return !slices.ContainsFunc(ids, func(id jobs.ID) bool { return p.get(id).State != jobs.Waiting })
+	})
+	stopWorker()
+	stopChildren := p.worker(family(t, func(_ context.Context, a pureArgs) (any, error) { return a.Digest, nil }),
+		worker.Config{Name: "c", Classes: []jobs.Class{{Kind: "pure", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}}})
+	admitted := func() (n int) {
+		for _, id := range ids {
+			if p.get(id).State == jobs.Queued && p.inWork(id) {
+				n++
+			}
+		}
+		return n
+	}
+	p.until("window of resumed parents", func() bool { return admitted() == 2 })
+	stopChildren()
+	stop()
+	p.scheduler(scheduler.Config{Sweep: calm, Window: 2})
+	p.explains(ids[3], queue.ReasonWindow, "2 jobs of its class are admitted")
+	if n := admitted(); n != 2 {
+		t.Errorf("%d messages in a window of 2", n)
+	}
+}
+
+func containsAll(s string, parts ...string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(s, part) })
+}
