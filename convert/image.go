@@ -46,10 +46,13 @@ type Options struct {
 	// tag, which needs InPlace and must still name the source.
 	SourceTag string
 
-	Limits   erofs.Limits
-	Ledger   *Ledger
-	TempDir  string // default os.TempDir(); needs room for the layers in flight
-	Parallel int    // layers in flight; default runtime.GOMAXPROCS(0)
+	Limits erofs.Limits
+	Ledger *Ledger
+	// Elsewhere, if set, is asked to have layers converted by others, who enter
+	// them in Ledger. Those that depend on the layers below are not among them.
+	Elsewhere Elsewhere
+	TempDir   string // default os.TempDir(); needs room for the layers in flight
+	Parallel  int    // layers in flight; default runtime.GOMAXPROCS(0)
 
 	Log *slog.Logger // default slog.Default()
 	// Progress hears of every step. It is called from many goroutines and must
@@ -134,6 +137,8 @@ type conversion struct {
 	opts Options
 	log  *slog.Logger
 
+	ledgerOnly bool // dst is the ledger itself: see Layer
+
 	mu     sync.Mutex
 	layers map[digest.Digest]*layer // by LayerJob.Key
 }
@@ -211,9 +216,13 @@ func (c *conversion) convertAll(ctx context.Context, p *plan) ([]*variant, error
 	return variants, nil
 }
 
-// convertLayers runs the tasks, the largest first so that no long one starts
-// when the others are through.
+// convertLayers gets the tasks' layers: from others, and the rest by converting
+// here, the largest first so that no long one starts when the others are through.
 func (c *conversion) convertLayers(ctx context.Context, tasks []task) error {
+	tasks, err := c.askElsewhere(ctx, tasks)
+	if err != nil {
+		return err
+	}
 	slices.SortStableFunc(tasks, func(a, b task) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(c.opts.Parallel)
@@ -226,9 +235,7 @@ func (c *conversion) convertLayers(ctx context.Context, tasks []task) error {
 			if err != nil {
 				return err
 			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.layers[t.Key()] = l
+			c.found(t, l)
 			return nil
 		})
 	}
@@ -284,8 +291,15 @@ func (c *conversion) inContext(ctx context.Context, t task) (*layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.layers[t.Key()] = l
+	c.found(t, l)
 	return l, nil
+}
+
+// found notes the layer of a task. It may be called from many goroutines.
+func (c *conversion) found(t task, l *layer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.layers[t.Key()] = l
 }
 
 func (c *conversion) event(e Event) {

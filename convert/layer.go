@@ -41,13 +41,13 @@ func (j LayerJob) Key() digest.Digest {
 // layer is a layer of the target image: converted here, or found in the ledger.
 type layer struct {
 	*erofs.Layer
-	view    *view                  // what is known of its content, for the layers above
-	pending *erofs.UnresolvedError // set instead where it cannot be made without a context
+	view    *view        // what is known of its content, for the layers above
+	pending *erofs.Needs // set instead where it cannot be made without a context
 }
 
 func (l *layer) needs() erofs.Needs {
 	if l.pending != nil {
-		return l.pending.Needs
+		return *l.pending
 	}
 	return l.Needs
 }
@@ -71,7 +71,7 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 		l, err = c.convertLayer(ctx, t, serial)
 	}
 	if unresolved := (*erofs.UnresolvedError)(nil); errors.As(err, &unresolved) && t.Context == nil {
-		return &layer{pending: unresolved}, nil
+		return &layer{pending: &unresolved.Needs}, nil
 	}
 	if err != nil {
 		span.RecordError(err)
@@ -98,6 +98,9 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 		return nil, err
 	}
 	if err := c.opts.Ledger.put(ctx, c.dst, t.LayerJob, made, c.copying(t, made)); err != nil {
+		if c.ledgerOnly {
+			return nil, err
+		}
 		c.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
 	}
 	return &layer{Layer: made, view: c.viewOf(made)}, nil

@@ -32,6 +32,7 @@ var sameFloor = []edge{
 	{"restore", "convert/registry"},
 	{"queue/natsd", "queue"},
 	{"jobs/*/run", "jobs/*"},
+	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
 	{"jobs/all/run", "jobs/all"},
 }
 

@@ -7,12 +7,14 @@ import (
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/jobs/convert"
+	"github.com/lithify/lithify/jobs/layer"
 )
 
 // Validators check the args of a job by its kind.
 func Validators() map[string]func(json.RawMessage) error {
 	return map[string]func(json.RawMessage) error{
 		convert.Kind: jobs.Validator[convert.Args](),
+		layer.Kind:   jobs.Validator[layer.Args](),
 	}
 }
 
@@ -22,6 +24,8 @@ func Summary(kind string, args json.RawMessage) string {
 	switch kind {
 	case convert.Kind:
 		return summary[convert.Args](kind, args)
+	case layer.Kind:
+		return summary[layer.Args](kind, args)
 	}
 	return kind
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+	"github.com/lithify/lithify/jobs/layer"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -35,18 +36,8 @@ type Args struct {
 	BreakSignature bool `json:"breakSignature,omitempty"`
 	Insecure       bool `json:"insecure,omitempty"` // plain HTTP
 
-	LedgerRepo string `json:"ledgerRepo,omitempty"` // none: no ledger
-	Limits     Limits `json:"limits,omitzero"`
-}
-
-// Limits bound one layer, in bytes where nothing else is said. Zero is the
-// default of erofs.DefaultLimits.
-type Limits struct {
-	Bytes     int64 `json:"bytes,omitempty"`     // uncompressed
-	FileBytes int64 `json:"fileBytes,omitempty"` // of one file
-	Entries   int64 `json:"entries,omitempty"`   // number
-	PAXBytes  int64 `json:"paxBytes,omitempty"`  // of one extended header
-	MetaBytes int64 `json:"metaBytes,omitempty"` // of names and attributes
+	LedgerRepo string       `json:"ledgerRepo,omitempty"` // none: no ledger
+	Limits     layer.Limits `json:"limits,omitzero"`
 }
 
 // Kind implements jobs.Args.
@@ -69,8 +60,9 @@ func (a Args) Validate() error {
 		return fmt.Errorf("target %q: archives can only be read; use oci:DIR or a registry reference", a.Target)
 	case a.SourceDigest != "" && a.SourceDigest.Validate() != nil:
 		return fmt.Errorf("source digest %q is not valid", a.SourceDigest)
-	case min(a.Limits.Bytes, a.Limits.FileBytes, a.Limits.Entries, a.Limits.PAXBytes, a.Limits.MetaBytes) < 0:
-		return fmt.Errorf("a limit is below zero: %+v", a.Limits)
+	}
+	if err := a.Limits.Validate(); err != nil {
+		return err
 	}
 	if err := oneOf("profile", a.Profile, "", "erofs", "erofs+zstd"); err != nil {
 		return err

@@ -1,8 +1,5 @@
 package convert
 
-// convert/registry/ref.go knows the same of references. It is said twice because the
-// package of a job's args imports no engine (test/floors_test.go).
-
 import (
 	"fmt"
 	"strings"

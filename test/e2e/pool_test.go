@@ -65,10 +65,11 @@ func (p *pool) job(t *testing.T, id string) (st queue.Status) {
 
 // worker starts lithify-worker, and returns where it keeps layers that it is not
 // done with.
-func (p *pool) worker(t *testing.T, name string) (*process, string) {
+func (p *pool) worker(t *testing.T, name string, flags ...string) (*process, string) {
 	t.Helper()
 	temp := t.TempDir()
-	return start(t, p.command(t, program(t, "lithify-worker", "../../cmd/worker"), "--name", name, "--slots", "1", "--temp-dir", temp)), temp
+	args := append([]string{"--name", name, "--slots", "1", "--temp-dir", temp}, flags...)
+	return start(t, p.command(t, program(t, "lithify-worker", "../../cmd/worker"), args...)), temp
 }
 
 // TestServe has serve do what convert does, to the byte.
@@ -99,7 +100,9 @@ func TestKilledWorker(t *testing.T) {
 	src := registry + "/killed:tar"
 	push(t, image, src)
 	p := startPool(t, 0)
-	first, temp := p.worker(t, "first")
+	key := filepath.Join(t.TempDir(), "ledger.pem")
+	writeKey(t, key)
+	first, temp := p.worker(t, "first", "--ledger-key", key)
 	id := strings.TrimSpace(p.output(t, "submit", "convert", "--insecure", src, registry+"/killed:erofs"))
 	await(t, "a layer half written", func(context.Context) error { return holdsMB(first.Process.Pid, temp, 50) })
 	if err := first.Process.Kill(); err != nil {
@@ -112,11 +115,17 @@ func TestKilledWorker(t *testing.T) {
 	if st := p.job(t, id); st.State.Ended() {
 		t.Fatalf("the job was %s before the worker was killed: the layer is too small", st.State)
 	}
-	p.worker(t, "second")
+	p.worker(t, "second", "--ledger-key", key)
 	events := p.output(t, "jobs", "watch", id) // until the job ends
 	st := p.job(t, id)
-	if st.State != jobs.Done || st.Worker != "second" || st.Attempt != 2 {
-		t.Errorf("got %s by %s at attempt %d, want done by second at attempt 2\n%s", st.State, st.Worker, st.Attempt, events)
+	if st.State != jobs.Done || st.Worker != "second" || st.Attempt != 1 {
+		t.Errorf("got %s by %s at attempt %d, want done by second at the first\n%s", st.State, st.Worker, st.Attempt, events)
+	}
+	if len(st.Children) != 1 {
+		t.Fatalf("got the layers %v, want one", st.Children)
+	}
+	if st := p.job(t, string(st.Children[0])); st.State != jobs.Done || st.Worker != "second" || st.Attempt != 2 {
+		t.Errorf("layer: got %s by %s at attempt %d, want done by second at attempt 2", st.State, st.Worker, st.Attempt)
 	}
 	if n := len(regexp.MustCompile(`(?m): (job )?done\b`).FindAllString(events, -1)); n != 1 {
 		t.Errorf("the job is done %d times, want once:\n%s", n, events)

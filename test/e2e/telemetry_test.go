@@ -52,7 +52,8 @@ func startCollector(t *testing.T) *process {
 type span struct{ trace, name, link string }
 
 // TestCollector follows a job of the pool through a real collector: one trace for
-// the attempt, down to its layers and requests, linked to the submission's.
+// each attempt, of the image and of its layers, down to their requests and linked
+// to the submission's.
 func TestCollector(t *testing.T) {
 	registry := startRegistry(t)
 	src := registry + "/traced:tar"
@@ -86,7 +87,8 @@ func TestCollector(t *testing.T) {
 	})
 }
 
-// whole reports whether there is an attempt with all that belongs to it.
+// whole reports whether there are attempts of the image and of its layers, each
+// linked to its submission, with all that belongs to them.
 func whole(spans []span) bool {
 	submissions := map[string]bool{}
 	for _, s := range spans {
@@ -94,20 +96,18 @@ func whole(spans []span) bool {
 			submissions[s.trace] = true
 		}
 	}
-	for _, attempt := range spans {
-		if !strings.HasPrefix(attempt.name, "process ") || !submissions[attempt.link] {
-			continue
-		}
-		n := map[string]int{}
-		for _, s := range spans {
-			if s.trace == attempt.trace {
-				name, _, _ := strings.Cut(s.name, " ")
-				n[name]++
-			}
-		}
-		if n["convert"] == 1 && n["layer"] > 1 && n["GET"] > 0 && n["PUT"] > 0 {
-			return true
+	attempts := map[string]bool{}
+	for _, s := range spans {
+		if strings.HasPrefix(s.name, "process ") && submissions[s.link] {
+			attempts[s.trace] = true
 		}
 	}
-	return false
+	n := map[string]int{}
+	for _, s := range spans {
+		if attempts[s.trace] {
+			name, _, _ := strings.Cut(s.name, " ")
+			n[name]++
+		}
+	}
+	return n["convert"] > 1 && n["layer"] > 1 && n["GET"] > 0 && n["PUT"] > 0
 }

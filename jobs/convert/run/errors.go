@@ -10,8 +10,8 @@ import (
 	"github.com/lithify/lithify/jobs"
 )
 
-// classify decides what another attempt is worth.
-func classify(err error) error {
+// Classify decides what another attempt is worth.
+func Classify(err error) error {
 	var from *registry.Error
 	switch {
 	case err == nil:

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // LoadKey reads the Ed25519 key that signs ledger records: PKCS #8 in PEM, as
@@ -39,7 +38,6 @@ func LoadKey(path string) (ed25519.PrivateKey, error) {
 // its owner alone, if there is none yet. Of several that make it at the same time
 // one wins, and all get its key.
 func EnsureKey(path string) (ed25519.PrivateKey, error) {
-	awaitKey(path)
 	key, err := LoadKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
@@ -47,25 +45,13 @@ func EnsureKey(path string) (ed25519.PrivateKey, error) {
 	if err := makeKey(path); err != nil {
 		return nil, fmt.Errorf("make ledger key: %w", err)
 	}
-	awaitKey(path)
 	return LoadKey(path)
 }
 
-// keyWait is how long an empty key may be one that another process writes just now.
-const keyWait = time.Second
-
-// awaitKey waits for the bytes of a key that is made in its place: see place.
-func awaitKey(path string) {
-	for end := time.Now().Add(keyWait); time.Now().Before(end); time.Sleep(keyWait / 100) {
-		if fi, err := os.Stat(path); err != nil || fi.Size() > 0 {
-			return
-		}
-	}
-}
-
-// makeKey leaves a whole key at path, of its own or of who was first. The directory
-// is not synced: with a key that a crash takes away only what the ledger remembers
-// is lost.
+// makeKey leaves a whole key at path, of its own or of who was first. It is
+// written aside and linked: a rename would replace a key that another process
+// signs with already. The directory is not synced: with a key that a crash takes
+// away only what the ledger remembers is lost.
 func makeKey(path string) error {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -78,49 +64,18 @@ func makeKey(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	err = place(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
-}
-
-var link = os.Link // tests have file systems without hard links
-
-// place makes a file that is not there yet. It is written aside and linked: a rename
-// would replace a key that another process signs with already. Where there are no
-// hard links (FAT, some network and FUSE file systems, which say so by all kinds of
-// errors) it is written in its place, and is empty for a moment.
-func place(path string, content []byte) error {
 	aside, err := os.CreateTemp(filepath.Dir(path), ".ledger-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	err = fill(aside, content)
-	if err == nil {
-		err = link(aside.Name(), path)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			err = placeWithoutLink(path, content)
-		}
+	err = pem.Encode(aside, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err = errors.Join(err, aside.Sync(), aside.Close()); err == nil {
+		err = os.Link(aside.Name(), path)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
 	}
 	return errors.Join(err, os.Remove(aside.Name()))
-}
-
-func placeWithoutLink(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := fill(f, content); err != nil {
-		return errors.Join(err, os.Remove(path)) // half a key would stay for ever
-	}
-	return nil
-}
-
-// fill writes all of f in one piece and closes it.
-func fill(f *os.File, content []byte) error {
-	_, err := f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // SignWith makes key sign the handler's ledger records and be believed.

@@ -14,14 +14,6 @@ import (
 
 // Servers that start together sign with one key, the one in the file.
 func TestEnsureKeyTogether(t *testing.T) {
-	t.Run("hard links", testEnsureKeyTogether)
-	t.Run("none", func(t *testing.T) {
-		run.WithoutHardLinks(t)
-		testEnsureKeyTogether(t)
-	})
-}
-
-func testEnsureKeyTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "ledger.pem")
 	keys := make([]ed25519.PrivateKey, 16)
 	var g errgroup.Group

@@ -7,21 +7,29 @@ import (
 	convertjob "github.com/lithify/lithify/jobs/convert"
 )
 
-// ledger is the ledger of the registry that target lies in. An OCI layout has
-// none, and where no key is trusted no record could be believed.
-func (h Handler) ledger(a convertjob.Args, target string) *convert.Ledger {
+// ledgerIn is the full name of the ledger in the registry that target lies in. An
+// OCI layout has none.
+func ledgerIn(target, repo string) string {
 	ref, err := name.ParseReference(target)
-	if err != nil || convertjob.IsFile(target) || len(h.Trusted) == 0 {
+	if err != nil || convertjob.IsFile(target) || repo == "" {
+		return ""
+	}
+	return ref.Context().RegistryStr() + "/" + repo
+}
+
+// ledger is nil where no key is trusted: no record could be believed.
+func (h Handler) ledger(repo string, insecure bool) *convert.Ledger {
+	if len(h.Trusted) == 0 {
 		return nil
 	}
 	// One repository for all tags: each Create would ask for a token of its own.
-	repo, err := registry.Create(ref.Context().RegistryStr()+"/"+a.LedgerRepo+":ledger", h.ends(a))
+	all, err := registry.Create(repo+":ledger", h.ends(insecure))
 	return &convert.Ledger{
 		Open: func(tag string) (convert.Target, error) {
 			if err != nil {
 				return nil, err
 			}
-			return repo.WithTag(tag)
+			return all.WithTag(tag)
 		},
 		Key:     h.SigningKey,
 		Trusted: h.Trusted,

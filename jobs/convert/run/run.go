@@ -17,6 +17,7 @@ import (
 	"github.com/lithify/lithify/erofs"
 	"github.com/lithify/lithify/jobs"
 	convertjob "github.com/lithify/lithify/jobs/convert"
+	layerjob "github.com/lithify/lithify/jobs/layer"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -28,6 +29,9 @@ type Handler struct {
 	AllowFiles  bool   // let sources and targets be files of this machine
 	TempDir     string // needs room for the layers in flight
 	Parallel    int    // layers in flight for each image
+	// Spread has the layers of an image converted by jobs of their own, where there
+	// is a SigningKey to enter them in the ledger: for workers of a pool.
+	Spread bool
 
 	SigningKey ed25519.PrivateKey  // signs ledger records
 	Trusted    []ed25519.PublicKey // whose ledger records are believed
@@ -40,7 +44,7 @@ type Handler struct {
 func (h Handler) Register(m *jobs.Mux) {
 	jobs.Handle(m, func(ctx context.Context, a convertjob.Args) (any, error) {
 		r, err := h.Run(ctx, a)
-		return r, classify(err)
+		return r, Classify(err)
 	})
 }
 
@@ -61,7 +65,7 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if !h.AllowFiles && (convertjob.IsFile(a.Source) || convertjob.IsFile(a.Target)) {
 		return nil, &convert.RefusedError{What: a.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
 	}
-	ends := h.ends(a)
+	ends := h.ends(a.Insecure)
 	src, err := h.source(ctx, a, ends)
 	if err != nil {
 		return nil, err
@@ -75,8 +79,9 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err != nil {
 		return nil, err
 	}
-	if a.LedgerRepo != "" {
-		opts.Ledger = h.ledger(a, dst.Name())
+	if repo := ledgerIn(dst.Name(), a.LedgerRepo); repo != "" {
+		opts.Ledger = h.ledger(repo, a.Insecure)
+		opts.Elsewhere = h.elsewhere(a, repo)
 	}
 	return convert.Image(ctx, src, dst, opts)
 }
@@ -111,15 +116,15 @@ func open(ctx context.Context, ref string, ends registry.Options) (convert.Sourc
 
 // Resolve asks what a source reference names now.
 func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descriptor, error) {
-	src, err := registry.Open(a.Source, h.ends(a))
+	src, err := registry.Open(a.Source, h.ends(a.Insecure))
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	return src.Root(ctx)
 }
 
-func (h Handler) ends(a convertjob.Args) registry.Options {
-	return registry.Options{Insecure: a.Insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Quiet: jobs.Quiet}
+func (h Handler) ends(insecure bool) registry.Options {
+	return registry.Options{Insecure: insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Quiet: jobs.Quiet}
 }
 
 func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Options, error) {
@@ -146,7 +151,7 @@ func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Option
 	return opts, nil
 }
 
-func limits(l convertjob.Limits) erofs.Limits {
+func limits(l layerjob.Limits) erofs.Limits {
 	return erofs.Limits{Bytes: l.Bytes, FileBytes: l.FileBytes, Entries: l.Entries, PAXBytes: l.PAXBytes, MetaBytes: l.MetaBytes}
 }
 

@@ -1,0 +1,23 @@
+// Package run handles jobs of the kind layer, which are pieces of those of the kind
+// convert and need what those need.
+package run
+
+import (
+	"context"
+
+	"github.com/lithify/lithify/jobs"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	layerjob "github.com/lithify/lithify/jobs/layer"
+)
+
+// Register makes h the handler of the kind. Without a key to sign what it enters in
+// the ledger a worker takes no such jobs.
+func Register(m *jobs.Mux, h convertrun.Handler) {
+	if h.SigningKey == nil {
+		return
+	}
+	jobs.Handle(m, func(ctx context.Context, a layerjob.Args) (any, error) {
+		r, err := h.Layer(ctx, a)
+		return r, convertrun.Classify(err)
+	})
+}
