@@ -204,7 +204,7 @@ func TestPool(t *testing.T) {
 	if code, stdout, stderr := lithify(t, "jobs", "watch", strings.TrimSpace(id)); code != 0 || !strings.Contains(stdout, "done") {
 		t.Errorf("watch: exit code %d, %q, %q", code, stdout, stderr)
 	}
-	if _, stdout, _ := lithify(t, "jobs", "list"); strings.Count(stdout, "done") != 2 {
+	if _, stdout, _ := lithify(t, "jobs", "list", "--kind", "convert"); strings.Count(stdout, "done") != 2 {
 		t.Errorf("list: %q", stdout)
 	}
 	if _, stdout, _ := lithify(t, "workers"); strings.Count(stdout, "\n") != 2 {
