@@ -110,7 +110,7 @@ func FuzzArchive(f *testing.F) {
 // A reference that is refused does not say its password, and one that is taken
 // makes URLs and paths of its own only.
 func FuzzReference(f *testing.F) {
-	for _, ref := range []string{"debian", "h:5/a:b@sha256:x", "oci:a:b", "oci::", "docker://x", "a:s3cr3t@b/c", "oci-archive:x@y"} {
+	for _, ref := range []string{"debian", "h:5/a:b@sha256:x", "oci:a:b", "oci::", "docker://x", "a:s3cr3t@b/c", "oci-archive:x@y", strings.Repeat("0", 250)} {
 		f.Add(ref)
 	}
 	f.Fuzz(func(t *testing.T, ref string) {

@@ -91,7 +91,8 @@ func checkSecret(ref string) error {
 	return nil
 }
 
-// parseRepository reads a registry reference that parse let through.
+// parseRepository reads a registry reference that parse let through. Its full name
+// can be read again.
 func parseRepository(ref string, insecure bool) (name.Reference, error) {
 	var opts []name.Option
 	if insecure {
@@ -100,6 +101,10 @@ func parseRepository(ref string, insecure bool) (name.Reference, error) {
 	r, err := name.ParseReference(ref, opts...)
 	if err != nil {
 		return nil, invalid("reference %q: %s", ref, err)
+	}
+	// Spelled out, a short name may be longer than a name may be.
+	if _, err := name.ParseReference(r.Name(), opts...); err != nil {
+		return nil, invalid("reference %q: in full: %s", ref, err)
 	}
 	return r, nil
 }
