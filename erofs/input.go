@@ -68,7 +68,7 @@ func (in *input) fillAll() {
 	go func() {
 		defer close(hashed)
 		for c := range in.digest {
-			in.hash(c.buf)
+			in.sum.Write(c.buf)
 			c.release()
 		}
 	}()
@@ -87,8 +87,10 @@ func (in *input) fillAll() {
 		if len(c.buf) == 0 {
 			c.release()
 		} else {
-			c.retain()
-			in.digest <- c
+			if in.sum != nil {
+				c.retain()
+				in.digest <- c
+			}
 			in.parse <- c
 		}
 		if err != nil {
@@ -178,7 +180,9 @@ func (in *input) receive() (*chunk, error) {
 		c.release()
 		return nil, readError(in.readErr)
 	}
-	in.hash(c.buf)
+	if in.sum != nil {
+		in.sum.Write(c.buf)
+	}
 	return c, nil
 }
 
@@ -276,12 +280,6 @@ func (in *input) close() {
 		c.release()
 	}
 	<-in.done
-}
-
-func (in *input) hash(p []byte) {
-	if in.sum != nil {
-		in.sum.Write(p)
-	}
 }
 
 // tarDigest is valid after drain and close.
