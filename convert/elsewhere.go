@@ -89,7 +89,7 @@ func (c *conversion) lookUp(ctx context.Context, tasks []task) (missing []task, 
 	eg.SetLimit(c.opts.Parallel)
 	for i, t := range tasks {
 		eg.Go(func() (err error) {
-			found[i], _, err = c.reuse(ctx, t)
+			found[i], err = c.reuse(ctx, t)
 			if err != nil {
 				return fmt.Errorf("layer %s: %w", t.desc.Digest, err)
 			}
@@ -105,7 +105,6 @@ func (c *conversion) lookUp(ctx context.Context, tasks []task) (missing []task, 
 			continue
 		}
 		c.found(t, found[i])
-		c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Result: found[i].Layer})
 	}
 	return missing, nil
 }

@@ -65,9 +65,11 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 	ctx, span := tracer.Start(ctx, "layer")
 	defer span.End()
 	began := time.Now()
-	l, how, err := c.reuse(ctx, t)
-	if err == nil && l == nil {
-		how = "converted"
+	l, err := c.reuse(ctx, t)
+	if l != nil {
+		return l, nil
+	}
+	if err == nil {
 		l, err = c.convertLayer(ctx, t, serial)
 	}
 	if unresolved := (*erofs.UnresolvedError)(nil); errors.As(err, &unresolved) && t.Context == nil {
@@ -78,7 +80,7 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 		c.event(Event{Layer: t.desc.Digest, Phase: "failed", Total: t.desc.Size})
 		return nil, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
 	}
-	c.event(Event{Layer: t.desc.Digest, Phase: how, Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: l.Layer})
+	c.event(Event{Layer: t.desc.Digest, Phase: "converted", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: l.Layer})
 	return l, nil
 }
 

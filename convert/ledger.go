@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
@@ -166,30 +167,32 @@ func (l *Ledger) enter(ctx context.Context, repo Target, config, blob ocispec.De
 //
 // The job's own credentials must be able to read the source blob first: else
 // whoever knows a digest could have its content.
-func (c *conversion) reuse(ctx context.Context, t task) (*layer, string, error) {
+func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
+	began := time.Now()
 	if c.opts.Ledger == nil {
-		return nil, "", nil
+		return nil, nil
 	}
 	has, err := c.src.Has(ctx, t.desc)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if !has {
-		return nil, "", fmt.Errorf("%s: %w", c.src.Name(), ErrNotFound)
+		return nil, fmt.Errorf("%s: %w", c.src.Name(), ErrNotFound)
 	}
 	made, repo, err := c.opts.Ledger.get(ctx, t.LayerJob)
 	if err != nil {
 		c.log.WarnContext(ctx, "ledger not read", "layer", t.desc.Digest, "err", err)
-		return nil, "", nil
+		return nil, nil
 	}
 	if made == nil {
-		return nil, "", nil
+		return nil, nil
 	}
 	if err := transfer(ctx, repo, c.dst, c.blobOf(made), c.copying(t, made)); err != nil {
 		c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
-		return nil, "", nil
+		return nil, nil
 	}
-	return &layer{Layer: made, view: c.viewOf(made)}, "reused", nil
+	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: made})
+	return &layer{Layer: made, view: c.viewOf(made)}, nil
 }
 
 // copying meters a converted layer's way between the ledger and the target, where
