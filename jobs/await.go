@@ -41,15 +41,10 @@ type Child struct {
 // Decode reads the result of a child that is done into v; of one that is not it is
 // an error, that which the child ended with if it has ended.
 func (c Child) Decode(v any) error {
-	switch {
-	case c.Record.State == Done:
-		return json.Unmarshal(c.Record.Result, v)
-	case c.Record.Failure != nil && c.Record.State != Cancelled:
-		return fmt.Errorf("job %s is %s: %w", c.Record.ID, c.Record.State, c.Record.Failure)
-	case c.Record.Reason != "":
-		return fmt.Errorf("job %s is %s: %s", c.Record.ID, c.Record.State, c.Record.Reason)
+	if err := c.Record.Err(); err != nil {
+		return err
 	}
-	return fmt.Errorf("job %s is %s", c.Record.ID, c.Record.State)
+	return json.Unmarshal(c.Record.Result, v)
 }
 
 type childrenKey struct{}

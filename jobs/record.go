@@ -53,6 +53,21 @@ type Record struct {
 	Reason      string          `json:"reason,omitempty"`    // with Cancelled: who and why
 }
 
+// Err is nil for a job that is done; of any other it says how the job stands and,
+// if it ended, of what: the failure itself, unless the job was cancelled after an
+// attempt that failed.
+func (r Record) Err() error {
+	switch {
+	case r.State == Done:
+		return nil
+	case r.Failure != nil && r.State != Cancelled:
+		return fmt.Errorf("job %s is %s: %w", r.ID, r.State, r.Failure)
+	case r.Reason != "":
+		return fmt.Errorf("job %s is %s: %s", r.ID, r.State, r.Reason)
+	}
+	return fmt.Errorf("job %s is %s", r.ID, r.State)
+}
+
 // Failure is why an attempt failed: an error that went over the wire. It is one
 // itself, of the same kind.
 type Failure struct {

@@ -110,7 +110,7 @@ func deadRegistry(t *testing.T) string {
 // Records of other versions, and errors that share a kind with a conflict.
 func TestExitCodeOfRecords(t *testing.T) {
 	failed := func(state jobs.State, c jobs.ErrorClass, k jobs.ErrorKind) error {
-		return &jobFailed{queue.Status{Record: jobs.Record{State: state, Failure: &jobs.Failure{Class: c, Kind: k, Message: "boom"}, Reason: "because"}}}
+		return jobs.Record{State: state, Failure: &jobs.Failure{Class: c, Kind: k, Message: "boom"}, Reason: "because"}.Err()
 	}
 	for _, tc := range []struct {
 		name string
@@ -127,7 +127,7 @@ func TestExitCodeOfRecords(t *testing.T) {
 		{"here, a bad certificate", fmt.Errorf("pull: %w", errdefs.ErrFailedPrecondition), 1},
 		{"past its deadline", failed(jobs.Failed, jobs.ClassPermanent, jobs.KindDeadlineExceeded), 5},
 		{"cancelled after a failed attempt", failed(jobs.Cancelled, jobs.ClassTransient, jobs.KindUnavailable), 1},
-		{"cancelled before any", &jobFailed{queue.Status{Record: jobs.Record{State: jobs.Cancelled}}}, 1},
+		{"cancelled before any", jobs.Record{State: jobs.Cancelled}.Err(), 1},
 	} {
 		if got := exitCode(t.Context(), tc.err); got != tc.want {
 			t.Errorf("%s: exit code %d, want %d", tc.name, got, tc.want)

@@ -146,8 +146,8 @@ func (a *app) follow(ctx context.Context, client *queue.Client, id jobs.ID) erro
 	if err != nil {
 		return err
 	}
-	if st.State != jobs.Done {
-		return &jobFailed{st}
+	if err := st.Err(); err != nil {
+		return err
 	}
 	var r convert.Result
 	if err := json.Unmarshal(st.Result, &r); err != nil {
@@ -161,28 +161,3 @@ func (a *app) printJSON(v any) error {
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
-
-// jobFailed is a job that ended without a result.
-type jobFailed struct{ queue.Status }
-
-func (j *jobFailed) Error() string {
-	switch {
-	case j.failed():
-		return fmt.Sprintf("job %s is %s: %s", j.Record.ID, j.State, j.Failure.Message)
-	case j.Reason != "":
-		return fmt.Sprintf("job %s is %s: %s", j.Record.ID, j.State, j.Reason)
-	}
-	return fmt.Sprintf("job %s is %s", j.Record.ID, j.State)
-}
-
-// Unwrap gives what the job failed of, with the kind it had on the worker.
-func (j *jobFailed) Unwrap() error {
-	if !j.failed() {
-		return nil
-	}
-	return j.Failure
-}
-
-// failed tells a job that failed from one that was cancelled, maybe after an
-// attempt that failed.
-func (j *jobFailed) failed() bool { return j.Failure != nil && j.State != jobs.Cancelled }
