@@ -15,3 +15,11 @@ func pinned(ref string, d digest.Digest) string {
 	}
 	return ref + "@" + d.String()
 }
+
+// sourceRef is what a job's source is opened by.
+func sourceRef(a convertjob.Args) string {
+	if a.SourceDigest == "" {
+		return a.Source
+	}
+	return pinned(a.Source, a.SourceDigest)
+}

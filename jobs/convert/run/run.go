@@ -70,11 +70,13 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err != nil {
 		return nil, err
 	}
-	tag, err := open(ctx, convertjob.Unpinned(a.Source), ends)
-	if err != nil {
-		return nil, err
+	if tagged := convertjob.Unpinned(a.Source); tagged != sourceRef(a) { // opening an archive may read all of it
+		tag, err := open(ctx, tagged, ends)
+		if err != nil {
+			return nil, err
+		}
+		opts.SourceTag = tag.Name()
 	}
-	opts.SourceTag = tag.Name()
 	dst, err := registry.Create(a.Target, ends)
 	if err != nil {
 		return nil, err
@@ -88,12 +90,9 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 
 // source opens what the job was submitted for, whatever its tag names now.
 func (h Handler) source(ctx context.Context, a convertjob.Args, ends registry.Options) (convert.Source, error) {
-	if a.SourceDigest == "" {
-		return open(ctx, a.Source, ends)
-	}
-	src, err := open(ctx, pinned(a.Source, a.SourceDigest), ends)
-	if err != nil {
-		return nil, err
+	src, err := open(ctx, sourceRef(a), ends)
+	if err != nil || a.SourceDigest == "" {
+		return src, err
 	}
 	root, err := src.Root(ctx)
 	if err != nil {
