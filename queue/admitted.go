@@ -6,12 +6,20 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// RevisionHeader of a message in WORK holds the revision of the record that it
+// revisionHeader of a message in WORK holds the revision of the record that it
 // admits.
-const RevisionHeader = "Lithify-Revision"
+const revisionHeader = "Lithify-Revision"
+
+// Admission is the message that admits a job as st has it.
+func Admission(st Status) *nats.Msg {
+	m := nats.NewMsg(WorkSubject(st.Class, st.ID))
+	m.Header.Set(revisionHeader, strconv.FormatUint(st.Revision, 10))
+	return m
+}
 
 // AdmittedRevision is the revision of the record that a job's message in WORK
 // admits; 0 if there is no message, or an earlier version published it.
@@ -27,6 +35,6 @@ func (c *Client) AdmittedRevision(ctx context.Context, st Status) (uint64, error
 	if err != nil {
 		return 0, fmt.Errorf("read message of job %s: %w", st.ID, err)
 	}
-	revision, _ := strconv.ParseUint(m.Header.Get(RevisionHeader), 10, 64)
+	revision, _ := strconv.ParseUint(m.Header.Get(revisionHeader), 10, 64)
 	return revision, nil
 }

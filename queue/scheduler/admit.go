@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/propagation"
@@ -116,8 +114,7 @@ func (s *Scheduler) apply(ctx context.Context, st queue.Status, e jobs.Edge) err
 // publish puts a job's message into WORK. It is a pointer: what it is worth, the
 // record says.
 func (s *Scheduler) publish(ctx context.Context, st queue.Status) error {
-	m := nats.NewMsg(queue.WorkSubject(st.Class, st.ID))
-	m.Header.Set(queue.RevisionHeader, strconv.FormatUint(st.Revision, 10))
+	m := queue.Admission(st)
 	p := otel.GetTextMapPropagator()
 	p.Inject(p.Extract(ctx, propagation.MapCarrier(st.Job.Trace)), queue.Carrier(m.Header))
 	_, err := s.client.JetStream().PublishMsg(ctx, m)

@@ -40,7 +40,7 @@ func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) er
 func (s *Scheduler) explain(id jobs.ID, now time.Time) queue.Explanation {
 	x := s.explainAlone(id, now)
 	if e := s.pool.jobs[id]; e != nil && e.Record.State == jobs.Waiting {
-		x.Reasons = s.explainWaiting(e.Record, now)
+		x.Reasons = append(x.Reasons, s.explainChildren(e.Record, now)...)
 	}
 	return x
 }
@@ -58,7 +58,7 @@ func (s *Scheduler) explainAlone(id jobs.ID, now time.Time) queue.Explanation {
 	case jobs.Running:
 		x.Reasons = s.explainRunning(e)
 	case jobs.Waiting:
-		x.Reasons = []queue.Reason{{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(s.pool.running(r.Children)), len(r.Children))}}
+		x.Reasons = s.explainWaiting(r)
 	case jobs.Retry:
 		if wait := r.NotBefore.Sub(now); wait > 0 {
 			x.Reasons = []queue.Reason{{Code: queue.ReasonRetry, Text: fmt.Sprintf("attempt %d of %d failed, the next is due in %v: %s",
@@ -85,12 +85,16 @@ func (s *Scheduler) explainRunning(e *entry) []queue.Reason {
 // showChildren is how many are named; the rest is counted.
 const showChildren = 5
 
-func (s *Scheduler) explainWaiting(r jobs.Record, now time.Time) []queue.Reason {
+func (s *Scheduler) explainWaiting(r jobs.Record) []queue.Reason {
 	open := s.pool.running(r.Children)
 	if len(open) == 0 {
 		return []queue.Reason{{Code: queue.ReasonDue, Text: "all that it waited for has ended: it is about to be queued"}}
 	}
-	reasons := []queue.Reason{{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(open), len(r.Children))}}
+	return []queue.Reason{{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(open), len(r.Children))}}
+}
+
+func (s *Scheduler) explainChildren(r jobs.Record, now time.Time) (reasons []queue.Reason) {
+	open := s.pool.running(r.Children)
 	for _, id := range open[:min(len(open), showChildren)] {
 		child := s.explainAlone(id, now)
 		text := fmt.Sprintf("%s is %s", id, child.State)
