@@ -3,17 +3,13 @@
 package e2e_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/lithify/lithify/jobs"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/test/corpus"
 )
@@ -27,8 +23,7 @@ func TestLayersAreShared(t *testing.T) {
 		push(t, image, registry+"/"+repo+":tar")
 	}
 	p := startPool(t, 0)
-	key := filepath.Join(t.TempDir(), "ledger.pem")
-	writeKey(t, key)
+	key := ledgerKey(t)
 	p.worker(t, "first", "--ledger-key", key)
 	p.worker(t, "second", "--ledger-key", key)
 	var ids []string
@@ -68,17 +63,12 @@ func TestLayersAreShared(t *testing.T) {
 	}
 }
 
-func writeKey(t *testing.T, path string) {
+// ledgerKey makes the key of a pool, and says where it is.
+func ledgerKey(t *testing.T) string {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
+	path := filepath.Join(t.TempDir(), "ledger.pem")
+	if _, err := convertrun.EnsureKey(path); err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return path
 }

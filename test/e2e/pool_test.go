@@ -100,8 +100,7 @@ func TestKilledWorker(t *testing.T) {
 	src := registry + "/killed:tar"
 	push(t, image, src)
 	p := startPool(t, 0)
-	key := filepath.Join(t.TempDir(), "ledger.pem")
-	writeKey(t, key)
+	key := ledgerKey(t)
 	first, temp := p.worker(t, "first", "--ledger-key", key)
 	id := strings.TrimSpace(p.output(t, "submit", "convert", "--insecure", src, registry+"/killed:erofs"))
 	await(t, "a layer half written", func(context.Context) error { return holdsMB(first.Process.Pid, temp, 50) })
