@@ -48,11 +48,11 @@ const (
 
 // Options are the optional parts of a submission; the zero value works.
 type Options struct {
-	Class          Class         // default: kind/any/any/any
-	IdempotencyKey string        // submissions under one key are one job; a pure kind needs none
-	Timeout        time.Duration // from now to the deadline; default DefaultTimeout
-	MaxAttempts    int           // default DefaultMaxAttempts
-	Submitter      string        // who asks, for people to read
+	Class          Class         `json:"class,omitzero"`         // default: kind/any/any/any
+	IdempotencyKey string        `json:"-"`                      // submissions under one key are one job; a pure kind needs none
+	Timeout        time.Duration `json:"timeout,omitempty"`      // from now to the deadline; default DefaultTimeout
+	MaxAttempts    int           `json:"max_attempts,omitempty"` // default DefaultMaxAttempts
+	Submitter      string        `json:"submitter,omitempty"`    // who asks, for people to read
 }
 
 // New makes a job of args that pass Validate.
@@ -67,11 +67,25 @@ func New(a Args, o Options) (Job, error) {
 	if err != nil {
 		return Job{}, fmt.Errorf("encode %s: %w", a.Kind(), err)
 	}
-	if o.Class == (Class{}) {
-		o.Class = Class{a.Kind(), Any, Any, Any}
+	j, err := newJob(a.Kind(), raw, o)
+	if pure, ok := a.(Pure); ok && err == nil {
+		identity, err := json.Marshal(pure.Identity())
+		if err != nil {
+			return Job{}, fmt.Errorf("encode %s: %w", a.Kind(), err)
+		}
+		j.ArgsDigest = argsDigest(a.Kind(), identity)
+		j.ID = ID(j.Kind + "-" + j.ArgsDigest)
 	}
-	if o.Class.Kind != a.Kind() {
-		return Job{}, fmt.Errorf("class %s is not of kind %s", o.Class, a.Kind())
+	return j, err
+}
+
+// newJob makes a job of args that were checked.
+func newJob(kind string, args json.RawMessage, o Options) (Job, error) {
+	if o.Class == (Class{}) {
+		o.Class = Class{kind, Any, Any, Any}
+	}
+	if o.Class.Kind != kind {
+		return Job{}, fmt.Errorf("class %s is not of kind %s", o.Class, kind)
 	}
 	if _, err := ParseClass(o.Class.String()); err != nil {
 		return Job{}, err
@@ -83,20 +97,11 @@ func New(a Args, o Options) (Job, error) {
 		o.MaxAttempts = DefaultMaxAttempts
 	}
 	now := time.Now().UTC()
-	j := Job{Kind: a.Kind(), Class: o.Class, Args: raw, ArgsDigest: argsDigest(a.Kind(), raw), Created: now,
+	j := Job{Kind: kind, Class: o.Class, Args: args, ArgsDigest: argsDigest(kind, args), Created: now,
 		Deadline: now.Add(o.Timeout), MaxAttempts: o.MaxAttempts, Submitter: o.Submitter}
-	pure, isPure := a.(Pure)
-	switch {
-	case isPure:
-		identity, err := json.Marshal(pure.Identity())
-		if err != nil {
-			return Job{}, fmt.Errorf("encode %s: %w", a.Kind(), err)
-		}
-		j.ArgsDigest = argsDigest(a.Kind(), identity)
-		j.ID = ID(j.Kind + "-" + j.ArgsDigest)
-	case o.IdempotencyKey != "":
+	if o.IdempotencyKey != "" {
 		j.ID = keyedID(j.Kind, o.IdempotencyKey)
-	default:
+	} else {
 		j.ID = uniqueID(j.Kind)
 	}
 	return j, nil
