@@ -175,4 +175,5 @@ const (
 	codeWrongSequence           = jetstream.JSErrCodeStreamWrongLastSequence // 10071
 	codeWrongSequenceReplicated = jetstream.ErrorCode(10164)                 // the same on a stream of several replicas
 	codeSubjectFull             = jetstream.ErrorCode(10077)
+	codeTimeZone                = jetstream.ErrorCode(10223)
 )

@@ -17,6 +17,7 @@
 //	WORK    w.bulk.<kind>.<os>.<arch>.<feature>.<id>   admitted jobs, one message each
 //	EVENTS  ev.<scope>.<key>        history, for people; nothing is decided from it
 //	DLQ     dlq.<scope>.<key>       jobs that used up their attempts
+//	SCHED   sched.cron.<name>       timetables; fire.cron.<name> is the last fire of one
 //	nodes   (KV) <worker>           who works here; expires when not renewed
 //
 // STATE is the truth. Each change of a record is a compare-and-set on the last

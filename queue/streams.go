@@ -17,6 +17,7 @@ const (
 	streamState  = "STATE"
 	streamEvents = "EVENTS"
 	streamDead   = "DLQ"
+	streamSched  = "SCHED"
 	bucketNodes  = "nodes"
 )
 
@@ -54,6 +55,9 @@ func streamConfigs(replicas int) []jetstream.StreamConfig {
 		MaxAge: eventsAge, MaxBytes: eventsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression,
 	}, {
 		Name: streamDead, Subjects: []string{"dlq.>"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowDirect: true, MaxAge: deadAge,
+	}, {
+		// Of each timetable one message, and its last fire.
+		Name: streamSched, Subjects: []string{"sched.>", "fire.>"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowDirect: true, AllowMsgSchedules: true,
 	}}
 }
 
@@ -111,6 +115,7 @@ func drift(got, want jetstream.StreamConfig) string {
 	diff("discard", got.Discard == want.Discard, got.Discard, want.Discard)
 	diff("discard_new_per_subject", got.DiscardNewPerSubject == want.DiscardNewPerSubject, got.DiscardNewPerSubject, want.DiscardNewPerSubject)
 	diff("allow_direct", got.AllowDirect == want.AllowDirect, got.AllowDirect, want.AllowDirect)
+	diff("allow_msg_schedules", got.AllowMsgSchedules == want.AllowMsgSchedules, got.AllowMsgSchedules, want.AllowMsgSchedules)
 	diff("allow_atomic", got.AllowAtomicPublish == want.AllowAtomicPublish, got.AllowAtomicPublish, want.AllowAtomicPublish)
 	return strings.Join(d, ", ")
 }

@@ -66,25 +66,9 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify conver
 		Example: `  lithify submit convert --wait docker.io/library/debian:12 registry.example.com/debian:12-erofs`,
 		Args:    exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			src, err := registry.Absolute(args[0]) // a worker has another working directory
+			job, err := f.poolArgs(cmd.Context(), args[0], args[1])
 			if err != nil {
 				return err
-			}
-			dst, err := registry.Absolute(args[1])
-			if err != nil {
-				return err
-			}
-			job, err := f.args(src, dst)
-			if err != nil {
-				return err
-			}
-			root, err := convertrun.Handler{}.Resolve(cmd.Context(), job)
-			if err != nil {
-				return err
-			}
-			job.SourceDigest = root.Digest
-			if images.IsIndexType(root.MediaType) && len(job.Platforms) == 0 && !job.AllPlatforms {
-				job.Platforms = []string{"linux/" + runtime.GOARCH} // this machine's, whichever worker takes the job
 			}
 			return a.submit(cmd.Context(), &s, job)
 		},
@@ -93,6 +77,29 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify conver
 	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", convertjob.DefaultLedgerRepo, "repository of DST's registry in which converted layers are found again; empty for none")
 	s.add(cmd.Flags())
 	return cmd
+}
+
+// poolArgs are the args of a job that any worker may run. The source is resolved to
+// a digest now.
+func (f *convertFlags) poolArgs(ctx context.Context, src, dst string) (job convertjob.Args, err error) {
+	if src, err = registry.Absolute(src); err != nil { // a worker has another working directory
+		return job, err
+	}
+	if dst, err = registry.Absolute(dst); err != nil {
+		return job, err
+	}
+	if job, err = f.args(src, dst); err != nil {
+		return job, err
+	}
+	root, err := convertrun.Handler{}.Resolve(ctx, job)
+	if err != nil {
+		return job, err
+	}
+	job.SourceDigest = root.Digest
+	if images.IsIndexType(root.MediaType) && len(job.Platforms) == 0 && !job.AllPlatforms {
+		job.Platforms = []string{"linux/" + runtime.GOARCH} // this machine's, whichever worker takes the job
+	}
+	return job, nil
 }
 
 // submission holds the flags of every submit command.

@@ -93,6 +93,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	changes, nodes := make(chan queue.Change, 256), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })
 	g.Go(func() error { return s.watchNodes(gctx, nodes) })
+	g.Go(func() error { return s.client.ServeCrons(gctx) })
 	asked := make(chan question)
 	g.Go(func() error { return s.answerQuestions(gctx, asked) })
 	g.Go(func() error { return s.loop(gctx, changes, nodes, asked) })
