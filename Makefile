@@ -52,8 +52,9 @@ e2e: tools ## real registry, containerd, skopeo, crane and processes, long ones 
 	bash test/run.sh -race ./test/e2e
 
 .PHONY: bench
-bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench
+bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench; then the queue
 	PATH="$(TOOLS):$$PATH" go run ./test/bench
+	go run ./cmd/lithify bench queue
 
 .PHONY: fuzz
 fuzz: ## every fuzz target of PKG (./...) for FUZZTIME (30s)

@@ -21,6 +21,16 @@ const (
 type Change struct {
 	Record   jobs.Record
 	Revision uint64
+	Last     bool // none comes after it for now
+}
+
+// Records is how many messages STATE holds; 0 if there is no job.
+func (c *Client) Records(ctx context.Context) (uint64, error) {
+	s, err := c.js.Stream(ctx, streamState)
+	if err != nil {
+		return 0, err
+	}
+	return s.CachedInfo().State.Msgs, nil
 }
 
 // DecodeChange reads a message of STATE under RunFilter.
@@ -29,7 +39,9 @@ func DecodeChange(m jetstream.Msg) (Change, error) {
 	if err != nil {
 		return Change{}, fmt.Errorf("decode change: %w", err)
 	}
-	return decodeChange(m.Subject(), m.Data(), md.Sequence.Stream)
+	ch, err := decodeChange(m.Subject(), m.Data(), md.Sequence.Stream)
+	ch.Last = md.NumPending == 0
+	return ch, err
 }
 
 func decodeChange(subject string, record []byte, revision uint64) (Change, error) {
@@ -44,7 +56,7 @@ func decodeChange(subject string, record []byte, revision uint64) (Change, error
 	if r.ID != id {
 		return Change{}, fmt.Errorf("%s holds the record of %s", subject, r.ID)
 	}
-	return Change{r, revision}, nil
+	return Change{Record: r, Revision: revision}, nil
 }
 
 // changes follows the record of one job from its present version on.

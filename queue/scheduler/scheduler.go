@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,6 +29,7 @@ type Config struct {
 	Sweep    time.Duration // between two sweeps; default DefaultSweep
 	Window   int           // least number of jobs admitted per class at a time; default DefaultWindow
 	Log      *slog.Logger  // default: discards
+	Ready    func()        // called once, when every record has been read; default: nothing
 }
 
 const (
@@ -75,6 +77,9 @@ func New(c *queue.Client, v Validators, cfg Config) *Scheduler {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Ready == nil {
+		cfg.Ready = func() {}
+	}
 	return &Scheduler{client: c, validate: v, cfg: cfg, log: cfg.Log}
 }
 
@@ -105,6 +110,10 @@ func (s *Scheduler) Run(ctx context.Context) error {
 
 // follow reads every record and each of its changes.
 func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
+	ready := sync.OnceFunc(s.cfg.Ready)
+	if n, err := s.client.Records(ctx); err == nil && n == 0 {
+		ready()
+	}
 	for m, err := range s.client.Follow(ctx, queue.StreamState, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{queue.RunFilter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}) {
 		if err != nil {
@@ -119,6 +128,9 @@ func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 		case out <- ch:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+		if ch.Last {
+			ready()
 		}
 	}
 	return nil

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package bench
+
+// rss is not known here.
+func rss() int64 { return 0 }
