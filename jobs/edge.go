@@ -42,16 +42,17 @@ func Next(r Record, e Edge) (Record, error) {
 }
 
 // Open accepts a new job, or one that ended without a result: that is a new
-// generation with all its attempts.
+// generation with all its attempts. One that is quarantined only Force opens.
 type Open struct {
-	Job Job
-	At  time.Time
+	Job   Job
+	Force bool // a person wants it, knowing what it did
+	At    time.Time
 }
 
 func (e Open) next(r Record) (Record, bool) {
 	j := e.Job
 	return Record{ID: j.ID, Class: j.Class, State: Queued, Generation: r.Generation + 1, MaxAttempts: j.MaxAttempts,
-		Created: j.Created, Deadline: j.Deadline}, r.State == "" || r.State.Ended() && r.State != Done
+		Created: j.Created, Deadline: j.Deadline}, r.State == "" || r.State.Ended() && r.State != Done && (e.Force || !r.Quarantined())
 }
 
 // Claim gives the job to a worker that received its message. A running job may

@@ -83,9 +83,9 @@ func runScript(t *testing.T, in string) string {
 func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 	arg := func(i int) string { return append(w, "", "", "")[i] }
 	switch w[0] {
-	case "open":
+	case "open", "reopen":
 		n, _ := strconv.Atoi(cmp.Or(arg(1), "3"))
-		return jobs.Open{At: now, Job: jobs.Job{ID: "convert-x", Class: jobs.Class{Kind: "convert", OS: "any", Arch: "any", Feature: "any"},
+		return jobs.Open{At: now, Force: w[0] == "reopen", Job: jobs.Job{ID: "convert-x", Class: jobs.Class{Kind: "convert", OS: "any", Arch: "any", Feature: "any"},
 			MaxAttempts: n, Created: epoch, Deadline: epoch.Add(time.Hour)}}
 	case "claim":
 		return jobs.Claim{Worker: arg(1), At: now}

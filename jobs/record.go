@@ -68,6 +68,13 @@ func (r Record) Err() error {
 	return fmt.Errorf("job %s is %s", r.ID, r.State)
 }
 
+// Quarantined reports whether the job died of having panicked twice or taken two
+// workers with it: asking for it again does not open it, or each who asks would cost
+// the pool two more.
+func (r Record) Quarantined() bool {
+	return r.State == Dead && r.Poisoned >= maxPoison
+}
+
 // Failure is why an attempt failed: an error that went over the wire. It is one
 // itself, of the same kind.
 type Failure struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -16,6 +17,7 @@ import (
 type Filter struct {
 	Kind   string       // else every kind
 	States []jobs.State // else every state
+	Error  string       // else all: part of the last failure's message
 	Limit  int          // default DefaultLimit
 }
 
@@ -60,7 +62,7 @@ func (c *Client) newest(ctx context.Context, subject string, f Filter) ([]Change
 			ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
 			if err != nil {
 				c.log.Warn("unreadable record", "error", err)
-			} else if len(f.States) == 0 || slices.Contains(f.States, ch.Record.State) {
+			} else if f.matches(ch.Record) {
 				found = append(found, ch)
 			}
 		}
@@ -69,6 +71,11 @@ func (c *Client) newest(ctx context.Context, subject string, f Filter) ([]Change
 		}
 	}
 	return latest(found, f.Limit), nil
+}
+
+func (f Filter) matches(r jobs.Record) bool {
+	return (len(f.States) == 0 || slices.Contains(f.States, r.State)) &&
+		(f.Error == "" || r.Failure != nil && strings.Contains(r.Failure.Message, f.Error))
 }
 
 func latest(found []Change, limit int) []Change {

@@ -154,20 +154,6 @@ func refused(err error) error {
 	return err
 }
 
-// DeadLetter is the record of a job as it was when it last died; errdefs.ErrNotFound
-// if it never did.
-func (c *Client) DeadLetter(ctx context.Context, id jobs.ID) (jobs.Record, error) {
-	msgs, err := c.last(ctx, streamDead, DeadSubject(id))
-	if err != nil {
-		return jobs.Record{}, fmt.Errorf("read dead letter %s: %w", id, err)
-	}
-	m := msgs[DeadSubject(id)]
-	if m == nil {
-		return jobs.Record{}, fmt.Errorf("dead letter %s: %w", id, errdefs.ErrNotFound)
-	}
-	return jobs.DecodeRecord(m.Data)
-}
-
 // IsQueued reports whether a publish to WORK was refused because the job's
 // message is there already.
 func IsQueued(err error) bool { return apiCode(err) == codeSubjectFull }

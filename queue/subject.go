@@ -25,8 +25,7 @@ func classSubject(c jobs.Class) string {
 // WorkSubject is where the message of an admitted job lies.
 func WorkSubject(c jobs.Class, id jobs.ID) string { return classSubject(c) + "." + string(id) }
 
-// DeadSubject is where the record of a dead job is kept.
-func DeadSubject(id jobs.ID) string { return "dlq." + id.Scope() + "." + id.Key() }
+func deadSubject(id jobs.ID) string { return "dlq." + id.Scope() + "." + id.Key() }
 
 // ParseWork reads the job's ID from a subject of WORK.
 func ParseWork(subject string) (jobs.ID, error) {

@@ -21,7 +21,7 @@ func (a *app) jobsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "jobs", Short: "Look at the pool's jobs"}
 	group(cmd)
 	p.add(cmd.PersistentFlags())
-	cmd.AddCommand(a.jobsList(&p), a.jobsGet(&p), a.jobsWatch(&p), a.jobsExplain(&p), a.jobsCancel(&p))
+	cmd.AddCommand(a.jobsList(&p), a.jobsGet(&p), a.jobsWatch(&p), a.jobsExplain(&p), a.jobsCancel(&p), a.jobsDead(&p), a.jobsRetry(&p), a.jobsDiscard(&p))
 	return cmd
 }
 

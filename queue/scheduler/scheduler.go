@@ -167,7 +167,7 @@ func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 	admitted := s.pool.update(ch)
 	r := ch.Record
 	if r.State == jobs.Dead {
-		if err := s.bury(ctx, r); err != nil {
+		if err := s.client.Bury(ctx, r); err != nil {
 			s.log.Warn("dead letter not written", "id", r.ID, "error", err) // the next start tries again
 		}
 	}

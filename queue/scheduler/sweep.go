@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -132,22 +131,4 @@ func (s *Scheduler) purge(ctx context.Context, subject string) error {
 		return err
 	}
 	return st.Purge(ctx, jetstream.WithPurgeSubject(subject))
-}
-
-// bury writes a dead job to DLQ, once per generation: a start of the scheduler
-// sees every dead record again.
-func (s *Scheduler) bury(ctx context.Context, r jobs.Record) error {
-	old, err := s.client.DeadLetter(ctx, r.ID)
-	if err == nil && old.Generation == r.Generation {
-		return nil
-	}
-	if err != nil && !errdefs.IsNotFound(err) {
-		return err
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	_, err = s.client.JetStream().Publish(ctx, queue.DeadSubject(r.ID), b)
-	return err
 }

@@ -61,7 +61,10 @@ func (h Handler) elsewhere(a convertjob.Args, ledger string) convert.Elsewhere {
 			switch err := child.Decode(&r); {
 			case err == nil && r.Needs != nil:
 				needs[t.Key()] = *r.Needs
-			case err != nil && poison(child.Record):
+			// One that failed otherwise says nothing of this image: it may have been read
+			// from another repository, under other limits, or have found no place in the
+			// ledger. The image converts it itself, and has its own error if that fails too.
+			case err != nil && child.Record.Quarantined():
 				return nil, jobs.Permanent(fmt.Errorf("layer %s: %w", t.Source, err))
 			}
 		}
@@ -89,12 +92,4 @@ func layerJob(ctx context.Context, a convertjob.Args, t convert.LayerTask, sourc
 func opens(r jobs.Record) bool {
 	late := r.Failure != nil && r.Failure.Kind == jobs.KindDeadlineExceeded
 	return !r.State.Ended() || r.State == jobs.Cancelled || r.State == jobs.Failed && late
-}
-
-// poison reports whether a layer took its workers down. One that failed otherwise
-// says nothing of this image: it may have been read from another repository, under
-// other limits, or have found no place in the ledger. The image converts it itself,
-// and has its own error if that fails too.
-func poison(r jobs.Record) bool {
-	return r.State == jobs.Dead && r.Failure != nil && r.Failure.Class == jobs.ClassPoison
 }
