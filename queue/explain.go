@@ -42,10 +42,10 @@ const (
 	ReasonDue         ReasonCode = "due"          // nothing keeps it: it is about to start
 )
 
-// explainSubject is where a scheduler answers; any one of several does.
+// explainSubject is where the scheduler that leads answers. It is no queue group:
+// one that has stopped and still counts as a subscriber must not be the one asked.
 const (
 	explainSubject = "pool.explain"
-	explainGroup   = "schedulers"
 	explainTimeout = 5 * time.Second
 )
 
@@ -61,12 +61,14 @@ func (c *Client) Explain(ctx context.Context, id jobs.ID) (Explanation, error) {
 		x.Reasons = []Reason{{ReasonEnded, ended(st)}}
 		return x, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
+	asker := ctx
+	ctx, cancel := context.WithTimeout(asker, explainTimeout)
 	defer cancel()
 	m, err := c.nc.RequestWithContext(ctx, explainSubject, []byte(id))
-	if errors.Is(err, nats.ErrNoResponders) {
-		x.Reasons = []Reason{{ReasonNoScheduler, "no scheduler is running: start lithify-scheduler, or lithify serve"}}
-		return x, nil
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && asker.Err() == nil {
+		why, err := c.unled(asker)
+		x.Reasons = []Reason{why}
+		return x, err
 	}
 	if err != nil {
 		return x, fmt.Errorf("explain job %s: %w", id, err)
@@ -98,7 +100,7 @@ func ended(st Status) string {
 // ServeExplain answers Explain by what explain gives until stop. explain is called
 // from one goroutine at a time.
 func (c *Client) ServeExplain(explain func(jobs.ID) Explanation) (stop func(), err error) {
-	sub, err := c.nc.QueueSubscribe(explainSubject, explainGroup, func(m *nats.Msg) {
+	sub, err := c.nc.Subscribe(explainSubject, func(m *nats.Msg) {
 		b, err := json.Marshal(explain(jobs.ID(m.Data)))
 		if err == nil {
 			err = m.Respond(b)

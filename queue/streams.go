@@ -96,7 +96,7 @@ func (c *Client) setup(ctx context.Context, replicas int) error {
 	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
 		return fmt.Errorf("create bucket %s: %w", bucketNodes, err)
 	}
-	return nil
+	return c.setupSchedulers(ctx, replicas)
 }
 
 // drift names what differs in the settings that the promises rest on. Sizes,

@@ -210,6 +210,9 @@ func TestPool(t *testing.T) {
 	if _, stdout, _ := lithify(t, "workers"); strings.Count(stdout, "\n") != 2 {
 		t.Errorf("workers: %q", stdout)
 	}
+	if _, stdout, _ := lithify(t, "schedulers"); strings.Count(stdout, "\n") != 2 || !strings.Contains(stdout, "leader") {
+		t.Errorf("schedulers: %q", stdout)
+	}
 	code, _, stderr = lithify(t, "submit", "convert", "--wait", "--insecure", "--platform", "linux/s390x", host+"/app:1", host+"/app:5")
 	if code != 3 || !strings.Contains(stderr, "linux/s390x") {
 		t.Errorf("a refused job: exit code %d, %q", code, stderr)

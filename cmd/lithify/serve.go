@@ -77,7 +77,7 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	fmt.Fprintf(a.out, "pool up at %s with %d slots, stored in %s\n", nats.URL(), s.slots, s.dir)
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {
-		return scheduler.New(client, all.Validators(), scheduler.Config{Log: a.log}).Run(ctx)
+		return scheduler.New(client, all.Validators(), scheduler.Config{Version: telemetry.Version(), Log: a.log}).Run(ctx)
 	})
 	if s.slots > 0 {
 		eg.Go(func() error { return w.Run(ctx) })

@@ -31,6 +31,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&q.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
 	flag.StringVar(&q.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
 	flag.StringVar(&q.CredsFile, "creds", "", "file with NATS credentials to log in with")
+	flag.StringVar(&cfg.Name, "name", "", "name in lithify schedulers (default: the host's and eight random digits)")
 	flag.IntVar(&cfg.Replicas, "replicas", 1, "replicas of the streams: 3 on a cluster")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
 	flag.Parse()
@@ -42,7 +43,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer telemetry.Flush(ctx, shutdown)
-	q.Name, q.Log, cfg.Log = "lithify-scheduler", log, log
+	q.Name, q.Log, cfg.Log, cfg.Version = "lithify-scheduler", log, log, telemetry.Version()
 	client, err := queue.Connect(ctx, q)
 	if err != nil {
 		return err

@@ -17,8 +17,8 @@ type question struct {
 	answer chan<- queue.Explanation
 }
 
-// answerQuestions brings what clients ask to the loop.
-func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) error {
+// answerQuestions brings what clients ask to the loop, until stop.
+func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) (stop func()) {
 	stop, err := s.client.ServeExplain(func(id jobs.ID) queue.Explanation {
 		answer := make(chan queue.Explanation, 1)
 		select {
@@ -29,11 +29,10 @@ func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) er
 		}
 	})
 	if err != nil {
-		return err
+		s.log.Warn("nobody explains", "error", err)
+		return func() {}
 	}
-	defer stop()
-	<-ctx.Done()
-	return ctx.Err()
+	return stop
 }
 
 // explain says what keeps a job, from the same facts by which it is admitted.

@@ -35,7 +35,9 @@ func (s *Scheduler) setNode(ctx context.Context, ch queue.NodeChange) {
 	s.nodes[ch.Name] = ch.Node
 	for _, c := range ch.Node.Classes {
 		s.pool.of(c).slots += ch.Node.Slots
-		s.serve(ctx, c)
+		if s.leads {
+			s.serve(ctx, c)
+		}
 	}
 }
 

@@ -137,12 +137,17 @@ func (c *class) before(id jobs.ID) int {
 	return len(c.waiting)
 }
 
+// admissible reports whether a job's message belongs into WORK and is not there.
+func (e *entry) admissible() bool {
+	return !e.admitted && (e.Record.State == jobs.Queued || e.Record.State == jobs.Retry)
+}
+
 // take gives the next job of c that may be admitted, or nil.
 func (p *pool) take(c *class) *entry {
 	for len(c.waiting) > 0 && c.admitted < p.windowOf(c) {
 		e := p.jobs[c.waiting[0]]
 		c.waiting = c.waiting[1:]
-		if e != nil && !e.admitted && (e.Record.State == jobs.Queued || e.Record.State == jobs.Retry) {
+		if e != nil && e.admissible() {
 			return e
 		}
 	}

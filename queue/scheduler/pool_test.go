@@ -36,3 +36,28 @@ func TestSkippedVersions(t *testing.T) {
 		})
 	}
 }
+
+// What a scheduler that stands by forgets is what admission would not have taken.
+func TestPrune(t *testing.T) {
+	class := jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}
+	p := newPool(8)
+	for i, ch := range []struct {
+		id    jobs.ID
+		state jobs.State
+	}{{"test-due", jobs.Queued}, {"test-ended", jobs.Queued}, {"test-ended", jobs.Done}, {"test-runs", jobs.Queued}, {"test-runs", jobs.Running},
+		{"test-again", jobs.Queued}, {"test-again", jobs.Running}, {"test-again", jobs.Retry}} {
+		p.update(queue.Change{Revision: uint64(i + 1), Record: jobs.Record{ID: ch.id, Class: class, State: ch.state, Generation: 1}})
+	}
+	p.due(time.Now())
+	p.prune()
+	if n := len(p.of(class).waiting); n != 2 {
+		t.Errorf("%d are left, want 2: %v", n, p.of(class).waiting)
+	}
+	for _, want := range []jobs.ID{"test-due", "test-again"} {
+		e := p.take(p.of(class))
+		if e == nil || e.Record.ID != want {
+			t.Fatalf("took %+v, want %s", e, want)
+		}
+		p.setAdmitted(e, true)
+	}
+}

@@ -3,8 +3,9 @@
 //
 // It follows every record in STATE and keeps those that have not ended in
 // memory; there is no other state, so a new scheduler starts where the last one
-// stopped. Two at once are safe: a second message of one job is refused by the
-// server, and the record decides what a message is worth.
+// stopped. Several may run: one leads, the others keep their memory as it does and
+// take over within seconds. Two that lead at once are safe: a second message of one
+// job is refused by the server, and the record decides what a message is worth.
 package scheduler
 
 import (
@@ -24,6 +25,8 @@ import (
 
 // Config's zero value works.
 type Config struct {
+	Name     string        // unique; default host-xxxxxxxx
+	Version  string        // for people
 	Replicas int           // of the streams; default 1, 3 on a cluster
 	AckWait  time.Duration // how long a silent worker keeps a job; default DefaultAckWait
 	Sweep    time.Duration // between two sweeps; default DefaultSweep
@@ -61,6 +64,8 @@ type Scheduler struct {
 	consumers map[jobs.Class]bool
 	nodes     map[string]queue.Node
 	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
+	leads     bool              // else it stands by: it follows, and does nothing
+	unburied  []unburied
 }
 
 // New makes a scheduler that has not started.
@@ -86,6 +91,10 @@ func New(c *queue.Client, v Validators, cfg Config) *Scheduler {
 // Run creates the streams, then schedules until ctx is done. While the server is
 // away it waits. It returns an error only if the server cannot be used at all.
 func (s *Scheduler) Run(ctx context.Context) error {
+	var err error
+	if s.cfg.Name, err = queue.Named(s.cfg.Name); err != nil {
+		return fmt.Errorf("scheduler: %w", err)
+	}
 	if err := s.client.Setup(ctx, s.cfg.Replicas); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -99,9 +108,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	g.Go(func() error { return s.follow(gctx, changes) })
 	g.Go(func() error { return s.watchNodes(gctx, nodes) })
 	g.Go(func() error { return s.client.ServeCrons(gctx) })
-	asked := make(chan question)
-	g.Go(func() error { return s.answerQuestions(gctx, asked) })
-	g.Go(func() error { return s.loop(gctx, changes, nodes, asked) })
+	asked, lead := make(chan question), make(chan bool)
+	g.Go(func() error { return s.campaign(gctx, lead, asked) })
+	g.Go(func() error { return s.loop(gctx, changes, nodes, asked, lead) })
 	if err := g.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}
@@ -136,7 +145,7 @@ func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 	return nil
 }
 
-func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange, asked <-chan question) error {
+func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange, asked <-chan question, lead <-chan bool) error {
 	sweep := time.NewTicker(s.cfg.Sweep)
 	defer sweep.Stop()
 	wake := time.NewTimer(0)
@@ -151,21 +160,34 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 			s.setNode(ctx, n)
 		case q := <-asked:
 			q.answer <- s.explain(q.id, time.Now())
+		case leads := <-lead:
+			s.setLead(ctx, leads)
 		case <-wake.C:
 		case <-sweep.C:
-			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			if !s.leads {
+				s.standBy(time.Now())
+			} else if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("sweep interrupted", "error", err)
 			}
 		}
-		next := s.admit(ctx)
-		wake.Reset(next)
+		if s.leads {
+			wake.Reset(s.admit(ctx))
+		}
 	}
 }
 
 // change takes one version of a record into account.
 func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 	admitted := s.pool.update(ch)
-	r := ch.Record
+	if !s.leads {
+		s.keepUnburied(ch.Record, time.Now())
+		return
+	}
+	s.end(ctx, ch.Record, admitted)
+}
+
+// end does what is due once a job has ended.
+func (s *Scheduler) end(ctx context.Context, r jobs.Record, admitted bool) {
 	if r.State == jobs.Dead {
 		if err := s.client.Bury(ctx, r); err != nil {
 			s.log.Warn("dead letter not written", "id", r.ID, "error", err) // the next start tries again

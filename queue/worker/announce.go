@@ -23,7 +23,7 @@ const (
 func (w *Worker) announce(ctx context.Context) {
 	tick := time.NewTicker(queue.NodeRenewal)
 	defer tick.Stop()
-	host, _ := os.Hostname() // New asked already
+	host, _ := os.Hostname() // for people
 	for {
 		n := queue.Node{Name: w.cfg.Name, Host: host, PID: os.Getpid(), Version: w.cfg.Version, OS: runtime.GOOS, Arch: runtime.GOARCH,
 			Slots: w.cfg.Slots, Classes: w.cfg.Classes, Running: w.snapshot(), Draining: w.draining.Load(), Started: w.started}

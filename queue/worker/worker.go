@@ -12,14 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
@@ -80,15 +77,9 @@ type Worker struct {
 
 // New makes a worker that has not started.
 func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
-	host, err := os.Hostname()
-	if err != nil {
+	var err error
+	if cfg.Name, err = queue.Named(cfg.Name); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
-	}
-	if cfg.Name == "" {
-		cfg.Name = token(host) + "-" + uuid.NewString()[:8]
-	}
-	if token(cfg.Name) != cfg.Name {
-		return nil, fmt.Errorf("worker name %q: want letters, digits and dashes", cfg.Name)
 	}
 	if cfg.Slots <= 0 {
 		cfg.Slots = runtime.GOMAXPROCS(0)
@@ -112,16 +103,6 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 	}
 	w.metrics, err = newMetrics()
 	return w, err
-}
-
-// token makes a name that is one part of a subject.
-func token(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
-		}
-		return '-'
-	}, s)
 }
 
 // Why the context of a handler was cancelled: context.Cause(ctx).

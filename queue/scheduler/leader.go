@@ -1,0 +1,92 @@
+package scheduler
+
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// campaign stands for leader, and answers questions while this scheduler leads.
+func (s *Scheduler) campaign(ctx context.Context, lead chan<- bool, ask chan<- question) error {
+	host, _ := os.Hostname() // for people
+	me := queue.Scheduler{Name: s.cfg.Name, Host: host, PID: os.Getpid(), Version: s.cfg.Version, Started: time.Now().UTC()}
+	stop := func() {}
+	defer func() { stop() }()
+	s.client.Campaign(ctx, me, max(s.cfg.Replicas, 1), func(leads bool) {
+		stop()
+		stop = func() {}
+		select {
+		case lead <- leads:
+		case <-ctx.Done():
+			return
+		}
+		if leads {
+			stop = s.answerQuestions(ctx, ask)
+		}
+	})
+	return ctx.Err()
+}
+
+// setLead begins or ends what only one scheduler needs to do. One that stands by
+// keeps its pool as the leader does, so that it can begin at once.
+func (s *Scheduler) setLead(ctx context.Context, leads bool) {
+	s.leads = leads
+	if !leads {
+		s.log.Info("scheduler stands by", "name", s.cfg.Name)
+		return
+	}
+	s.log.Info("scheduler leads", "name", s.cfg.Name)
+	for _, d := range s.unburied {
+		s.end(ctx, d.record, false)
+	}
+	s.unburied = nil
+	if err := s.sweepConsumers(ctx); err != nil && ctx.Err() == nil {
+		s.log.Warn("consumers not looked at", "error", err) // the sweep does
+	}
+}
+
+// unburied is a job that died while this scheduler stood by: the leader may have
+// died before it wrote the letter.
+type unburied struct {
+	record jobs.Record
+	seen   time.Time
+}
+
+// unburiedFor is how long one that stands by keeps them: far longer than a pool
+// is without a leader.
+const unburiedFor = time.Minute
+
+func (s *Scheduler) keepUnburied(r jobs.Record, now time.Time) {
+	if r.State == jobs.Dead {
+		s.unburied = append(s.unburied, unburied{r, now})
+	}
+}
+
+// standBy is the sweep of a scheduler that does not lead: it forgets.
+func (s *Scheduler) standBy(now time.Time) {
+	s.unburied = slices.DeleteFunc(s.unburied, func(d unburied) bool { return now.Sub(d.seen) > unburiedFor })
+	s.pool.due(now)
+	s.pool.prune()
+}
+
+// prune forgets what admission would have passed over, had it looked.
+func (p *pool) prune() {
+	seen := map[jobs.ID]bool{}
+	for _, c := range p.class {
+		clear(seen)
+		c.waiting = slices.DeleteFunc(c.waiting, func(id jobs.ID) bool {
+			e := p.jobs[id]
+			gone := e == nil || seen[id] || !e.admissible()
+			seen[id] = true
+			return gone
+		})
+	}
+	p.waiters.ready = slices.DeleteFunc(p.waiters.ready, func(w waiter) bool {
+		e := p.jobs[w.id]
+		return e == nil || e.Revision != w.revision
+	})
+}
