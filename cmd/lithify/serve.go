@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/lithify/lithify/jobs/all"
 	"github.com/lithify/lithify/jobs/all/run"
@@ -36,12 +37,14 @@ finish for a while, then hands them back.`,
 	fs.StringVar(&s.dir, "dir", "", "where the queue is stored (default in the user's cache directory)")
 	fs.StringVar(&s.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	fs.IntVar(&s.slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time; 0 runs no worker here")
+	fs.DurationVar(&s.keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
 	return cmd
 }
 
 type server struct {
 	dir, tempDir string
 	slots        int
+	keep         time.Duration
 }
 
 func (a *app) serve(ctx context.Context, s server) (err error) {
@@ -77,7 +80,8 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	fmt.Fprintf(a.out, "pool up at %s with %d slots, stored in %s\n", nats.URL(), s.slots, s.dir)
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {
-		return scheduler.New(client, all.Validators(), scheduler.Config{Version: telemetry.Version(), Log: a.log}).Run(ctx)
+		cfg := scheduler.Config{Keep: s.keep, Version: telemetry.Version(), Log: a.log}
+		return scheduler.New(client, all.Validators(), cfg).Run(ctx)
 	})
 	if s.slots > 0 {
 		eg.Go(func() error { return w.Run(ctx) })

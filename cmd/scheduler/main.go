@@ -33,6 +33,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&q.CredsFile, "creds", "", "file with NATS credentials to log in with")
 	flag.StringVar(&cfg.Name, "name", "", "name in lithify schedulers (default: the host's and eight random digits)")
 	flag.IntVar(&cfg.Replicas, "replicas", 1, "replicas of the streams: 3 on a cluster")
+	flag.DurationVar(&cfg.Keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -30,6 +30,7 @@ type Config struct {
 	Replicas int           // of the streams; default 1, 3 on a cluster
 	AckWait  time.Duration // how long a silent worker keeps a job; default DefaultAckWait
 	Sweep    time.Duration // between two sweeps; default DefaultSweep
+	Keep     time.Duration // how long jobs that ended are remembered; default DefaultKeep
 	Window   int           // least number of jobs admitted per class at a time; default DefaultWindow
 	Log      *slog.Logger  // default: discards
 	Ready    func()        // called once, when every record has been read; default: nothing
@@ -40,6 +41,9 @@ const (
 	DefaultAckWait = 30 * time.Second
 	// DefaultSweep is the longest a job can hang in a gap between two writes.
 	DefaultSweep = 30 * time.Second
+	// DefaultKeep leaves time to look at a job after a holiday. The result of a layer is
+	// in the ledger, whatever happens to its job.
+	DefaultKeep = 30 * 24 * time.Hour
 	// DefaultWindow keeps a class busy before its first worker has said how many slots it has.
 	DefaultWindow = 64
 	// perSlot jobs are admitted for each slot of a class: enough that no slot
@@ -63,6 +67,7 @@ type Scheduler struct {
 	pool      *pool
 	consumers map[jobs.Class]bool
 	nodes     map[string]queue.Node
+	forgotten uint64            // place up to which records of jobs that ended were removed
 	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
 	leads     bool              // else it stands by: it follows, and does nothing
 	unburied  []unburied
@@ -75,6 +80,9 @@ func New(c *queue.Client, v Validators, cfg Config) *Scheduler {
 	}
 	if cfg.Sweep <= 0 {
 		cfg.Sweep = DefaultSweep
+	}
+	if cfg.Keep <= 0 {
+		cfg.Keep = DefaultKeep
 	}
 	if cfg.Window <= 0 {
 		cfg.Window = DefaultWindow

@@ -41,7 +41,17 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 		id, err := queue.ParseWork(subject)
 		return work[subject] == 0 && (err != nil || s.pool.jobs[id] == nil)
 	})
-	return nil
+	return s.forget(ctx)
+}
+
+// forget removes some of the jobs that ended long ago.
+func (s *Scheduler) forget(ctx context.Context) error {
+	next, n, err := s.client.Forget(ctx, time.Now().Add(-s.cfg.Keep), s.forgotten)
+	s.forgotten = next
+	if n > 0 {
+		s.log.Debug("jobs forgotten", "jobs", n)
+	}
+	return err
 }
 
 // fault logs, once, that a job cannot be read. Other errors are not of one job:

@@ -1,0 +1,87 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// forgetBatch bounds one step of Forget: it reads so many records at most.
+const forgetBatch = 500
+
+// Forget removes jobs that ended before a time. It takes one bounded step through
+// the records in the order of their last change, from the place that the step before
+// gave (0: the beginning), and gives the place for the next one, 0 if there is
+// nothing older. A job that is opened again meanwhile stays.
+func (c *Client) Forget(ctx context.Context, before time.Time, from uint64) (next uint64, removed int, err error) {
+	old, next, err := c.endedBefore(ctx, before, from)
+	if err != nil || len(old) == 0 {
+		return next, 0, err
+	}
+	s, err := c.js.Stream(ctx, streamState)
+	if err != nil {
+		return from, 0, fmt.Errorf("forget jobs: %w", err)
+	}
+	subjects := make([]string, len(old))
+	for i, ch := range old {
+		subjects[i] = specSubject(ch.Record.ID)
+	}
+	specs, err := c.last(ctx, streamState, subjects...)
+	if err != nil {
+		return from, 0, fmt.Errorf("forget jobs: %w", err)
+	}
+	for i, ch := range old {
+		gone, err := deleteExact(ctx, s, ch.Revision)
+		if spec := specs[subjects[i]]; gone && spec != nil && err == nil {
+			// The record went first: a job without a spec could not be opened again, a
+			// spec without a record is nobody's.
+			_, err = deleteExact(ctx, s, spec.Sequence)
+			removed++
+		}
+		if err != nil {
+			return from, removed, fmt.Errorf("forget job %s: %w", ch.Record.ID, err)
+		}
+	}
+	return next, removed, nil
+}
+
+// deleteExact deletes one message; false if it was not there: a later one of its
+// subject has replaced it.
+func deleteExact(ctx context.Context, s jetstream.Stream, seq uint64) (bool, error) {
+	err := s.DeleteMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// endedBefore reads a batch of records and gives those of jobs that ended before.
+func (c *Client) endedBefore(ctx context.Context, before time.Time, from uint64) (old []Change, next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	msgs, err := jetstreamext.GetBatch(ctx, c.js, streamState, forgetBatch, jetstreamext.GetBatchSubject(RunFilter), jetstreamext.GetBatchSeq(max(from, 1)))
+	if err != nil {
+		return nil, from, fmt.Errorf("read old records: %w", err)
+	}
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) || err == nil && !m.Time.Before(before) {
+			return old, 0, nil
+		}
+		if err != nil {
+			return nil, from, fmt.Errorf("read old records: %w", err)
+		}
+		next = m.Sequence + 1
+		ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
+		if err != nil {
+			continue // what this version cannot read it leaves alone
+		}
+		if ch.Record.State.Ended() {
+			old = append(old, ch)
+		}
+	}
+	return old, next, ctx.Err()
+}

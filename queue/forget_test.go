@@ -1,0 +1,112 @@
+package queue_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/queue/worker"
+)
+
+// forgetAll takes steps until there is nothing older.
+func (p *pool) forgetAll(before time.Time) (removed int) {
+	p.t.Helper()
+	for from, first := uint64(0), true; first || from > 0; first = false {
+		next, n, err := p.Forget(p.t.Context(), before, from)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		from, removed = next, removed+n
+	}
+	return removed
+}
+
+func TestForget(t *testing.T) {
+	p := newPool(t)
+	stop := p.scheduler(scheduler.Config{})
+	stopWorker := p.worker(handle(func(context.Context, testArgs) (any, error) { return "ok", nil }), worker.Config{Name: "w1"})
+	var done []jobs.ID
+	for range 5 {
+		done = append(done, p.submit(testArgs{}, jobs.Options{}).ID)
+	}
+	for _, id := range done {
+		p.waitState(id, jobs.Done)
+	}
+	stop()
+	stopWorker()
+	keyed := jobs.Options{IdempotencyKey: "k"}
+	again := p.submit(testArgs{}, keyed).ID
+	if _, err := p.Cancel(t.Context(), again, "test"); err != nil {
+		t.Fatal(err)
+	}
+	open := p.submit(testArgs{}, jobs.Options{}).ID
+	between := time.Now()
+
+	if n := p.forgetAll(between.Add(-time.Hour)); n != 0 {
+		t.Errorf("%d removed too early", n)
+	}
+	p.submit(testArgs{}, keyed) // opened again: its record is young
+	if n := p.forgetAll(between); n != len(done) {
+		t.Errorf("%d removed, want %d", n, len(done))
+	}
+	for _, id := range done {
+		if _, err := p.Get(t.Context(), id); !errdefs.IsNotFound(err) {
+			t.Errorf("%s: got %v", id, err)
+		}
+	}
+	for _, id := range []jobs.ID{again, open} {
+		if st := p.get(id); st.State != jobs.Queued {
+			t.Errorf("%s is %s", id, st.State)
+		}
+	}
+	if n := p.forgetAll(time.Now()); n != 0 {
+		t.Errorf("%d removed that had not ended", n)
+	}
+	// What is forgotten is new again.
+	if st := p.submit(testArgs{}, jobs.Options{IdempotencyKey: "fresh"}); st.Generation != 1 {
+		t.Errorf("got %+v", st.Record)
+	}
+}
+
+// The record is opened again between the look and the removal.
+func TestForgetLosesNoSubmission(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	o := jobs.Options{IdempotencyKey: "k"}
+	id := p.submit(testArgs{}, o).ID
+	c := p.connect("forgets")
+	for range 20 {
+		if _, err := p.Cancel(t.Context(), id, "test"); err != nil {
+			t.Fatal(err)
+		}
+		forgot := make(chan error, 1)
+		go func() {
+			_, _, err := c.Forget(t.Context(), time.Now().Add(time.Hour), 0)
+			forgot <- err
+		}()
+		p.submit(testArgs{}, o)
+		if err := await(t, forgot, "end of Forget"); err != nil {
+			t.Fatal(err)
+		}
+		if st := p.get(id); st.State != jobs.Queued {
+			t.Fatalf("accepted, and %s", st.State)
+		}
+	}
+}
+
+func TestSchedulerForgets(t *testing.T) {
+	p := newPool(t)
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "ok", nil }), worker.Config{Name: "w1"})
+	p.scheduler(scheduler.Config{Keep: time.Millisecond, Sweep: 50 * time.Millisecond})
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	p.until("end of the job", func() bool {
+		_, err := p.Get(t.Context(), id)
+		return errdefs.IsNotFound(err)
+	})
+}
