@@ -42,6 +42,8 @@ type Client struct {
 	js   jetstream.JetStream
 	log  *slog.Logger
 	name string
+
+	state *group // writes to STATE
 }
 
 // Connect opens a connection and checks that the server answers. Without a pool,
@@ -80,7 +82,9 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		nc.Close()
 		return nil, err
 	}
-	return &Client{nc: nc, js: js, log: cfg.Log, name: cfg.Name}, nil
+	c := &Client{nc: nc, js: js, log: cfg.Log, name: cfg.Name, state: &group{js: js}}
+	nc.SetDisconnectErrHandler(c.disconnected)
+	return c, nil
 }
 
 var userinfo = regexp.MustCompile(`(?s)^([a-z]+://)?.*@`)
@@ -130,11 +134,6 @@ func natsOptions(cfg Config) ([]nats.Option, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.Timeout(apiTimeout),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				cfg.Log.Warn("queue connection lost", "error", err)
-			}
-		}),
 		nats.ReconnectHandler(func(*nats.Conn) { cfg.Log.Info("queue connection restored") }),
 		// A refused permission reaches only this handler; the call itself times out.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -155,7 +154,17 @@ func natsOptions(cfg Config) ([]nats.Option, error) {
 }
 
 // Close ends the connection. What was published before is on its way.
-func (c *Client) Close() { c.nc.Close() }
+func (c *Client) Close() {
+	c.nc.Close()
+	c.state.running.Wait()
+}
+
+func (c *Client) disconnected(_ *nats.Conn, err error) {
+	c.state.lost()
+	if err != nil {
+		c.log.Warn("queue connection lost", "error", err)
+	}
+}
 
 // Connected reports whether the server can be reached now.
 func (c *Client) Connected() bool { return c.nc.IsConnected() }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
@@ -102,12 +103,20 @@ func (c *Client) Apply(ctx context.Context, st Status, e jobs.Edge) (Status, err
 	if err != nil {
 		return st, err
 	}
-	ack, err := c.js.Publish(ctx, runSubject(st.ID), b, jetstream.WithExpectLastSequencePerSubject(st.Revision))
+	seq, err := c.state.do(ctx, recordMsg(st.ID, b, st.Revision))
 	if err != nil {
 		return st, refused(fmt.Errorf("write record of job %s: %w", st.ID, err))
 	}
-	st.Record, st.Revision = next, ack.Sequence
+	st.Record, st.Revision = next, seq
 	return st, nil
+}
+
+// recordMsg writes a record over the version that is the last so far.
+func recordMsg(id jobs.ID, record []byte, last uint64) *nats.Msg {
+	m := nats.NewMsg(runSubject(id))
+	m.Data = record
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
+	return m
 }
 
 // open writes spec and record of a job in one atomic batch. The record comes
@@ -125,19 +134,13 @@ func (c *Client) open(ctx context.Context, prev Status, e jobs.Open) (Status, er
 	if err != nil {
 		return prev, err
 	}
-	batch, err := jetstreamext.NewBatchPublisher(c.js)
+	m := nats.NewMsg(specSubject(e.Job.ID))
+	m.Data = spec
+	seq, err := c.state.do(ctx, m, recordMsg(e.Job.ID, run, prev.Revision))
 	if err != nil {
-		return prev, err
+		return prev, refused(fmt.Errorf("write job %s: %w", e.Job.ID, err))
 	}
-	id := e.Job.ID
-	if err := batch.Add(specSubject(id), spec); err != nil {
-		return prev, refused(fmt.Errorf("write job %s (%d bytes, at most %d): %w", id, len(spec), c.nc.MaxPayload(), err))
-	}
-	ack, err := batch.Commit(ctx, runSubject(id), run, jetstreamext.WithBatchExpectLastSequencePerSubject(prev.Revision))
-	if err != nil {
-		return prev, refused(fmt.Errorf("write job %s: %w", id, err))
-	}
-	return Status{Record: next, Job: e.Job, Revision: ack.Sequence}, nil
+	return Status{Record: next, Job: e.Job, Revision: seq}, nil
 }
 
 // refused marks what trying again does not change: the server's refusal of a
