@@ -88,11 +88,14 @@ type Finish struct {
 	Claim  uint64 // sequence of the claim being ended
 	Result json.RawMessage
 	At     time.Time
+
+	Signer, Signature string // as in the record; the queue adds them
 }
 
 func (e Finish) next(r Record) (Record, bool) {
 	ok := r.State == Running
 	r.State, r.Claim, r.Result, r.Failure = Done, e.Claim, e.Result, nil
+	r.Signer, r.Signature = e.Signer, e.Signature
 	return r, ok
 }
 

@@ -49,6 +49,8 @@ type Record struct {
 	Worker      string          `json:"worker,omitempty"`    // owner of the last claim
 	Claim       uint64          `json:"claim,omitempty"`     // stream sequence of the claim that ended the last attempt
 	Result      json.RawMessage `json:"result,omitempty"`    // with Done
+	Signer      string          `json:"signer,omitempty"`    // public key of who signed the result,
+	Signature   string          `json:"signature,omitempty"` // with its claim and the job's ID
 	Failure     *Failure        `json:"failure,omitempty"`   // of the last attempt that failed
 	Reason      string          `json:"reason,omitempty"`    // with Cancelled: who and why
 }

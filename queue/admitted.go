@@ -14,10 +14,12 @@ import (
 // admits.
 const revisionHeader = "Lithify-Revision"
 
-// Admission is the message that admits a job as st has it.
-func Admission(st Status) *nats.Msg {
+// Admission is the message that admits a job as st has it, signed if this client
+// has a key.
+func (c *Client) Admission(st Status) *nats.Msg {
 	m := nats.NewMsg(WorkSubject(st.Class, st.ID))
 	m.Header.Set(revisionHeader, strconv.FormatUint(st.Revision, 10))
+	c.signAdmission(m, st)
 	return m
 }
 

@@ -23,7 +23,7 @@ func (c *Client) GetAll(ctx context.Context, ids []jobs.ID) (map[jobs.ID]Status,
 			return nil, fmt.Errorf("read %d jobs: %w", len(ids), err)
 		}
 		for _, id := range part {
-			st, err := statusOf(id, msgs)
+			st, err := c.statusOf(id, msgs)
 			switch {
 			case err == nil:
 				out[id] = st

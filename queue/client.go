@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // Config says how to reach the pool; the zero value finds the "lithify serve" of
@@ -21,6 +23,10 @@ type Config struct {
 	URL         string        // else the context file's
 	NkeyFile    string        // file with an nkey seed
 	CredsFile   string        // file with NATS credentials
+	TLSCA       string        // PEM file: who must have signed the server's certificate; else the system's
+	TLSCert     string        // PEM files: this client's certificate,
+	TLSKey      string        // and its key
+	KeysFile    string        // file with the pool's public keys; see Keys
 	ContextFile string        // default ContextPath()
 	Name        string        // of this connection, for the server's operator
 	Options     []nats.Option // added last; an in-process connection
@@ -44,6 +50,10 @@ type Client struct {
 	name string
 
 	state *group // writes to STATE
+
+	key    nkeys.KeyPair // to sign with; nil: none
+	public string        // its public half
+	keys   *Keys         // whose signatures count; nil: nothing needs one
 }
 
 // Connect opens a connection and checks that the server answers. Without a pool,
@@ -60,30 +70,32 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		cfg.URL, cfg.NkeyFile = c.URL, c.NkeyFile
+		cfg.URL, cfg.NkeyFile, cfg.KeysFile = c.URL, c.NkeyFile, c.KeysFile
 		explain = func(err error) error { return c.stale(path, kinded(err)) }
 	}
 	opts, err := natsOptions(cfg)
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(cfg.URL, opts...)
-	if err != nil {
+	c := &Client{log: cfg.Log, name: cfg.Name}
+	if err := c.setKeys(&cfg); err != nil {
+		return nil, err
+	}
+	if c.nc, err = nats.Connect(cfg.URL, opts...); err != nil {
 		return nil, explain(err)
 	}
 	fctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	if err := nc.FlushWithContext(fctx); err != nil {
-		nc.Close()
+	if err := c.nc.FlushWithContext(fctx); err != nil {
+		c.nc.Close()
 		return nil, explain(err)
 	}
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
-	if err != nil {
-		nc.Close()
+	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
+		c.nc.Close()
 		return nil, err
 	}
-	c := &Client{nc: nc, js: js, log: cfg.Log, name: cfg.Name, state: &group{js: js}}
-	nc.SetDisconnectErrHandler(c.disconnected)
+	c.state = &group{js: c.js}
+	c.nc.SetDisconnectErrHandler(c.disconnected)
 	return c, nil
 }
 
@@ -113,6 +125,9 @@ func kinded(err error) error {
 	}
 	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
 		return fmt.Errorf("%w: %w", errdefs.ErrUnauthenticated, err)
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("the server's certificate is not trusted (--tls-ca): %w: %w", errdefs.ErrUnauthenticated, err)
 	}
 	return fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
 }
@@ -150,6 +165,11 @@ func natsOptions(cfg Config) ([]nats.Option, error) {
 	if cfg.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(cfg.CredsFile))
 	}
+	secure, err := cfg.tlsOptions()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, secure...)
 	return append(opts, cfg.Options...), nil
 }
 

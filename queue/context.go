@@ -15,7 +15,8 @@ import (
 // opens it. It is a file of mode 0600 that serve writes and removes.
 type Context struct {
 	URL      string `json:"url"`
-	NkeyFile string `json:"nkey_file"` // the seed itself stays in the store directory
+	NkeyFile string `json:"nkey_file"`           // the seed itself stays in the store directory
+	KeysFile string `json:"keys_file,omitempty"` // see Keys
 	PID      int    `json:"pid"`
 	Version  string `json:"version"`
 }

@@ -117,7 +117,7 @@ func (c *Client) withSpecs(ctx context.Context, found []Change) ([]Status, error
 					c.log.Warn("unreadable job", "error", err)
 				}
 			}
-			out = append(out, st)
+			out = append(out, c.believed(st))
 		}
 	}
 	return out, nil

@@ -20,6 +20,8 @@ type Status struct {
 	jobs.Record
 	Job      jobs.Job `json:"job"`
 	Revision uint64   `json:"revision"` // stream sequence of the record; that of a claim is its fencing token
+
+	spec string // digest of the job as it is stored; empty where it was not read
 }
 
 // ErrUnreadable is a job or record that this version cannot read: it is damaged,
@@ -36,11 +38,11 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("read job %s: %w", id, err)
 	}
-	return statusOf(id, msgs)
+	return c.statusOf(id, msgs)
 }
 
 // statusOf finds a job among messages of STATE.
-func statusOf(id jobs.ID, msgs map[string]*jetstream.RawStreamMsg) (st Status, err error) {
+func (c *Client) statusOf(id jobs.ID, msgs map[string]*jetstream.RawStreamMsg) (st Status, err error) {
 	spec, run := msgs[specSubject(id)], msgs[runSubject(id)]
 	if spec == nil || run == nil {
 		return st, fmt.Errorf("job %s: %w", id, errdefs.ErrNotFound)
@@ -52,7 +54,8 @@ func statusOf(id jobs.ID, msgs map[string]*jetstream.RawStreamMsg) (st Status, e
 	if err != nil {
 		return Status{}, fmt.Errorf("read job %s: %w: %w", id, ErrUnreadable, err)
 	}
-	return st, nil
+	st.spec = digestOf(spec.Data)
+	return c.believed(st), nil
 }
 
 // last reads the last message of each subject that has one, in one request. That
@@ -95,6 +98,10 @@ func (c *Client) lastOnce(ctx context.Context, stream string, subjects []string)
 // error is errdefs.ErrConflict and nothing was written; if the state has no such
 // edge it is a *jobs.EdgeError. After any other error the outcome is unknown.
 func (c *Client) Apply(ctx context.Context, st Status, e jobs.Edge) (Status, error) {
+	e, err := c.signedEdge(st.ID, e)
+	if err != nil {
+		return st, err
+	}
 	next, err := jobs.Next(st.Record, e)
 	if err != nil {
 		return st, err

@@ -36,10 +36,15 @@ func (p *pool) spy(subject string) <-chan *nats.Msg {
 // store writes spec and record as another version would.
 func (p *pool) store(id jobs.ID, spec, record string) {
 	p.t.Helper()
-	for part, data := range map[string]string{".spec": spec, ".run": record} {
-		if _, err := p.JetStream().Publish(p.t.Context(), "st."+id.Scope()+"."+id.Key()+part, []byte(data)); err != nil {
-			p.t.Fatal(err)
-		}
+	p.put(id, ".spec", spec)
+	p.put(id, ".run", record)
+}
+
+// put writes one of the two.
+func (p *pool) put(id jobs.ID, part, data string) {
+	p.t.Helper()
+	if _, err := p.JetStream().Publish(p.t.Context(), "st."+id.Scope()+"."+id.Key()+part, []byte(data)); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"runtime"
 	"time"
@@ -23,9 +24,9 @@ import (
 type poolFlags struct{ queue.Config }
 
 func (p *poolFlags) add(fs *pflag.FlagSet) {
-	fs.StringVar(&p.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
-	fs.StringVar(&p.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
-	fs.StringVar(&p.CredsFile, "creds", "", "file with NATS credentials to log in with")
+	std := flag.NewFlagSet("", flag.ContinueOnError)
+	p.AddFlags(std)
+	fs.AddGoFlagSet(std)
 }
 
 // withPool connects to the pool for one call of f.

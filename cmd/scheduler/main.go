@@ -28,9 +28,7 @@ func main() {
 func run(ctx context.Context) error {
 	var q queue.Config
 	var cfg scheduler.Config
-	flag.StringVar(&q.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
-	flag.StringVar(&q.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
-	flag.StringVar(&q.CredsFile, "creds", "", "file with NATS credentials to log in with")
+	q.AddFlags(flag.CommandLine)
 	flag.StringVar(&cfg.Name, "name", "", "name in lithify schedulers (default: the host's and eight random digits)")
 	flag.IntVar(&cfg.Replicas, "replicas", 1, "replicas of the streams: 3 on a cluster")
 	flag.DurationVar(&cfg.Keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")

@@ -31,9 +31,7 @@ func serve(ctx context.Context) error {
 	var q queue.Config
 	var cfg worker.Config
 	var h convertrun.Handler
-	flag.StringVar(&q.URL, "nats", "", "NATS URL of the pool (default: the context file that lithify serve writes)")
-	flag.StringVar(&q.NkeyFile, "nkey", "", "file with the nkey seed to log in with")
-	flag.StringVar(&q.CredsFile, "creds", "", "file with NATS credentials to log in with")
+	q.AddFlags(flag.CommandLine)
 	flag.StringVar(&cfg.Name, "name", "", "this worker's name, unique in the pool (default made from the host's)")
 	flag.IntVar(&cfg.Slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time")
 	flag.DurationVar(&cfg.Grace, "grace", worker.DefaultGrace, "how long running jobs may go on when the worker is stopped")

@@ -101,6 +101,11 @@ func (c Config) withDefaults() (_ Config, err error) {
 
 func (s *Server) start() error {
 	public, err := loadKey(s.nkeyFile)
+	if err == nil {
+		// Whoever has the one key may do anything here: what it did not sign was
+		// written by somebody else, or by a version that signed nothing.
+		err = queue.Keys{Scheduler: public, Workers: []queue.WorkerKey{{Key: public}}}.WriteFile(s.keysFile())
+	}
 	if err != nil {
 		return err
 	}
@@ -137,6 +142,8 @@ func (s *Server) lastPort() int {
 	return port
 }
 
+func (s *Server) keysFile() string { return filepath.Join(s.cfg.Dir, "keys.json") }
+
 func (s *Server) portFile() string { return filepath.Join(s.cfg.Dir, "port") }
 
 // publish tells other processes where to find the server.
@@ -151,7 +158,7 @@ func (s *Server) publish() error {
 	if s.cfg.ContextFile == "-" {
 		return nil
 	}
-	return queue.WriteContext(s.cfg.ContextFile, queue.Context{URL: s.URL(), NkeyFile: s.nkeyFile, PID: os.Getpid(), Version: s.cfg.Version})
+	return queue.WriteContext(s.cfg.ContextFile, queue.Context{URL: s.URL(), NkeyFile: s.nkeyFile, KeysFile: s.keysFile(), PID: os.Getpid(), Version: s.cfg.Version})
 }
 
 // URL is the address for other processes, empty if the server does not listen.
@@ -164,7 +171,7 @@ func (s *Server) URL() string {
 
 // Client says how to connect from inside this process, without a socket.
 func (s *Server) Client() queue.Config {
-	return queue.Config{URL: "nats://in-process", NkeyFile: s.nkeyFile, Options: []nats.Option{nats.InProcessServer(s.ns)}}
+	return queue.Config{URL: "nats://in-process", NkeyFile: s.nkeyFile, KeysFile: s.keysFile(), Options: []nats.Option{nats.InProcessServer(s.ns)}}
 }
 
 // Stop ends the server after what it accepted is on disk, removes the context

@@ -114,7 +114,7 @@ func (s *Scheduler) apply(ctx context.Context, st queue.Status, e jobs.Edge) err
 // publish puts a job's message into WORK. It is a pointer: what it is worth, the
 // record says.
 func (s *Scheduler) publish(ctx context.Context, st queue.Status) error {
-	m := queue.Admission(st)
+	m := s.client.Admission(st)
 	p := otel.GetTextMapPropagator()
 	p.Inject(p.Extract(ctx, propagation.MapCarrier(st.Job.Trace)), queue.Carrier(m.Header))
 	_, err := s.client.JetStream().PublishMsg(ctx, m)

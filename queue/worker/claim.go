@@ -49,6 +49,13 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			return st, true
 		}
 		wait := time.Until(st.NotBefore)
+		if err == nil {
+			if err := w.client.CheckAdmission(d.Subject(), d.Headers(), st); err != nil {
+				w.log.Error("message refused", "id", id, "error", err)
+				w.ignore(d.TermWithReason(err.Error()))
+				return st, false
+			}
+		}
 		switch {
 		case errors.Is(err, queue.ErrUnreadable):
 			w.log.Error("job left alone", "id", id, "error", err)
