@@ -55,21 +55,26 @@ func (e Open) next(r Record) (Record, bool) {
 		Created: j.Created, Deadline: j.Deadline}, r.State == "" || r.State.Ended() && r.State != Done && (e.Force || !r.Quarantined())
 }
 
-// Claim gives the job to a worker that received its message. A running job may
-// be claimed: the message came again because its owner fell silent, and that
-// poisons the attempt, as the owner may have died of the job. Past its deadline
+// Claim gives the job to a worker that received a message of it. A running job may
+// be claimed if its owner fell silent: its message came again, or the scheduler found
+// it lost and sent another for this very record. That poisons the attempt, as the
+// owner may have died of the job. Any other message of a running job is a duplicate
+// of the one that was claimed, and there is no edge. Past its deadline
 // the record comes back Failed, and after its last attempt, or a second poisoned
 // one, Dead; whoever claims looks at the state.
 type Claim struct {
-	Worker string
-	At     time.Time
+	Worker  string
+	Message uint64 // sequence in WORK: that of a redelivery is the same
+	Current bool   // the message was sent for this version of the record
+	At      time.Time
 }
 
 func (e Claim) next(r Record) (Record, bool) {
-	ok := r.State == Queued || r.State == Retry || r.State == Running
+	ok := r.State == Queued || r.State == Retry || r.State == Running && (e.Current || e.Message == r.Message || r.Message == 0)
 	switch {
 	case expired(r, e.At):
-		return Expire{e.At}.next(r)
+		r, _ = Expire{e.At}.next(r)
+		return r, ok
 	case r.State == Running:
 		r.Poisoned++
 		if r.lastAttempt() {
@@ -78,7 +83,7 @@ func (e Claim) next(r Record) (Record, bool) {
 			return r, ok
 		}
 	}
-	r.State, r.Worker, r.NotBefore, r.Claim = Running, e.Worker, time.Time{}, 0
+	r.State, r.Worker, r.NotBefore, r.Claim, r.Message = Running, e.Worker, time.Time{}, 0, e.Message
 	r.Attempt++
 	return r, ok
 }

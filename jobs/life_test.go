@@ -88,7 +88,8 @@ func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 		return jobs.Open{At: now, Force: w[0] == "reopen", Job: jobs.Job{ID: "convert-x", Class: jobs.Class{Kind: "convert", OS: "any", Arch: "any", Feature: "any"},
 			MaxAttempts: n, Created: epoch, Deadline: epoch.Add(time.Hour)}}
 	case "claim":
-		return jobs.Claim{Worker: arg(1), At: now}
+		message, _ := strconv.ParseUint(arg(2), 10, 64) // none: a record of an earlier version
+		return jobs.Claim{Worker: arg(1), Message: message, Current: arg(3) == "current", At: now}
 	case "finish":
 		return jobs.Finish{Claim: 7, Result: json.RawMessage(arg(1)), At: now}
 	case "fail":

@@ -47,6 +47,7 @@ type Record struct {
 	Children    []ID            `json:"children,omitempty"`  // that it last waited for
 	Waits       int             `json:"waits,omitempty"`     // how often it did
 	Worker      string          `json:"worker,omitempty"`    // owner of the last claim
+	Message     uint64          `json:"message,omitempty"`   // stream sequence in WORK of the message of the last claim
 	Claim       uint64          `json:"claim,omitempty"`     // stream sequence of the claim that ended the last attempt
 	Result      json.RawMessage `json:"result,omitempty"`    // with Done
 	Signer      string          `json:"signer,omitempty"`    // public key of who signed the result,

@@ -37,6 +37,12 @@ func (c *Client) AdmittedRevision(ctx context.Context, st Status) (uint64, error
 	if err != nil {
 		return 0, fmt.Errorf("read message of job %s: %w", st.ID, err)
 	}
-	revision, _ := strconv.ParseUint(m.Header.Get(revisionHeader), 10, 64)
-	return revision, nil
+	return AdmittedBy(m.Header), nil
+}
+
+// AdmittedBy is the revision of the record that a message in WORK with these headers
+// admits; 0 if an earlier version published it.
+func AdmittedBy(h nats.Header) uint64 {
+	revision, _ := strconv.ParseUint(h.Get(revisionHeader), 10, 64)
+	return revision
 }

@@ -117,12 +117,22 @@ func (p *pool) pullByHand(id jobs.ID) jetstream.Msg {
 	return m
 }
 
+// claimOf is a worker's claim by a message.
+func (p *pool) claimOf(m jetstream.Msg, worker string) jobs.Claim {
+	p.t.Helper()
+	md, err := m.Metadata()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return jobs.Claim{Worker: worker, Message: md.Sequence.Stream, At: time.Now()}
+}
+
 func TestSilentWorkerLosesItsClaim(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{AckWait: lease})
 	id := p.submit(testArgs{}, jobs.Options{}).ID
 	m := p.pullByHand(id)
-	late := p.apply(p.get(id), jobs.Claim{Worker: "late", At: time.Now()})
+	late := p.apply(p.get(id), p.claimOf(m, "late"))
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
 	done := p.waitState(id, jobs.Done)
 	p.refused(late, jobs.Finish{Claim: late.Revision, Result: []byte(`"late"`), At: time.Now()})
@@ -148,7 +158,8 @@ func TestLostClaimStopsTheHandler(t *testing.T) {
 	}), worker.Config{Name: "w1"})
 	id := p.submit(testArgs{}, jobs.Options{}).ID
 	await(t, started, "start")
-	second := p.apply(p.get(id), jobs.Claim{Worker: "w2", At: time.Now()})
+	st := p.get(id)
+	second := p.apply(st, jobs.Claim{Worker: "w2", Message: st.Message, At: time.Now()})
 	if err := await(t, cause, "cancellation"); !errors.Is(err, worker.ErrLost) {
 		t.Errorf("cause %v", err)
 	}
@@ -294,5 +305,35 @@ func TestStoppedWorkerPullsNoMore(t *testing.T) {
 	}
 	if more := len(pulls); more > n/4 { // some may be about to
 		t.Errorf("%d pulls for %d classes after the stop", more, n)
+	}
+}
+
+// A second message of a running job, as a promotion that races with a claim leaves
+// it, takes nothing from the worker that has the job.
+func TestDuplicateMessage(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{})
+	started, release := make(chan struct{}), make(chan struct{})
+	p.worker(handle(func(context.Context, testArgs) (any, error) {
+		started <- struct{}{}
+		<-release
+		return "ok", nil
+	}), worker.Config{Name: "w1"})
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	await(t, started, "start")
+	st := p.get(id)
+	p.purge(id)
+	m := queue.Admission(st)
+	m.Header = nil // not sent for this claim
+	if _, err := p.JetStream().PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	p.until("end of the duplicate", func() bool { return !p.inWork(id) })
+	if now := p.get(id); now.Revision != st.Revision {
+		t.Errorf("the duplicate changed the record: %+v", now.Record)
+	}
+	close(release)
+	if st := p.waitState(id, jobs.Done); st.Attempt != 1 || st.Poisoned != 0 {
+		t.Errorf("got %+v", st.Record)
 	}
 }

@@ -122,8 +122,7 @@ func TestWorkerAbandoned(t *testing.T) {
 	c := p.connect("gone")
 	p.until("admission", func() bool { return p.inWork(id) })
 	gone := &pool{Client: c, t: t, cfg: p.cfg, log: p.log}
-	gone.pullByHand(id)
-	gone.apply(gone.get(id), jobs.Claim{Worker: "gone", At: time.Now()})
+	gone.apply(gone.get(id), gone.claimOf(gone.pullByHand(id), "gone"))
 	c.Close()
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
 	if st := p.waitState(id, jobs.Done); st.Attempt < 2 {
@@ -138,8 +137,7 @@ func TestJobThatKillsItsWorkers(t *testing.T) {
 	p.scheduler(scheduler.Config{AckWait: lease})
 	id := p.submit(testArgs{}, jobs.Options{}).ID
 	for _, w := range []string{"first", "second"} {
-		p.pullByHand(id)
-		p.apply(p.get(id), jobs.Claim{Worker: w, At: time.Now()})
+		p.apply(p.get(id), p.claimOf(p.pullByHand(id), w))
 	}
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return 1, nil }), worker.Config{Name: "w3"})
 	st := p.waitState(id, jobs.Dead)
@@ -177,8 +175,7 @@ func TestGaps(t *testing.T) {
 		p := newPool(t)
 		p.scheduler(sweep)
 		id := p.submit(testArgs{}, jobs.Options{}).ID
-		p.pullByHand(id)
-		p.apply(p.get(id), jobs.Claim{Worker: "gone", At: time.Now()})
+		p.apply(p.get(id), p.claimOf(p.pullByHand(id), "gone"))
 		p.purge(id)
 		p.worker(ok, worker.Config{Name: "w1"})
 		p.waitState(id, jobs.Done)
@@ -217,8 +214,7 @@ func TestGaps(t *testing.T) {
 		p := newPool(t)
 		p.scheduler(sweep)
 		id := p.submit(testArgs{}, jobs.Options{}).ID
-		p.pullByHand(id)
-		st := p.apply(p.get(id), jobs.Claim{Worker: "gone", At: time.Now()})
+		st := p.apply(p.get(id), p.claimOf(p.pullByHand(id), "gone"))
 		p.apply(st, jobs.Finish{Claim: st.Revision, Result: []byte(`1`), At: time.Now()})
 		p.until("free subject", func() bool { return !p.inWork(id) })
 	})
@@ -226,8 +222,7 @@ func TestGaps(t *testing.T) {
 		p := newPool(t)
 		p.scheduler(scheduler.Config{AckWait: lease})
 		id := p.submit(testArgs{}, jobs.Options{}).ID
-		p.pullByHand(id)
-		st := p.apply(p.get(id), jobs.Claim{Worker: "gone", At: time.Now()})
+		st := p.apply(p.get(id), p.claimOf(p.pullByHand(id), "gone"))
 		p.apply(st, jobs.Fail{Claim: st.Revision, Failure: jobs.Failure{Class: jobs.ClassTransient}, Delay: time.Millisecond, At: time.Now()})
 		p.worker(ok, worker.Config{Name: "w1"})
 		p.waitState(id, jobs.Done)
@@ -236,8 +231,7 @@ func TestGaps(t *testing.T) {
 		p := newPool(t)
 		p.scheduler(scheduler.Config{AckWait: lease})
 		id := p.submit(testArgs{}, jobs.Options{}).ID
-		p.pullByHand(id)
-		st := p.apply(p.get(id), jobs.Claim{Worker: "gone", At: time.Now()})
+		st := p.apply(p.get(id), p.claimOf(p.pullByHand(id), "gone"))
 		p.apply(st, jobs.HandBack{Claim: st.Revision, At: time.Now()})
 		p.worker(ok, worker.Config{Name: "w1"})
 		p.waitState(id, jobs.Done)

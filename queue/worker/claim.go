@@ -76,8 +76,12 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			return st, false
 		}
 		now := time.Now().UTC()
-		st, err = w.client.Apply(ctx, st, jobs.Claim{Worker: w.cfg.Name, At: now})
-		switch {
+		e := jobs.Claim{Worker: w.cfg.Name, Message: d.sequence, Current: queue.AdmittedBy(d.Headers()) == st.Revision, At: now}
+		st, err = w.client.Apply(ctx, st, e)
+		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
+		case edge: // the job runs by another message, or has ended meanwhile
+			w.ignore(d.TermWithReason(err.Error()))
+			return st, false
 		case err == nil && st.State == jobs.Running:
 			return st, true
 		case err == nil:

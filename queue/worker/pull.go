@@ -23,7 +23,8 @@ const (
 // delivery is a message that has a slot.
 type delivery struct {
 	jetstream.Msg
-	ackWait time.Duration
+	sequence uint64 // in WORK
+	ackWait  time.Duration
 }
 
 // pull takes messages of one class while there are free slots, one at a time, so
@@ -65,7 +66,11 @@ func (w *Worker) pullFrom(ctx context.Context, c jobs.Class, start func(delivery
 			}
 			continue
 		}
-		start(delivery{m, cons.CachedInfo().Config.AckWait})
+		md, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		start(delivery{m, md.Sequence.Stream, cons.CachedInfo().Config.AckWait})
 	}
 	return ctx.Err()
 }
