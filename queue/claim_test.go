@@ -323,7 +323,7 @@ func TestDuplicateMessage(t *testing.T) {
 	await(t, started, "start")
 	st := p.get(id)
 	p.purge(id)
-	m := queue.Admission(st)
+	m := p.Admission(st)
 	m.Header = nil // not sent for this claim
 	if _, err := p.JetStream().PublishMsg(t.Context(), m); err != nil {
 		t.Fatal(err)
