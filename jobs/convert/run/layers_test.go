@@ -169,7 +169,7 @@ func TestLayerJobsThatAreNotDone(t *testing.T) {
 		"another's source":   {record(jobs.Failed, &jobs.Failure{Class: jobs.ClassPermanent, Kind: jobs.KindNotFound}), "here"},
 		"no ledger":          {record(jobs.Failed, &jobs.Failure{Class: jobs.ClassPermanent, Kind: jobs.KindPermissionDenied}), "here"},
 		"registry away":      {record(jobs.Dead, &jobs.Failure{Class: jobs.ClassTransient, Kind: jobs.KindUnavailable}), "here"},
-		"took workers along": {record(jobs.Dead, &jobs.Failure{Class: jobs.ClassPoison, Message: "handler panicked"}), "fails"},
+		"took workers along": {jobs.Record{State: jobs.Dead, Poisoned: 2, Failure: &jobs.Failure{Class: jobs.ClassPoison, Message: "handler panicked"}}, "fails"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPool(t)
