@@ -40,7 +40,11 @@ type client struct {
 
 func newClient(repo name.Repository, actions string, o Options) *client {
 	var rt http.RoundTripper = &plainGuard{inner: o.Transport, allowed: o.Insecure}
-	rt = &retrier{inner: &tracer{inner: &wire{rt, o.idle, o.Quiet}}, sleep: o.sleep}
+	rt = &tracer{inner: &wire{rt, o.idle, o.Quiet}}
+	if o.Limiter != nil {
+		rt = &limited{inner: rt, limiter: o.Limiter, sleep: o.sleep, metrics: newLimitMetrics()}
+	}
+	rt = &retrier{inner: rt, sleep: o.sleep}
 	return &client{
 		repo:       repo,
 		actions:    actions,

@@ -36,6 +36,10 @@ type Options struct {
 	// at once. jobs.Quiet is one.
 	Quiet func(ctx context.Context, bound time.Duration, why string) (end func())
 
+	// Limiter, if not nil, is asked before each request. Without one a registry gets
+	// as many as there are, and one that refuses some is left alone by those only.
+	Limiter Limiter
+
 	sleep func(context.Context, time.Duration) error // tests do not wait
 	idle  time.Duration
 }
