@@ -69,7 +69,7 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 		return err
 	}
 	defer client.Close()
-	handlers, err := a.handlers(s)
+	handlers, err := a.handlers(s, client)
 	if err != nil {
 		return err
 	}
@@ -89,12 +89,16 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	return eg.Wait()
 }
 
-func (a *app) handlers(s server) (run.Handlers, error) {
+func (a *app) handlers(s server, client *queue.Client) (run.Handlers, error) {
 	key, err := convertrun.EnsureKey(filepath.Join(s.dir, "ledger.pem"))
 	if err != nil {
 		return run.Handlers{}, err
 	}
-	h := convertrun.Handler{AllowFiles: true, TempDir: s.tempDir, Log: a.log}
+	limiter, err := client.Limiter()
+	if err != nil {
+		return run.Handlers{}, err
+	}
+	h := convertrun.Handler{AllowFiles: true, TempDir: s.tempDir, Limiter: limiter, Log: a.log}
 	h.SignWith(key)
 	return run.Handlers{Convert: h}, nil
 }

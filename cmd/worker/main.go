@@ -62,6 +62,9 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
+	if h.Limiter, err = client.Limiter(); err != nil {
+		return err
+	}
 	w, err := worker.New(client, run.Handlers{Convert: h}.Mux(), cfg)
 	if err != nil {
 		return err

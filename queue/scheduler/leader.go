@@ -10,22 +10,29 @@ import (
 	"github.com/lithify/lithify/queue"
 )
 
-// campaign stands for leader, and answers questions while this scheduler leads.
+// campaign stands for leader, and answers clients and workers while this scheduler
+// leads.
 func (s *Scheduler) campaign(ctx context.Context, lead chan<- bool, ask chan<- question) error {
 	host, _ := os.Hostname() // for people
 	me := queue.Scheduler{Name: s.cfg.Name, Host: host, PID: os.Getpid(), Version: s.cfg.Version, Started: time.Now().UTC()}
-	stop := func() {}
-	defer func() { stop() }()
+	var services []func()
+	stop := func() {
+		for _, stop := range services {
+			stop()
+		}
+		services = nil
+		s.limits.forget()
+	}
+	defer stop()
 	s.client.Campaign(ctx, me, max(s.cfg.Replicas, 1), func(leads bool) {
 		stop()
-		stop = func() {}
 		select {
 		case lead <- leads:
 		case <-ctx.Done():
 			return
 		}
 		if leads {
-			stop = s.answerQuestions(ctx, ask)
+			services = append(services, s.answerQuestions(ctx, ask), s.serveLimits())
 		}
 	})
 	return ctx.Err()

@@ -63,6 +63,8 @@ type Scheduler struct {
 	cfg      Config
 	log      *slog.Logger
 
+	limits limits // of the hosts that jobs talk to
+
 	// Below: owned by the loop of Run.
 	pool      *pool
 	consumers map[jobs.Class]bool

@@ -29,6 +29,8 @@ type Handler struct {
 	AllowFiles  bool   // let sources and targets be files of this machine
 	TempDir     string // needs room for the layers in flight
 	Parallel    int    // layers in flight for each image
+	// Limiter shares the requests that registries bear with the workers of a pool.
+	Limiter registry.Limiter
 	// Spread has the layers of an image converted by jobs of their own, where there
 	// is a SigningKey to enter them in the ledger: for workers of a pool.
 	Spread bool
@@ -123,7 +125,7 @@ func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descri
 }
 
 func (h Handler) ends(insecure bool) registry.Options {
-	return registry.Options{Insecure: insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Quiet: jobs.Quiet}
+	return registry.Options{Insecure: insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Limiter: h.Limiter, Quiet: jobs.Quiet}
 }
 
 func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Options, error) {
