@@ -90,3 +90,37 @@ func TestTwoSchedulers(t *testing.T) {
 		}
 	}
 }
+
+// A worker takes as many messages as it has free slots, at once, and not one more.
+func TestWorkersTakeWhatTheyCanRun(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Window: 20})
+	for i := range 20 {
+		p.submit(testArgs{Name: fmt.Sprint(i)}, jobs.Options{})
+	}
+	p.until("a full window", func() bool { return p.workLen() == 20 })
+	release, started := make(chan struct{}), make(chan struct{}, 20)
+	defer close(release)
+	hang := handle(func(ctx context.Context, _ testArgs) (any, error) {
+		started <- struct{}{}
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return nil, ctx.Err()
+	})
+	for _, name := range []string{"w1", "w2"} {
+		p.worker(hang, worker.Config{Name: name, Slots: 4})
+	}
+	for range 8 {
+		await(t, started, "job")
+	}
+	class := jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}
+	c, err := p.JetStream().Consumer(t.Context(), queue.StreamWork, queue.ConsumerName(class))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := c.CachedInfo().NumAckPending; n != 8 {
+		t.Errorf("%d messages are out with workers that have 8 slots", n)
+	}
+}

@@ -23,6 +23,10 @@ func (c *Client) Admission(st Status) *nats.Msg {
 	return m
 }
 
+// Admit puts messages made by Admission into WORK, as few batches as there can be,
+// and tells how it went with each; IsQueued knows the one that is there already.
+func (c *Client) Admit(ctx context.Context, msgs []*nats.Msg) []error { return c.work.each(ctx, msgs) }
+
 // AdmittedRevision is the revision of the record that a job's message in WORK
 // admits; 0 if there is no message, or an earlier version published it.
 func (c *Client) AdmittedRevision(ctx context.Context, st Status) (uint64, error) {

@@ -39,6 +39,9 @@ const (
 	// apiTimeout bounds one request to the server. A synced write on a disk that
 	// others write to was seen to take 5 s.
 	apiTimeout = 15 * time.Second
+	// answers to one request, more than listBatch. Room for as many is made for each
+	// request that has more than one answer, and by default half a megabyte.
+	answers = 2 * listBatch
 )
 
 // Client is a connection to the pool, safe for concurrent use. It reconnects for
@@ -49,7 +52,7 @@ type Client struct {
 	log  *slog.Logger
 	name string
 
-	state *group // writes to STATE
+	state, work *group // writes to STATE and WORK
 
 	key    nkeys.KeyPair // to sign with; nil: none
 	public string        // its public half
@@ -90,11 +93,16 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		c.nc.Close()
 		return nil, explain(err)
 	}
-	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
+	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
+		c.state, err = newGroup(c.nc)
+	}
+	if err == nil {
+		c.work, err = newGroup(c.nc)
+	}
+	if err != nil {
 		c.nc.Close()
 		return nil, err
 	}
-	c.state = &group{js: c.js}
 	c.nc.SetDisconnectErrHandler(c.disconnected)
 	return c, nil
 }
@@ -149,6 +157,7 @@ func natsOptions(cfg Config) ([]nats.Option, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.Timeout(apiTimeout),
+		nats.SyncQueueLen(answers),
 		nats.ReconnectHandler(func(*nats.Conn) { cfg.Log.Info("queue connection restored") }),
 		// A refused permission reaches only this handler; the call itself times out.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -177,10 +186,12 @@ func natsOptions(cfg Config) ([]nats.Option, error) {
 func (c *Client) Close() {
 	c.nc.Close()
 	c.state.running.Wait()
+	c.work.running.Wait()
 }
 
 func (c *Client) disconnected(_ *nats.Conn, err error) {
 	c.state.lost()
+	c.work.lost()
 	if err != nil {
 		c.log.Warn("queue connection lost", "error", err)
 	}

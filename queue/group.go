@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -23,13 +24,20 @@ const (
 	headerRoom = 256
 )
 
+// newGroup has a JetStream context of its own: what others publish without waiting
+// takes up no room that its writes need.
+func newGroup(nc *nats.Conn) (*group, error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
+	return &group{js: js}, err
+}
+
 // group writes to one stream. What is given to it while a write is under way goes
 // out together in one atomic batch: under load a sync is shared by hundreds, and
 // one that comes alone waits for nobody.
 //
 // Each message keeps its own expectation of its subject's last sequence. If the
-// server refuses a batch it has written none of it; the halves are tried again, so
-// that exactly those fail which conflict.
+// server refuses a batch it has written none of it, and the writes are tried apart,
+// so that exactly those fail which conflict.
 type group struct {
 	js jetstream.JetStream
 
@@ -44,45 +52,72 @@ type group struct {
 type write struct {
 	msgs []*nats.Msg
 	done chan struct{}
-	left bool // under group.mu: its caller does not wait any more
 
-	seq uint64 // of the last message
-	err error
+	once sync.Once
+	seq  uint64 // of the last message
+	err  error
 }
 
 // do writes messages in one step and gives the sequence of the last one. It is
 // bounded by apiTimeout. After an error that is no refusal of the server the outcome
 // is unknown.
 func (g *group) do(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
-	for _, m := range msgs {
-		if size, limit := int64(m.Size()+headerRoom), g.js.Conn().MaxPayload(); size > limit {
-			return 0, fmt.Errorf("message (%d bytes, at most %d): %w", size, limit, nats.ErrMaxPayload)
-		}
+	w := &write{msgs: msgs, done: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	g.add(w)
+	g.wait(ctx, w)
+	return w.seq, w.err
+}
+
+// each writes messages, each on its own, and tells how it went with each.
+func (g *group) each(ctx context.Context, msgs []*nats.Msg) []error {
+	ws, errs := make([]*write, len(msgs)), make([]error, len(msgs))
+	for i, m := range msgs {
+		ws[i] = &write{msgs: []*nats.Msg{m}, done: make(chan struct{})}
 	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	w := g.add(msgs)
-	select {
-	case <-w.done:
-		return w.seq, w.err
-	case <-ctx.Done():
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		w.left = true
-		return 0, ctx.Err()
+	g.add(ws...)
+	for i, w := range ws {
+		g.wait(ctx, w)
+		errs[i] = w.err
 	}
+	return errs
 }
 
-func (g *group) add(msgs []*nats.Msg) *write {
-	w := &write{msgs: msgs, done: make(chan struct{})}
+func (g *group) add(ws ...*write) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pending = append(g.pending, w)
-	if !g.busy {
+	for _, w := range ws {
+		if err := g.fits(w); err != nil {
+			w.end(0, err)
+			continue
+		}
+		g.pending = append(g.pending, w)
+	}
+	if len(g.pending) > 0 && !g.busy {
 		g.busy = true
 		g.running.Go(g.run)
 	}
-	return w
+}
+
+func (g *group) fits(w *write) error {
+	for _, m := range w.msgs {
+		if size, limit := int64(m.Size()+headerRoom), g.js.Conn().MaxPayload(); size > limit {
+			return fmt.Errorf("message (%d bytes, at most %d): %w", size, limit, nats.ErrMaxPayload)
+		}
+	}
+	return nil
+}
+
+// wait waits for w, or ends it with ctx: what is not under way then is not written.
+func (g *group) wait(ctx context.Context, w *write) {
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		w.end(0, ctx.Err())
+	}
 }
 
 // run writes until nothing is pending.
@@ -111,7 +146,7 @@ func (g *group) next() ([]*write, context.Context, func()) {
 			taken = taken || subjects[m.Subject]
 		}
 		switch {
-		case w.left:
+		case w.ended():
 			continue
 		case taken || len(ws) > 0 && (count+len(w.msgs) > groupMessages || size+bytes > groupBytes):
 			rest = append(rest, w)
@@ -142,43 +177,61 @@ func (g *group) lost() {
 	}
 }
 
-// write writes ws, alone or together, and tells the callers.
+// write writes ws and tells the callers: together if that is quicker. If the server
+// refuses that, single messages go one by one; of pairs, each of which is a batch of
+// its own, the halves are tried again.
 func (g *group) write(ctx context.Context, ws []*write) {
+	ones, pairs := split(ws)
 	switch {
-	case few(ws):
-		var all sync.WaitGroup
-		for _, w := range ws {
-			all.Go(func() { g.single(ctx, w) })
-		}
-		all.Wait()
+	case len(pairs) == 0 && len(ones) <= groupFew:
+		g.singles(ctx, ones)
 		return
 	case g.batch(ctx, ws):
 		return
 	}
-	g.write(ctx, ws[:len(ws)/2])
-	g.write(ctx, ws[len(ws)/2:])
+	g.singles(ctx, ones)
+	for half := range slices.Chunk(pairs, max((len(pairs)+1)/2, 1)) {
+		g.write(ctx, half)
+	}
 }
 
-func few(ws []*write) bool {
+func split(ws []*write) (ones, pairs []*write) {
 	for _, w := range ws {
 		if len(w.msgs) > 1 {
-			return false
+			pairs = append(pairs, w)
+		} else {
+			ones = append(ones, w)
 		}
 	}
-	return len(ws) <= groupFew
+	return ones, pairs
 }
 
-func (g *group) single(ctx context.Context, w *write) {
-	ack, err := g.js.PublishMsg(ctx, unbatched(w.msgs[0]))
-	if err != nil {
-		w.end(0, cause(ctx, err))
-		return
+// singles writes ws one after the other, in order, and waits for them together.
+func (g *group) singles(ctx context.Context, ws []*write) {
+	acks := make([]jetstream.PubAckFuture, len(ws))
+	for i, w := range ws {
+		var err error
+		if acks[i], err = g.js.PublishMsgAsync(unbatched(w.msgs[0])); err != nil {
+			w.end(0, err)
+		}
 	}
-	w.end(ack.Sequence, nil)
+	for i, w := range ws {
+		if acks[i] == nil {
+			continue
+		}
+		select {
+		case ack := <-acks[i].Ok():
+			w.end(ack.Sequence, nil)
+		case err := <-acks[i].Err():
+			w.end(0, err)
+		case <-ctx.Done():
+			w.end(0, context.Cause(ctx))
+		}
+	}
 }
 
 // batch writes ws in one atomic batch. It is false, and nobody is told, if the
-// server refused it and there are halves to try.
+// server refused it and they can be tried apart.
 func (g *group) batch(ctx context.Context, ws []*write) bool {
 	var msgs []*nats.Msg
 	for _, w := range ws {
@@ -199,10 +252,22 @@ func (g *group) batch(ctx context.Context, ws []*write) bool {
 	return true
 }
 
-// end tells the caller. The sequence means nothing with an error.
+// end tells the caller, once. The sequence means nothing with an error.
 func (w *write) end(seq uint64, err error) {
-	w.seq, w.err = seq, err
-	close(w.done)
+	w.once.Do(func() {
+		w.seq, w.err = seq, err
+		close(w.done)
+	})
+}
+
+// ended reports whether the caller waits no more.
+func (w *write) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // unbatched is m without what an earlier batch added to it.

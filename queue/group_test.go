@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/lithify/lithify/jobs"
@@ -75,6 +76,22 @@ func (p *pool) batched(sts []queue.Status) (n int) {
 	return n
 }
 
+// Writes that meet go out in a batch, and each caller learns the sequence of its own.
+func TestABatch(t *testing.T) {
+	p := newPool(t)
+	sts := p.crowd(300)
+	got, errs := claims(t.Context(), p.Client, "w", sts)
+	for i, st := range got {
+		now, err := p.Get(t.Context(), sts[i].ID)
+		if err != nil || errs[i] != nil || now.Revision != st.Revision || now.Worker != "w" {
+			t.Fatalf("write %d: %v, revision %d; the job is %+v at %d, %v", i, errs[i], st.Revision, now.Record, now.Revision, err)
+		}
+	}
+	if n := p.batched(sts); n < len(sts)/2 {
+		t.Errorf("%d of %d records were written in batches", n, len(sts))
+	}
+}
+
 // Of a batch in which some messages conflict, the others are written, and each
 // caller learns the sequence of its own message.
 func TestConflictsInABatch(t *testing.T) {
@@ -98,9 +115,6 @@ func TestConflictsInABatch(t *testing.T) {
 		case !stale[i] && (errs[i] != nil || now.State != jobs.Running || now.Revision != st.Revision):
 			t.Errorf("write %d: %v, revision %d; the job is %s at %d", i, errs[i], st.Revision, now.State, now.Revision)
 		}
-	}
-	if n := p.batched(sts); n < len(sts)/2 {
-		t.Errorf("%d of %d records were written in batches", n, len(sts))
 	}
 }
 
@@ -206,4 +220,43 @@ func TestServerRestartsInABatch(t *testing.T) {
 	}
 	all.Wait()
 	await(t, restarted, "restart")
+}
+
+// Of messages that are admitted together, those that are in WORK already are
+// refused, and the others are there in the order given.
+func TestAdmitSomeTwice(t *testing.T) {
+	p := newPool(t)
+	sts := p.crowd(100)
+	var msgs []*nats.Msg
+	there := map[int]bool{3: true, 50: true, 99: true}
+	for i, st := range sts {
+		msgs = append(msgs, p.Admission(st))
+		if there[i] {
+			if err := p.Admit(t.Context(), msgs[i:])[0]; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i, err := range p.Admit(t.Context(), msgs) {
+		if there[i] != queue.IsQueued(err) || !there[i] && err != nil {
+			t.Errorf("message %d, there before: %v: %v", i, there[i], err)
+		}
+	}
+	s, err := p.JetStream().Stream(t.Context(), queue.StreamWork)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.CachedInfo().State.Msgs; n != uint64(len(sts)) {
+		t.Errorf("%d messages in WORK, want %d", n, len(sts))
+	}
+	next := uint64(len(there))
+	for i, m := range msgs {
+		if there[i] {
+			continue
+		}
+		next++
+		if got, err := s.GetMsg(t.Context(), next); err != nil || got.Subject != m.Subject {
+			t.Fatalf("message %d is not the one given %d: %v", next, i, err)
+		}
+	}
 }

@@ -43,6 +43,12 @@ const (
 )
 
 func streamConfigs(replicas int) []jetstream.StreamConfig {
+	// History is for people: a power cut may take its last seconds, and no job waits
+	// for its sync. On a cluster the replicas hold it.
+	history := jetstream.AsyncPersistMode
+	if replicas > 1 {
+		history = jetstream.DefaultPersistMode
+	}
 	return []jetstream.StreamConfig{{
 		Name: streamWork, Subjects: []string{"w.>"}, Retention: jetstream.WorkQueuePolicy, Replicas: replicas,
 		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, // a second message of one job is refused
@@ -52,7 +58,7 @@ func streamConfigs(replicas int) []jetstream.StreamConfig {
 		AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true, MaxConsumers: maxConsumers,
 	}, {
 		Name: streamEvents, Subjects: []string{"ev.>"}, Replicas: replicas, MaxMsgsPerSubject: eventsPerJob, AllowDirect: true,
-		MaxAge: eventsAge, MaxBytes: eventsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression,
+		MaxAge: eventsAge, MaxBytes: eventsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression, PersistMode: history,
 	}, {
 		Name: streamDead, Subjects: []string{"dlq.>"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowDirect: true, MaxAge: deadAge,
 	}, {

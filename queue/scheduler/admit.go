@@ -9,8 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -27,57 +25,20 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 		return retryAdmission
 	}
 	s.pool.due(now)
-	for class, c := range s.pool.class {
-		for e := s.pool.take(c); e != nil; e = s.pool.take(c) {
-			err := s.admitJob(ctx, e)
-			if err == nil {
-				continue
+	for _, c := range s.pool.class {
+		for es := s.take(c); len(es) > 0; es = s.take(c) {
+			if err := s.admitAll(ctx, es); err != nil {
+				if ctx.Err() == nil {
+					s.log.Warn("admission delayed", "error", err)
+				}
+				return retryAdmission
 			}
-			if err = s.fault(queue.WorkSubject(e.Record.Class, e.Record.ID), err); err == nil {
-				s.pool.waitUntil(e, now.Add(s.cfg.Sweep))
-				continue
-			}
-			if ctx.Err() == nil {
-				s.log.Warn("admission delayed", "id", e.Record.ID, "class", class, "error", err)
-			}
-			s.pool.waitUntil(e, now.Add(retryAdmission))
-			return retryAdmission
 		}
 	}
 	if next, ok := s.pool.next(); ok { // perhaps one that was set just now
 		return max(time.Until(next), 0)
 	}
 	return s.cfg.Sweep
-}
-
-func (s *Scheduler) admitJob(ctx context.Context, e *entry) error {
-	st, err := s.client.Get(ctx, e.Record.ID)
-	switch {
-	case err != nil:
-		return err
-	case st.Revision > e.Revision:
-		return nil // the change is on its way
-	}
-	if msg := s.invalid(st.Job); msg != "" {
-		return s.apply(ctx, st, jobs.Reject{Message: msg, At: time.Now().UTC()})
-	}
-	if err := s.consumer(ctx, st.Class); err != nil {
-		return err
-	}
-	err = s.publish(ctx, st)
-	there := err == nil
-	if queue.IsQueued(err) {
-		there, err = s.isThere(ctx, st)
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("admit: %w", err)
-	case there:
-		s.pool.setAdmitted(e, true)
-	default: // its worker is about to ack the message of an earlier attempt
-		s.pool.waitUntil(e, time.Now().Add(retryAdmission))
-	}
-	return nil
 }
 
 // isThere reports whether the message that is in WORK under a job's name is the one
@@ -108,16 +69,6 @@ func (s *Scheduler) apply(ctx context.Context, st queue.Status, e jobs.Edge) err
 	if _, edge := errors.AsType[*jobs.EdgeError](err); edge || errdefs.IsConflict(err) {
 		return nil
 	}
-	return err
-}
-
-// publish puts a job's message into WORK. It is a pointer: what it is worth, the
-// record says.
-func (s *Scheduler) publish(ctx context.Context, st queue.Status) error {
-	m := s.client.Admission(st)
-	p := otel.GetTextMapPropagator()
-	p.Inject(p.Extract(ctx, propagation.MapCarrier(st.Job.Trace)), queue.Carrier(m.Header))
-	_, err := s.client.JetStream().PublishMsg(ctx, m)
 	return err
 }
 

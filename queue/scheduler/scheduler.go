@@ -114,7 +114,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	s.pool, s.consumers = newPool(s.cfg.Window), map[jobs.Class]bool{}
 	s.nodes, s.faults = map[string]queue.Node{}, map[string]string{}
 	g, gctx := errgroup.WithContext(ctx)
-	changes, nodes := make(chan queue.Change, 256), make(chan queue.NodeChange)
+	changes, nodes := make(chan queue.Change, 2*admitBatch), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })
 	g.Go(func() error { return s.watchNodes(gctx, nodes) })
 	g.Go(func() error { return s.client.ServeCrons(gctx) })
@@ -166,6 +166,9 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 			return ctx.Err()
 		case ch := <-changes:
 			s.change(ctx, ch)
+			for range len(changes) { // so that they are admitted for together
+				s.change(ctx, <-changes)
+			}
 		case n := <-nodes:
 			s.setNode(ctx, n)
 		case q := <-asked:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lithify/lithify/jobs"
@@ -124,7 +125,7 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, queued bool) error {
 	if err != nil {
 		return err
 	}
-	if err := s.publish(ctx, st); err != nil && !queue.IsQueued(err) {
+	if err := s.client.Admit(ctx, []*nats.Msg{s.message(ctx, st)})[0]; err != nil && !queue.IsQueued(err) {
 		return err
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,7 +32,8 @@ type attempt struct {
 	log  *slog.Logger
 	life life
 
-	children []jobs.ID // that the job is to wait for
+	children []jobs.ID   // that the job is to wait for
+	ending   atomic.Bool // the next write of the record is ours, and finds out by itself whether we may
 
 	mu   sync.Mutex
 	last jetstream.PubAckFuture // of the last event
@@ -163,6 +165,9 @@ func (a *attempt) withChildren(ctx context.Context) (context.Context, error) {
 func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc) {
 	hint := make(chan struct{}, 1)
 	if stop, err := a.w.client.Hint(a.st.ID, func() {
+		if a.ending.Load() {
+			return
+		}
 		select {
 		case hint <- struct{}{}:
 		default:

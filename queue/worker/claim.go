@@ -18,8 +18,6 @@ const (
 	claimRetry = time.Second
 	// claimLater is for a job that only another version can read.
 	claimLater = time.Minute
-	// ackTimeout bounds a DoubleAck. A lost one costs a redelivery that finds the job ended.
-	ackTimeout = 5 * time.Second
 )
 
 // handle deals with one message from its delivery to its ack.
@@ -66,7 +64,7 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			w.ignore(d.NakWithDelay(claimRetry))
 			return st, false
 		case st.State.Ended():
-			w.ack(ctx, d)
+			w.ignore(d.Ack())
 			return st, false
 		case st.State == jobs.Waiting: // its worker died before the ack, or a replica lags
 			w.ignore(d.NakWithDelay(claimLater))
@@ -95,13 +93,6 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 	}
 	w.log.Debug("claim lost to another worker", "id", id)
 	return queue.Status{}, false
-}
-
-// ack removes a message whose job's record says all.
-func (w *Worker) ack(ctx context.Context, d delivery) {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	w.ignore(d.DoubleAck(ctx))
 }
 
 // ignore is for answers to the server that are repaired when they get lost: the

@@ -44,6 +44,7 @@ func (a *attempt) end(ctx, writes context.Context, result json.RawMessage, err e
 		a.log.WarnContext(ctx, "worker takes no jobs for a while", "for", unfit, "error", err)
 	}
 	a.flushEvents(writes, err)
+	a.ending.Store(true)
 
 	writes, span := otel.Tracer(queue.Scope).Start(trace.ContextWithSpan(writes, trace.SpanFromContext(ctx)), "settle "+queue.WorkTemplate,
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(queue.SpanAttrs(a.st.ID, a.st.Class)...),
@@ -65,7 +66,7 @@ func (a *attempt) end(ctx, writes context.Context, result json.RawMessage, err e
 	case st.State == jobs.Failed || st.State == jobs.Dead:
 		a.w.ignore(a.d.TermWithReason(st.Failure.Message))
 	default:
-		a.w.ack(writes, a.d)
+		a.w.ignore(a.d.Ack()) // its record says all: if the ack is lost, the message comes again and finds it
 	}
 	return string(st.State), nil
 }

@@ -27,8 +27,8 @@ type delivery struct {
 	ackWait  time.Duration
 }
 
-// pull takes messages of one class while there are free slots, one at a time, so
-// that none waits here while another worker is idle. It returns when ctx is done.
+// pull takes messages of one class while there are free slots, no more than these,
+// so that none waits here while another worker is idle. It returns when ctx is done.
 func (w *Worker) pull(ctx context.Context, c jobs.Class, start func(delivery)) {
 	for ctx.Err() == nil {
 		err := w.pullFrom(ctx, c, start)
@@ -43,7 +43,8 @@ func (w *Worker) pull(ctx context.Context, c jobs.Class, start func(delivery)) {
 	}
 }
 
-// pullFrom makes one pull for one message after the other. (An iterator of
+// pullFrom waits for one message, and takes those that are there behind it with one
+// more pull, which does not wait. (An iterator of
 // package jetstream pulls anew after a reconnection, and may then hold a second
 // message for which there is no slot, or drop it: its buffer is as large as the
 // pull and a status message takes up room, too.)
@@ -60,27 +61,76 @@ func (w *Worker) pullFrom(ctx context.Context, c jobs.Class, start func(delivery
 		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil || !w.takeSlot() { // or another class took the last one meanwhile
+		if ctx.Err() != nil || w.takeSlots(1) == 0 { // or another class took the last one meanwhile
 			if err := m.Nak(); err != nil {
 				return err
 			}
 			continue
 		}
-		md, err := m.Metadata()
-		if err != nil {
+		ackWait := cons.CachedInfo().Config.AckWait
+		run := func(m jetstream.Msg) error {
+			md, err := m.Metadata()
+			if err == nil {
+				start(delivery{m, md.Sequence.Stream, ackWait})
+			}
 			return err
 		}
-		start(delivery{m, md.Sequence.Stream, cons.CachedInfo().Config.AckWait})
+		if err := run(m); err != nil {
+			w.freeSlots(1)
+			return err
+		}
+		if err := w.pullMore(ctx, cons, run); err != nil {
+			return err
+		}
 	}
 	return ctx.Err()
 }
 
-func (w *Worker) takeSlot() bool {
-	select {
-	case <-w.slots:
-		return true
-	default:
-		return false
+// pullMore fills the free slots as long as there are messages for all of them. It
+// takes the slots first, for as long as a pull takes that does not wait.
+func (w *Worker) pullMore(ctx context.Context, cons jetstream.Consumer, run func(jetstream.Msg) error) error {
+	for ctx.Err() == nil {
+		free := w.takeSlots(maxPull)
+		if free == 0 {
+			return nil
+		}
+		batch, err := cons.FetchNoWait(free)
+		if err != nil {
+			w.freeSlots(free)
+			return err
+		}
+		for m := range batch.Messages() {
+			if err = run(m); err == nil {
+				free--
+			}
+		}
+		w.freeSlots(free)
+		if err := errors.Join(err, batch.Error()); err != nil || free > 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxPull bounds one pull: its messages are taken in turn, and the last one must not
+// lose its ack wait here.
+const maxPull = 100
+
+// takeSlots takes up to n of the free slots and says how many.
+func (w *Worker) takeSlots(n int) (taken int) {
+	for ; taken < n; taken++ {
+		select {
+		case <-w.slots:
+		default:
+			return taken
+		}
+	}
+	return taken
+}
+
+func (w *Worker) freeSlots(n int) {
+	for range n {
+		w.slots <- struct{}{}
 	}
 }
 
