@@ -23,12 +23,17 @@ import (
 // a job that does not fit into a message of the server errdefs.ErrOutOfRange.
 // After an error, submit the same Job value again to learn what became of it.
 func (c *Client) Submit(ctx context.Context, j jobs.Job) (Status, error) {
+	return c.submitOver(ctx, Status{}, j) // nearly every job is new
+}
+
+// submitOver submits a job of which prev is what is known so far.
+func (c *Client) submitOver(ctx context.Context, prev Status, j jobs.Job) (Status, error) {
 	ctx, span := startSubmit(ctx, j)
 	defer span.End()
 	trace := propagation.MapCarrier{}
 	otel.GetTextMapPropagator().Inject(ctx, trace)
 	j.Trace = trace
-	st, err := c.submit(ctx, j)
+	st, err := c.submit(ctx, prev, j)
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
 		return st, err
@@ -39,11 +44,13 @@ func (c *Client) Submit(ctx context.Context, j jobs.Job) (Status, error) {
 // submitWait bounds a submission: long enough for a server to come back.
 const submitWait = 30 * time.Second
 
-func (c *Client) submit(ctx context.Context, j jobs.Job) (Status, error) {
+func (c *Client) submit(ctx context.Context, prev Status, j jobs.Job) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitWait)
 	defer cancel()
-	var prev Status // nearly every job is new
 	for {
+		if prev.Revision > 0 && prev.Job.ArgsDigest != j.ArgsDigest {
+			return prev, fmt.Errorf("submit: job %s was submitted under this idempotency key with other args: %w", j.ID, errdefs.ErrAlreadyExists)
+		}
 		st, err := c.open(ctx, prev, jobs.Open{Job: j, At: time.Now().UTC()})
 		if err == nil {
 			c.Note(st, Event{Phrase: "submitted", Source: j.Submitter})
@@ -54,9 +61,6 @@ func (c *Client) submit(ctx context.Context, j jobs.Job) (Status, error) {
 		}
 		if errdefs.IsConflict(err) {
 			prev, err = c.Get(ctx, j.ID)
-			if err == nil && prev.Job.ArgsDigest != j.ArgsDigest {
-				return prev, fmt.Errorf("submit: job %s was submitted under this idempotency key with other args: %w", j.ID, errdefs.ErrAlreadyExists)
-			}
 		}
 		// An unclear outcome is tried again: if it was written, that is a conflict.
 		if err != nil && (errdefs.IsOutOfRange(err) || errors.Is(err, ErrUnreadable) || !c.pause(ctx)) {

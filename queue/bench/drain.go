@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 )
 
@@ -49,19 +50,24 @@ func (p *pool) drain(ctx context.Context) (d Drain, err error) {
 	return d, errors.Join(err, g.Wait())
 }
 
-// insertBatch jobs are submitted at a time.
-const insertBatch = 64
+// insertPart jobs are made before they are submitted together.
+const insertPart = 10_000
 
 func (p *pool) insert(ctx context.Context, n int) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(insertBatch)
+	js := make([]jobs.Job, 0, min(n, insertPart))
 	for i := range n {
-		if ctx.Err() != nil {
-			break
+		j, err := newJob(noop{N: i})
+		if err != nil {
+			return err
 		}
-		g.Go(func() error { return p.submitOne(ctx, noop{N: i}) })
+		if js = append(js, j); len(js) == insertPart || i == n-1 {
+			if _, err := p.client.SubmitAll(ctx, js); err != nil {
+				return err
+			}
+			js = js[:0]
+		}
 	}
-	return g.Wait()
+	return nil
 }
 
 // depthEvery is how often WORK is asked how long it is.

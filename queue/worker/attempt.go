@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,6 +121,9 @@ func (a *attempt) call(ctx context.Context) (result json.RawMessage, err error) 
 	return result, err
 }
 
+// submitPart children are submitted between two signs of life.
+const submitPart = 500
+
 // submit makes sure that what the job will wait for exists: only then may its
 // record say that it waits. Those that have a result, or are on their way, stay as
 // they are; those that ended without one are opened again.
@@ -132,12 +136,16 @@ func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 		if j.ID == a.st.ID {
 			return jobs.Permanent(errors.New("it waits for itself"))
 		}
-		st, err := a.w.client.Submit(ctx, j)
+	}
+	for part := range slices.Chunk(children, submitPart) {
+		sts, err := a.w.client.SubmitAll(ctx, part)
 		if err != nil {
-			return fmt.Errorf("job %s: %w", j.ID, err)
+			return err
 		}
 		a.life.beat(0)
-		ids = append(ids, st.ID)
+		for _, st := range sts {
+			ids = append(ids, st.ID)
+		}
 	}
 	a.children = ids
 	a.Event("waiting for other jobs", "jobs", len(ids))
