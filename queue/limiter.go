@@ -44,9 +44,8 @@ type share struct {
 	turns []turns     // granted
 	own   rate.Bucket // what this worker has seen itself
 	alone time.Time   // until then the scheduler is not asked
-	sent  int         // since told
-	told  time.Time
-	epoch int // counts what took grants back
+	sent  rate.Meter  // since the scheduler was told
+	epoch int         // counts what took grants back
 }
 
 // turns are requests that may be sent between two times.
@@ -103,8 +102,8 @@ func (l *Limiter) ask(ctx context.Context, host string, s *share) time.Duration 
 	alone, epoch := s.alone.After(now), s.epoch
 	var d Demand
 	if !alone {
-		d = s.report(host, now)
-		d.Want = max(int(float64(d.Sent)/max(d.Over, time.Second).Seconds()), 1)
+		d = Demand{Host: host, Sent: s.sent.Take(now), Want: 1}
+		d.Want = max(d.Want, slices.Max(append(d.Sent, 0))) // a second's worth
 	}
 	l.mu.Unlock()
 	var g rate.Grant
@@ -117,7 +116,7 @@ func (l *Limiter) ask(ctx context.Context, host string, s *share) time.Duration 
 	now = time.Now()
 	if err != nil && ctx.Err() == nil {
 		l.c.log.Debug("no scheduler shares requests out", "host", host, "error", err)
-		alone, s.alone, s.sent = true, now.Add(aloneFor), s.sent+d.Sent
+		alone, s.alone = true, now.Add(aloneFor)
 	}
 	if alone {
 		g = s.own.Take(now, 1)
@@ -162,13 +161,6 @@ func (s *share) takeBack() {
 	s.free, s.turns = time.Time{}, nil
 }
 
-// report is what has been sent since the last one.
-func (s *share) report(host string, now time.Time) Demand {
-	d := Demand{Host: host, Sent: s.sent, Over: now.Sub(s.told)}
-	s.sent, s.told = 0, now
-	return d
-}
-
 // Refused says that host had one request too many.
 func (l *Limiter) Refused(host string, asked time.Duration) {
 	s := l.host(host)
@@ -176,20 +168,33 @@ func (l *Limiter) Refused(host string, asked time.Duration) {
 	l.mu.Lock()
 	s.own.Refused(now, asked)
 	s.takeBack()
-	d := s.report(host, now)
+	d := Demand{Host: host, Sent: s.sent.Take(now), Refused: true, Asked: asked}
 	l.mu.Unlock()
-	d.Refused, d.Asked = true, asked
+	l.tell(d)
+}
+
+func (l *Limiter) tell(d Demand) {
 	if err := l.c.tell(leaseSubject, d); err != nil {
-		l.c.log.Debug("refusal not told", "host", host, "error", err)
+		l.c.log.Debug("scheduler not told of a host", "host", d.Host, "error", err)
 	}
 }
 
+// shut leaves a host alone, and tells what this worker sent before: the scheduler
+// wants to know how much was too much.
 func (l *Limiter) shut(x Shut) {
+	now := time.Now()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s := l.hosts[x.Host]; s != nil {
-		s.own.Shut(time.Now(), x.For)
-		s.takeBack()
+	s := l.hosts[x.Host]
+	if s == nil {
+		l.mu.Unlock()
+		return
+	}
+	s.own.Shut(now, x.For)
+	s.takeBack()
+	sent := s.sent.Take(now)
+	l.mu.Unlock()
+	if len(sent) > 0 {
+		l.tell(Demand{Host: x.Host, Sent: sent})
 	}
 }
 
@@ -202,7 +207,7 @@ func (l *Limiter) host(name string) *share {
 		if len(l.hosts) >= keptHosts {
 			l.prune(now)
 		}
-		s = &share{asking: make(chan struct{}, 1), told: now}
+		s = &share{asking: make(chan struct{}, 1)}
 		l.hosts[name] = s
 	}
 	s.used = now
@@ -226,8 +231,8 @@ func (l *Limiter) take(s *share) (wait time.Duration, known bool) {
 		return wait, true
 	}
 	if s.free.After(now) || s.use(now) {
-		s.sent++
-		s.own.Sent(now, 1, 0)
+		s.sent.Add(now, 1)
+		s.own.Sent(now, []int{1})
 		return 0, true
 	}
 	return 0, false

@@ -16,8 +16,7 @@ type Demand struct {
 	Host string `json:"host"`
 	Want int    `json:"want,omitempty"` // requests to send; with none nobody answers
 
-	Sent int           `json:"sent,omitempty"` // since the last demand
-	Over time.Duration `json:"over,omitempty"` // how long ago that was
+	Sent []int `json:"sent,omitempty"` // since the last demand, by the second, the newest first
 
 	Refused bool          `json:"refused,omitempty"` // the host had one too many
 	Asked   time.Duration `json:"asked,omitempty"`   // and wants to be left alone for so long

@@ -2,40 +2,58 @@ package rate
 
 import "time"
 
-// meter counts by the second, for the last few.
-type meter struct {
-	counts [10]float64
+// Meter counts what was sent in each of the last seconds. Its zero value is ready.
+type Meter struct {
+	counts [kept]int
 	last   int64 // the second up to which they are
 }
 
-// add spreads n over the time before now.
-func (m *meter) add(now time.Time, n int, over time.Duration) {
+// kept is how many seconds back it knows.
+const kept = 10
+
+// Add counts n now.
+func (m *Meter) Add(now time.Time, n int) {
 	m.pass(now)
-	parts := min(max(int64((over+time.Second-1)/time.Second), 1), int64(len(m.counts)))
-	for i := range parts {
-		m.counts[m.slot(m.last-i)] += float64(n) / float64(parts)
+	m.counts[slot(m.last)] += n
+}
+
+// Take gives the counts, the newest first and without zeros at the end, and begins anew.
+func (m *Meter) Take(now time.Time) (counts []int) {
+	m.pass(now)
+	for i := range int64(kept) {
+		counts = append(counts, m.counts[slot(m.last-i)])
+	}
+	for len(counts) > 0 && counts[len(counts)-1] == 0 {
+		counts = counts[:len(counts)-1]
+	}
+	m.counts = [kept]int{}
+	return counts
+}
+
+// add takes in what another meter gave.
+func (m *Meter) add(now time.Time, counts []int) {
+	m.pass(now)
+	for i, n := range counts[:min(len(counts), kept)] {
+		m.counts[slot(m.last-int64(i))] += max(n, 0)
 	}
 }
 
 // busiest is the most in one second.
-func (m *meter) busiest(now time.Time) float64 {
+func (m *Meter) busiest(now time.Time) int {
 	m.pass(now)
-	most := 0.0
+	most := 0
 	for _, c := range m.counts {
 		most = max(most, c)
 	}
 	return most
 }
 
-func (m *meter) pass(now time.Time) {
+func (m *Meter) pass(now time.Time) {
 	s := now.Unix()
-	for i := range min(s-m.last, int64(len(m.counts))) {
-		m.counts[m.slot(s-i)] = 0
+	for i := range min(s-m.last, kept) {
+		m.counts[slot(s-i)] = 0
 	}
 	m.last = max(m.last, s)
 }
 
-func (m *meter) slot(s int64) int {
-	n := int64(len(m.counts))
-	return int((s%n + n) % n)
-}
+func slot(second int64) int { return int((second%kept + kept) % kept) }

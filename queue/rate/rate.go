@@ -29,8 +29,12 @@ const (
 	// stops nobody for a day.
 	shortestShut = time.Second
 	longestShut  = time.Hour
-	// regrowth is how long it takes from half of what was refused back to all of it.
-	regrowth = 100 * time.Second
+	// regrowth is how long it takes from half of what was refused back to all of it: a
+	// host is asked for too much about once in that time.
+	regrowth = time.Minute
+	// growth is the least by which a rate grows in a second: a host that refused before
+	// it was asked for much may bear far more.
+	growth = 0.05
 	// forgotten is how many times the refused rate is reached again, without a
 	// refusal, before the limit counts as gone.
 	forgotten = 4
@@ -44,11 +48,12 @@ type Bucket struct {
 	limit   Limit
 	learned float64 // requests a second; 0: none
 	refused float64 // what was sent when the host refused
+	before  float64 // Rate then
 
 	tokens float64 // below zero: promised
 	at     time.Time
 	shut   time.Time
-	sent   meter
+	sent   Meter
 }
 
 // Configure sets the limit that is never exceeded, or with the zero value takes it away.
@@ -76,8 +81,14 @@ func (b *Bucket) Take(now time.Time, want int) Grant {
 	return Grant{N: 1, Wait: wait}
 }
 
-// Sent says that n requests have been sent in the time before now.
-func (b *Bucket) Sent(now time.Time, n int, over time.Duration) { b.sent.add(now, n, over) }
+// Sent says what was sent, as a Meter counts it. After a refusal, while the host is
+// shut, it is still counted in what was refused: others tell of theirs only then.
+func (b *Bucket) Sent(now time.Time, counts []int) {
+	b.sent.add(now, counts)
+	if b.learned > 0 && b.shut.After(now) {
+		b.learn(now)
+	}
+}
 
 // Refused says that the host refused a request for being one too many, and asked to
 // be left alone for a time, or 0. Refusals of one burst count once.
@@ -85,12 +96,16 @@ func (b *Bucket) Refused(now time.Time, asked time.Duration) {
 	b.advance(now)
 	again := b.shut.After(now)
 	b.Shut(now, max(asked, shortestShut))
-	if again {
-		return
+	if !again {
+		b.before, b.refused = b.Rate(), 1
+		b.learn(now)
 	}
-	b.refused = max(b.sent.busiest(now), 1)
-	if per := b.Rate(); per > 0 {
-		b.refused = min(b.refused, per)
+}
+
+func (b *Bucket) learn(now time.Time) {
+	b.refused = max(b.refused, float64(b.sent.busiest(now)))
+	if b.before > 0 {
+		b.refused = min(b.refused, b.before)
 	}
 	b.learned = max(b.refused/2, lowest)
 }
@@ -142,7 +157,7 @@ func (b *Bucket) advance(now time.Time) {
 }
 
 func (b *Bucket) grow(dt float64) {
-	b.learned += b.refused / 2 * dt / regrowth.Seconds()
+	b.learned += max(b.refused/2/regrowth.Seconds(), growth) * dt
 	enough := b.refused * forgotten
 	if b.limit.Rate > 0 {
 		enough = b.limit.Rate

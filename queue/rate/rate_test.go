@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/lithify/lithify/queue/rate"
 )
 
@@ -33,7 +35,7 @@ func TestNothingKnown(t *testing.T) {
 	if !b.Idle(at(0)) {
 		t.Error("there is something to remember")
 	}
-	if b.Sent(at(0), 1, 0); b.Idle(at(9)) || !b.Idle(at(11)) {
+	if b.Sent(at(0), []int{1}); b.Idle(at(9)) || !b.Idle(at(11)) {
 		t.Error("what was sent counts for ten seconds")
 	}
 }
@@ -92,7 +94,7 @@ func TestOneInAHundredSeconds(t *testing.T) {
 
 func TestRefusedOnce(t *testing.T) {
 	var b rate.Bucket
-	b.Sent(at(0), 40, 4*time.Second)
+	b.Sent(at(0), []int{0, 10, 9, 0, 3})
 	for range 5 { // of one burst
 		b.Refused(at(0.5), 3*time.Second)
 	}
@@ -102,25 +104,61 @@ func TestRefusedOnce(t *testing.T) {
 		t.Errorf("shut until %v, want %v", got, want)
 	}
 	wantGrant(t, b.Take(at(3.5), 9), rate.Grant{N: 1, Wait: 200 * time.Millisecond}) // no burst at first
-	b.Take(at(103.5), 0)
+	b.Take(at(63.5), 0)
 	wantRate(t, &b, 10)
-	if b.Take(at(103.5+599), 0); b.Rate() == 0 {
+	if b.Take(at(63.5+359), 0); b.Rate() == 0 {
 		t.Error("forgotten too early")
 	}
-	wantGrant(t, b.Take(at(103.5+601), 9), rate.Grant{Free: true})
+	wantGrant(t, b.Take(at(63.5+361), 9), rate.Grant{Free: true})
+}
+
+// One that refused when it had hardly been asked is not starved for long.
+func TestRefusedAtOnce(t *testing.T) {
+	var b rate.Bucket
+	b.Refused(at(0), 0)
+	wantRate(t, &b, 0.5)
+	b.Take(at(41), 0)
+	wantRate(t, &b, 2.5)
+	wantGrant(t, b.Take(at(72), 9), rate.Grant{Free: true})
+}
+
+// How much was too much, others tell only when they hear of it.
+func TestToldLate(t *testing.T) {
+	var b rate.Bucket
+	b.Sent(at(0), []int{6})
+	b.Refused(at(0.1), 3*time.Second)
+	wantRate(t, &b, 3)
+	b.Sent(at(1.2), []int{0, 14, -1000})
+	wantRate(t, &b, 10)
+	b.Sent(at(3.2), []int{1000}) // after it was opened
+	wantRate(t, &b, 10)
+}
+
+func TestMeter(t *testing.T) {
+	var m rate.Meter
+	m.Add(at(0), 1)
+	m.Add(at(2), 2)
+	m.Add(at(2.9), 3)
+	if diff := cmp.Diff([]int{0, 5, 0, 1}, m.Take(at(3))); diff != "" {
+		t.Errorf("counted (-want +got):\n%s", diff)
+	}
+	m.Add(at(4), 7)
+	if got := m.Take(at(14)); len(got) != 0 {
+		t.Errorf("got %v of ten seconds before", got)
+	}
 }
 
 // A host that goes on refusing gets half as much each time, to a floor.
 func TestRefusedAgainAndAgain(t *testing.T) {
 	var b rate.Bucket
-	b.Sent(at(0), 8, 0)
+	b.Sent(at(0), []int{8})
 	b.Refused(at(0), 0)
 	wantRate(t, &b, 4)
-	b.Sent(at(1), 100, 0) // more than it was given
+	b.Sent(at(1), []int{100}) // more than it was given
 	b.Refused(at(1), 0)
 	wantRate(t, &b, 2)
 	for i := range 20 {
-		b.Refused(at(10+10*float64(i)), 0)
+		b.Refused(at(2+float64(i)), 0)
 	}
 	wantRate(t, &b, 0.2)
 }
@@ -128,11 +166,11 @@ func TestRefusedAgainAndAgain(t *testing.T) {
 func TestConfiguredAndRefused(t *testing.T) {
 	var b rate.Bucket
 	b.Configure(rate.Limit{Rate: 10, Burst: 100})
-	b.Sent(at(0), 100, 0)
+	b.Sent(at(0), []int{100})
 	b.Refused(at(0), time.Second)
 	wantRate(t, &b, 5)
-	wantGrant(t, b.Take(at(60), 100), rate.Grant{N: 7}) // what a second has, no burst
-	b.Take(at(102), 0)
+	wantGrant(t, b.Take(at(31), 100), rate.Grant{N: 7}) // what a second has, no burst
+	b.Take(at(62), 0)
 	wantRate(t, &b, 10)
 	wantGrant(t, b.Take(at(160), 200), rate.Grant{N: 100})
 }

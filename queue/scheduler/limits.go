@@ -52,9 +52,7 @@ func (l *limits) take(d queue.Demand, now time.Time) (g rate.Grant, shut time.Du
 	if b == nil {
 		return rate.Grant{Free: true}, 0
 	}
-	if d.Sent > 0 {
-		b.Sent(now, d.Sent, d.Over)
-	}
+	b.Sent(now, d.Sent)
 	if d.Refused {
 		before := b.ShutUntil()
 		if b.Refused(now, d.Asked); b.ShutUntil().Sub(later(before, now)) >= worthTelling {

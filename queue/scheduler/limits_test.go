@@ -20,8 +20,8 @@ func TestLimitsOfAFleet(t *testing.T) {
 	if g, _ := ask(queue.Demand{Want: 1}); !g.Free {
 		t.Errorf("got %+v of a host that nobody knows", g)
 	}
-	ask(queue.Demand{Want: 1, Sent: 30, Over: 10 * time.Second}) // one worker
-	ask(queue.Demand{Want: 1, Sent: 50, Over: 10 * time.Second}) // another
+	ask(queue.Demand{Want: 1, Sent: []int{1, 0, 3}}) // one worker
+	ask(queue.Demand{Want: 1, Sent: []int{0, 0, 1}}) // another
 	if _, shut := ask(queue.Demand{Refused: true, Asked: 3 * time.Second}); shut != 3*time.Second {
 		t.Errorf("shut for %v, want 3 s", shut)
 	}
@@ -29,6 +29,7 @@ func TestLimitsOfAFleet(t *testing.T) {
 	if _, shut := ask(queue.Demand{Refused: true, Asked: 3 * time.Second}); shut != 0 {
 		t.Errorf("told again, for %v", shut)
 	}
+	ask(queue.Demand{Sent: []int{0, 0, 4}}) // a third, which heard of it
 	if _, shut := ask(queue.Demand{Refused: true, Asked: 9 * time.Second}); shut != 9*time.Second {
 		t.Errorf("shut for %v, want 9 s", shut)
 	}
@@ -78,7 +79,7 @@ func TestHostsAreBounded(t *testing.T) {
 	var l limits
 	now := time.Now()
 	take := func(host string, asked time.Duration) rate.Grant {
-		g, _ := l.take(queue.Demand{Host: host, Want: 1, Sent: 1, Refused: asked > 0, Asked: asked}, now)
+		g, _ := l.take(queue.Demand{Host: host, Want: 1, Sent: []int{1}, Refused: asked > 0, Asked: asked}, now)
 		return g
 	}
 	take("shut", time.Hour)
