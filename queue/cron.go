@@ -47,6 +47,8 @@ const (
 	firePrefix  = "fire.cron."
 	// fireConsumer is durable: what fires while no scheduler runs is not forgotten.
 	fireConsumer = "cron"
+	// fireWait is far longer than a scheduler takes, or another to take over from it.
+	fireWait = 10 * time.Second
 	// fireRetry is the pause before a fire whose job was not accepted.
 	fireRetry = 5 * time.Second
 )
@@ -130,7 +132,8 @@ func cronStatus(m, fire *jetstream.RawStreamMsg) (st CronStatus, err error) {
 	return st, nil
 }
 
-// FireCron fires a timetable now, beside its schedule, and names the job.
+// FireCron fires a timetable now, beside its schedule, and names the job. It is there
+// once a scheduler has submitted it: see AwaitJob.
 func (c *Client) FireCron(ctx context.Context, name string) (jobs.ID, error) {
 	fail := func(err error) (jobs.ID, error) { return "", fmt.Errorf("cron %s: %w", name, err) }
 	msgs, err := c.last(ctx, streamSched, schedPrefix+name)
@@ -158,6 +161,20 @@ func (c *Client) FireCron(ctx context.Context, name string) (jobs.ID, error) {
 		return fail(err)
 	}
 	return j.ID, nil
+}
+
+// AwaitJob returns once a job is there that was fired. If no scheduler has submitted
+// it in 10 s that is errdefs.ErrUnavailable, and the next one to run does.
+func (c *Client) AwaitJob(ctx context.Context, id jobs.ID) error {
+	wait, cancel := context.WithTimeout(ctx, fireWait)
+	defer cancel()
+	for _, err := range c.changes(wait, id) {
+		if wait.Err() != nil && ctx.Err() == nil {
+			break
+		}
+		return err
+	}
+	return fmt.Errorf("job %s has been fired and waits for a scheduler to submit it: %w", id, errdefs.ErrUnavailable)
 }
 
 // RemoveCron ends a timetable. What it has fired goes on.

@@ -184,3 +184,23 @@ func TestCronRefused(t *testing.T) {
 		t.Errorf("fire: got %v", err)
 	}
 }
+
+// Who fires by hand may ask for the job at once; without a scheduler it is not there.
+func TestAwaitFiredJob(t *testing.T) {
+	p, _ := cronPool(t)
+	p.cron("report", "0 3 * * *")
+	id := p.fire("report")
+	if err := p.AwaitJob(t.Context(), id); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "scheduler") {
+		t.Errorf("got %v without a scheduler", err)
+	}
+	p.scheduler(scheduler.Config{})
+	for range 5 {
+		if err := p.AwaitJob(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Get(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		id = p.fire("report")
+	}
+}

@@ -122,6 +122,9 @@ func (a *app) cronRun(p *poolFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				id, err := client.FireCron(cmd.Context(), args[0])
+				if err == nil {
+					err = client.AwaitJob(cmd.Context(), id)
+				}
 				if err != nil {
 					return err
 				}
