@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/lithify/lithify/jobs"
@@ -37,6 +38,23 @@ func TestPasswordsAreRefused(t *testing.T) {
 	for _, ref := range []string{"debian:12", "debian:12" + pin, "oci:/var/a@b:1", "oci-archive:a@b.tar" + pin, "docker-archive:a@b.tar:x"} {
 		if _, err := jobs.New(convert.Args{Source: ref, Target: "oci:/var/a@b:erofs"}, jobs.Options{}); err != nil {
 			t.Errorf("source %s: %v", ref, err)
+		}
+	}
+}
+
+func TestHosts(t *testing.T) {
+	for _, tc := range []struct {
+		source, target string
+		want           []string
+	}{
+		{"debian:12", "reg.example.com/debian:erofs", []string{"index.docker.io", "reg.example.com"}},
+		{"reg.example.com/debian:12", "reg.example.com/debian:erofs", []string{"reg.example.com"}},
+		{"oci-archive:/a/b.tar", "reg.example.com/debian:erofs", []string{"reg.example.com"}},
+		{"docker-archive:b.tar:x", "oci:/a/b.c:x", nil},
+	} {
+		got := convert.Args{Source: tc.source, Target: tc.target}.Hosts()
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s to %s (-want +got):\n%s", tc.source, tc.target, diff)
 		}
 	}
 }
