@@ -20,6 +20,9 @@
 //	SCHED   sched.cron.<name>       timetables; fire.cron.<name> is the last fire of one
 //	nodes   (KV) <worker>           who works here; expires when not renewed
 //
+// Beside them, unstored: pool.explain and pool.lease ask the scheduler that leads,
+// pool.shut tells workers to leave a host alone.
+//
 // STATE is the truth. Each change of a record is a compare-and-set on the last
 // sequence of its one subject, so of two claims, or of a claim and a result,
 // the server takes exactly one. The sequence of a claim is its fencing token.

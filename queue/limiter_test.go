@@ -20,7 +20,7 @@ func (p *pool) limiter(name string) *queue.Limiter {
 // What one worker is refused, no worker asks for.
 func TestRefusalOfOneIsAllWorkers(t *testing.T) {
 	p := newPool(t)
-	p.named("s")
+	_, stop := p.named("s")
 	p.leader(1)
 	a, b, late := p.limiter("a"), p.limiter("b"), p.limiter("late")
 	for range 20 {
@@ -31,7 +31,11 @@ func TestRefusalOfOneIsAllWorkers(t *testing.T) {
 		}
 	}
 	a.Refused("one", time.Hour)
+	told := time.Now()
 	p.until("limit at b, who had leave to go on", func() bool { return b.Turn(t.Context(), "one") > 59*time.Minute })
+	if took := time.Since(told); took > 5*time.Second {
+		t.Errorf("b heard of it after %v: when its leave had run out", took)
+	}
 	for name, l := range map[string]*queue.Limiter{"a": a, "late": late} {
 		if wait := l.Turn(t.Context(), "one"); wait < 59*time.Minute {
 			t.Errorf("%s waits %v, want an hour", name, wait)
@@ -42,6 +46,8 @@ func TestRefusalOfOneIsAllWorkers(t *testing.T) {
 			t.Errorf("%s waits %v for another host", name, wait)
 		}
 	}
+	stop()
+	p.until("limit at b, which has nobody to ask", func() bool { return b.Turn(t.Context(), "one") > 59*time.Minute })
 }
 
 // Opened again, the host gets half as many requests, from all workers together.
