@@ -252,7 +252,13 @@ func (c *Client) fire(ctx context.Context, m jetstream.Msg) error {
 		c.log.Error("timetable cannot be read", "cron", name, "error", err)
 		return m.TermWithReason(err.Error())
 	}
-	st, err := c.Submit(ctx, j)
+	st, err := c.Get(ctx, j.ID)
+	if err == nil { // it was submitted, and the answer was lost: if it has ended, it is not to be opened again
+		return m.Ack()
+	}
+	if errdefs.IsNotFound(err) {
+		st, err = c.Submit(ctx, j)
+	}
 	if err != nil {
 		c.log.Warn("timetable's job not submitted", "cron", name, "error", err)
 		return m.NakWithDelay(fireRetry)

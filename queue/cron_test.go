@@ -204,3 +204,27 @@ func TestAwaitFiredJob(t *testing.T) {
 		id = p.fire("report")
 	}
 }
+
+// A fire that is delivered again opens no job that has ended since.
+func TestFireDeliveredAgain(t *testing.T) {
+	p, _ := cronPool(t)
+	cr := p.cron("report", "0 3 * * *")
+	id := p.fire("report")
+	j, err := cr.Job.Job("cron report " + p.crons()[0].Last.Time.UTC().Format(time.RFC3339Nano))
+	if err != nil || j.ID != id {
+		t.Fatalf("made job %s, want %s, %v", j.ID, id, err)
+	}
+	if _, err := p.Submit(t.Context(), j); err != nil { // as a scheduler that died before its ack
+		t.Fatal(err)
+	}
+	if _, err := p.Cancel(t.Context(), id, "not today"); err != nil {
+		t.Fatal(err)
+	}
+	p.cron("mark", "0 3 * * *")
+	mark := p.fire("mark")
+	p.scheduler(scheduler.Config{})
+	p.until("the fire behind it", func() bool { _, err := p.Get(t.Context(), mark); return err == nil })
+	if st, err := p.Get(t.Context(), id); err != nil || st.State != jobs.Cancelled || st.Generation != 1 {
+		t.Errorf("got %s of generation %d, %v, want the job as it was cancelled", st.State, st.Generation, err)
+	}
+}
