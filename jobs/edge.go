@@ -8,7 +8,7 @@ import (
 )
 
 // Edge is one step of a job's life: [Open], [Claim], [Finish], [Fail], [Wait],
-// [Resume], [HandBack], [Cancel], [Expire] or [Reject].
+// [Resume], [Join], [HandBack], [Cancel], [Expire] or [Reject].
 type Edge interface {
 	// next gives the record after the edge; false if the edge does not leave r.State.
 	next(r Record) (Record, bool)
@@ -51,8 +51,8 @@ type Open struct {
 
 func (e Open) next(r Record) (Record, bool) {
 	j := e.Job
-	return Record{ID: j.ID, Class: j.Class, State: Queued, Generation: r.Generation + 1, MaxAttempts: j.MaxAttempts,
-		Created: j.Created, Deadline: j.Deadline}, r.State == "" || r.State.Ended() && r.State != Done && (e.Force || !r.Quarantined())
+	return Record{ID: j.ID, Class: j.Class, Priority: j.Priority, Tenant: j.Tenant, Hosts: j.Hosts, Direct: j.Parent == "", State: Queued,
+		Generation: r.Generation + 1, MaxAttempts: j.MaxAttempts, Created: j.Created, Deadline: j.Deadline, NotBefore: j.NotBefore}, r.State == "" || r.State.Ended() && r.State != Done && (e.Force || !r.Quarantined())
 }
 
 // Claim gives the job to a worker that received a message of it. A running job may

@@ -63,3 +63,16 @@ func isToken(s string) bool {
 	}
 	return true
 }
+
+// isName is isToken for what people choose.
+func isName(s string) bool {
+	if s == "" || len(s) > maxToken {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}

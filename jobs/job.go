@@ -34,6 +34,11 @@ type Job struct {
 	Created     time.Time         `json:"created"`
 	Deadline    time.Time         `json:"deadline"`
 	MaxAttempts int               `json:"max_attempts"`
+	Priority    Priority          `json:"priority,omitempty"`
+	Tenant      string            `json:"tenant,omitempty"`
+	Hosts       []string          `json:"hosts,omitempty"`     // registries that it burdens
+	NotBefore   time.Time         `json:"not_before,omitzero"` // it is not to run earlier
+	Parent      ID                `json:"parent,omitempty"`    // the job that waits for it; none: somebody asked for it directly
 	Submitter   string            `json:"submitter,omitempty"`
 	Trace       map[string]string `json:"trace,omitempty"` // W3C context of the submission
 }
@@ -52,6 +57,9 @@ type Options struct {
 	IdempotencyKey string        `json:"-"`                      // submissions under one key are one job; a pure kind needs none
 	Timeout        time.Duration `json:"timeout,omitempty"`      // from now to the deadline; default DefaultTimeout
 	MaxAttempts    int           `json:"max_attempts,omitempty"` // default DefaultMaxAttempts
+	Priority       Priority      `json:"priority,omitempty"`     // default Bulk
+	Tenant         string        `json:"tenant,omitempty"`       // whose share of the pool it uses; default DefaultTenant
+	NotBefore      time.Time     `json:"-"`                      // it does not run earlier; the timeout counts from then
 	Submitter      string        `json:"submitter,omitempty"`    // who asks, for people to read
 }
 
@@ -68,6 +76,9 @@ func New(a Args, o Options) (Job, error) {
 		return Job{}, fmt.Errorf("encode %s: %w", a.Kind(), err)
 	}
 	j, err := newJob(a.Kind(), raw, o)
+	if h, ok := a.(Hosted); ok {
+		j.Hosts = h.Hosts()
+	}
 	if pure, ok := a.(Pure); ok && err == nil {
 		identity, err := json.Marshal(pure.Identity())
 		if err != nil {
@@ -96,9 +107,26 @@ func newJob(kind string, args json.RawMessage, o Options) (Job, error) {
 	if o.MaxAttempts <= 0 {
 		o.MaxAttempts = DefaultMaxAttempts
 	}
+	priority, err := ParsePriority(string(o.Priority))
+	if err != nil {
+		return Job{}, err
+	}
+	if o.Tenant == "" {
+		o.Tenant = DefaultTenant
+	}
+	if !isName(o.Tenant) {
+		return Job{}, fmt.Errorf("tenant %q: want 1 to %d letters, digits, - and _", o.Tenant, maxToken)
+	}
 	now := time.Now().UTC()
-	j := Job{Kind: kind, Class: o.Class, Args: args, ArgsDigest: argsDigest(kind, args), Created: now,
-		Deadline: now.Add(o.Timeout), MaxAttempts: o.MaxAttempts, Submitter: o.Submitter}
+	begin := now
+	if o.NotBefore.After(now) {
+		begin = o.NotBefore.UTC()
+	}
+	j := Job{Kind: kind, Class: o.Class, Args: args, ArgsDigest: argsDigest(kind, args), Created: now, Deadline: begin.Add(o.Timeout),
+		MaxAttempts: o.MaxAttempts, Priority: priority, Tenant: o.Tenant, Submitter: o.Submitter}
+	if begin != now {
+		j.NotBefore = begin
+	}
 	if o.IdempotencyKey != "" {
 		j.ID = keyedID(j.Kind, o.IdempotencyKey)
 	} else {

@@ -87,6 +87,11 @@ func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 		n, _ := strconv.Atoi(cmp.Or(arg(1), "3"))
 		return jobs.Open{At: now, Force: w[0] == "reopen", Job: jobs.Job{ID: "convert-x", Class: jobs.Class{Kind: "convert", OS: "any", Arch: "any", Feature: "any"},
 			MaxAttempts: n, Created: epoch, Deadline: epoch.Add(time.Hour)}}
+	case "child":
+		return jobs.Open{At: now, Job: jobs.Job{ID: "layer-x", Class: jobs.Class{Kind: "layer", OS: "any", Arch: "any", Feature: "any"}, Priority: jobs.Bulk,
+			Parent: "convert-y", MaxAttempts: 3, Created: epoch, Deadline: epoch.Add(time.Hour)}}
+	case "join":
+		return jobs.Join{Priority: jobs.Priority(arg(1)), Direct: arg(2) == "direct", At: now}
 	case "claim":
 		message, _ := strconv.ParseUint(arg(2), 10, 64) // none: a record of an earlier version
 		return jobs.Claim{Worker: arg(1), Message: message, Current: arg(3) == "current", At: now}
@@ -125,6 +130,12 @@ func duration(t *testing.T, s string) time.Duration {
 
 func show(r jobs.Record) string {
 	s := fmt.Sprintf("%s generation=%d attempt=%d/%d", r.State, r.Generation, r.Attempt, r.MaxAttempts)
+	if r.Priority != "" { // one that was opened by the scripts' "open" has none
+		s += " " + string(r.Priority)
+		if r.Direct {
+			s += " direct"
+		}
+	}
 	if r.Poisoned > 0 {
 		s += fmt.Sprintf(" poisoned=%d", r.Poisoned)
 	}

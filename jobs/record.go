@@ -35,6 +35,10 @@ func (s State) Ended() bool {
 type Record struct {
 	ID          ID              `json:"id"`
 	Class       Class           `json:"class"`
+	Priority    Priority        `json:"priority,omitempty"`
+	Tenant      string          `json:"tenant,omitempty"`
+	Hosts       []string        `json:"hosts,omitempty"`
+	Direct      bool            `json:"direct,omitempty"` // somebody asked for it, and not only jobs that wait for it
 	State       State           `json:"state"`
 	Generation  int             `json:"generation"` // 1, and one more each time it is opened again
 	Attempt     int             `json:"attempt"`    // claims of this generation that count
@@ -43,7 +47,7 @@ type Record struct {
 	Created     time.Time       `json:"created"`
 	Updated     time.Time       `json:"updated"`
 	Deadline    time.Time       `json:"deadline"`
-	NotBefore   time.Time       `json:"not_before,omitzero"` // with Retry
+	NotBefore   time.Time       `json:"not_before,omitzero"` // with Retry, or Queued and never run
 	Children    []ID            `json:"children,omitempty"`  // that it last waited for
 	Waits       int             `json:"waits,omitempty"`     // how often it did
 	Worker      string          `json:"worker,omitempty"`    // owner of the last claim
@@ -97,6 +101,15 @@ func DecodeRecord(b []byte) (Record, error) {
 	}
 	if !slices.Contains(States, r.State) {
 		return Record{}, fmt.Errorf("record %s: unknown state %q", r.ID, r.State)
+	}
+	if r.Priority == "" { // of an earlier version
+		r.Priority, r.Direct = Bulk, true
+	}
+	if r.Tenant == "" {
+		r.Tenant = DefaultTenant
+	}
+	if _, err := ParsePriority(string(r.Priority)); err != nil {
+		return Record{}, fmt.Errorf("record %s: %w", r.ID, err)
 	}
 	if r.Class.Kind == "" {
 		return Record{}, fmt.Errorf("record %s: no class", r.ID)

@@ -10,6 +10,7 @@ import (
 type Template struct {
 	Kind    string          `json:"kind"`
 	Args    json.RawMessage `json:"args"`
+	Hosts   []string        `json:"hosts,omitempty"`
 	Options Options         `json:"options"`
 }
 
@@ -23,12 +24,14 @@ func NewTemplate(a Args, o Options) (Template, error) {
 	if err != nil {
 		return Template{}, err
 	}
-	return Template{Kind: j.Kind, Args: j.Args, Options: o}, nil
+	return Template{Kind: j.Kind, Args: j.Args, Hosts: j.Hosts, Options: o}, nil
 }
 
 // Job makes the job. Every job of one idempotency key is the same one.
 func (t Template) Job(idempotencyKey string) (Job, error) {
 	o := t.Options
 	o.IdempotencyKey = idempotencyKey
-	return newJob(t.Kind, t.Args, o)
+	j, err := newJob(t.Kind, t.Args, o)
+	j.Hosts = t.Hosts
+	return j, err
 }

@@ -1,0 +1,60 @@
+package jobs
+
+import (
+	"fmt"
+	"time"
+)
+
+// Priority is how urgent a job is. Each is a line of its own in front of the workers.
+type Priority string
+
+const (
+	Interactive Priority = "interactive" // somebody waits for it: before all that is bulk
+	Bulk        Priority = "bulk"        // the default
+)
+
+// Priorities are all of them, the more urgent first.
+var Priorities = []Priority{Interactive, Bulk}
+
+// ParsePriority reads a priority; none is [Bulk].
+func ParsePriority(s string) (Priority, error) {
+	switch p := Priority(s); p {
+	case "":
+		return Bulk, nil
+	case Interactive, Bulk:
+		return p, nil
+	}
+	return "", fmt.Errorf("priority %q is neither %s nor %s", s, Interactive, Bulk)
+}
+
+// DefaultTenant is whose a job is that names nobody.
+const DefaultTenant = "default"
+
+// Hosted is implemented by args of kinds that burden registries: the pool bounds how
+// many jobs do so at a time.
+type Hosted interface {
+	Args
+	Hosts() []string // host[:port], those known without I/O
+}
+
+// Join makes a job that has not ended matter to somebody else: it becomes as urgent
+// as they are, and theirs if they ask for it directly. Nobody may change the record
+// of a running job but its worker, so there a Join has no edge; nor has one that
+// changes nothing.
+type Join struct {
+	Priority Priority
+	Direct   bool
+	At       time.Time
+}
+
+func (e Join) next(r Record) (Record, bool) {
+	raises := e.Priority == Interactive && r.Priority != Interactive
+	ok := (r.State == Queued || r.State == Retry || r.State == Waiting) && (raises || e.Direct && !r.Direct)
+	if raises {
+		r.Priority = Interactive
+	}
+	r.Direct = r.Direct || e.Direct
+	return r, ok
+}
+
+func (e Join) at() time.Time { return e.At }
