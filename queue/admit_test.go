@@ -116,7 +116,7 @@ func TestWorkersTakeWhatTheyCanRun(t *testing.T) {
 		await(t, started, "job")
 	}
 	class := jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}
-	c, err := p.JetStream().Consumer(t.Context(), queue.StreamWork, queue.ConsumerName(class))
+	c, err := p.JetStream().Consumer(t.Context(), queue.StreamWork, bulk(class).Consumer())
 	if err != nil {
 		t.Fatal(err)
 	}

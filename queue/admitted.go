@@ -17,7 +17,7 @@ const revisionHeader = "Lithify-Revision"
 // Admission is the message that admits a job as st has it, signed if this client
 // has a key.
 func (c *Client) Admission(st Status) *nats.Msg {
-	m := nats.NewMsg(WorkSubject(st.Class, st.ID))
+	m := nats.NewMsg(LineOf(st.Record).Subject(st.ID))
 	m.Header.Set(revisionHeader, strconv.FormatUint(st.Revision, 10))
 	c.signAdmission(m, st)
 	return m
@@ -34,7 +34,7 @@ func (c *Client) AdmittedRevision(ctx context.Context, st Status) (uint64, error
 	if err != nil {
 		return 0, err
 	}
-	m, err := s.GetLastMsgForSubject(ctx, WorkSubject(st.Class, st.ID))
+	m, err := s.GetLastMsgForSubject(ctx, LineOf(st.Record).Subject(st.ID))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}

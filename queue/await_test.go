@@ -146,25 +146,26 @@ func TestAwaitOutlivesTheScheduler(t *testing.T) {
 	p.waitState(st.ID, jobs.Done)
 }
 
-// A cancelled parent stays so, and its children go on: others may wait for them.
+// A cancelled parent stays so. Its child, which nobody else waits for, is told to stop.
 func TestAwaitCancelled(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{Sweep: calm})
-	started, release := make(chan struct{}), make(chan struct{})
+	started, cause := make(chan struct{}), make(chan error, 1)
 	p.worker(family(t, func(ctx context.Context, a pureArgs) (any, error) {
 		defer jobs.Quiet(ctx, patience, "waiting for the test")()
 		close(started)
-		<-release
-		return a.Digest, nil
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+		return nil, ctx.Err()
 	}), worker.Config{Name: "w"})
 	st := p.submit(testArgs{"a"}, jobs.Options{})
 	await(t, started, "child")
 	p.until("parent that waits", func() bool { return p.get(st.ID).State == jobs.Waiting })
-	if _, err := p.Cancel(t.Context(), st.ID, "test"); err != nil {
-		t.Fatal(err)
+	p.cancel(st.ID)
+	if err := await(t, cause, "end of the child"); !errors.Is(err, worker.ErrLost) {
+		t.Errorf("the child ended of %v", err)
 	}
-	close(release)
-	p.waitState(p.get(st.ID).Children[0], jobs.Done)
+	p.waitState(p.get(st.ID).Children[0], jobs.Cancelled)
 	p.waitState(st.ID, jobs.Cancelled)
 }
 
@@ -212,7 +213,7 @@ func TestAwaitWindowAfterRestart(t *testing.T) {
 	stopChildren()
 	stop()
 	p.scheduler(scheduler.Config{Sweep: calm, Window: 2})
-	p.explains(ids[3], queue.ReasonWindow, "2 jobs of its class are admitted")
+	p.explains(ids[3], queue.ReasonWindow, "2 jobs of its line bulk/test/any/any/any are admitted")
 	if n := admitted(); n != 2 {
 		t.Errorf("%d messages in a window of 2", n)
 	}

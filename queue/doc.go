@@ -14,10 +14,11 @@
 //
 //	STATE   st.<scope>.<key>.spec   the jobs.Job, as submitted
 //	        st.<scope>.<key>.run    the jobs.Record: state, claim and result
-//	WORK    w.bulk.<kind>.<os>.<arch>.<feature>.<id>   admitted jobs, one message each
+//	WORK    w.<priority>.<kind>.<os>.<arch>.<feature>.<id>   admitted jobs, one message each
 //	EVENTS  ev.<scope>.<key>        history, for people; nothing is decided from it
 //	DLQ     dlq.<scope>.<key>       jobs that used up their attempts
 //	SCHED   sched.cron.<name>       timetables; fire.cron.<name> is the last fire of one
+//	controls (KV) all               what people decided: tenants, registries, pauses
 //	nodes   (KV) <worker>           who works here; expires when not renewed
 //
 // Beside them, unstored: pool.explain and pool.lease ask the scheduler that leads,

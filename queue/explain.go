@@ -39,6 +39,11 @@ const (
 	ReasonDraining    ReasonCode = "draining"     // those that do take no more jobs
 	ReasonBusy        ReasonCode = "busy"         // all their slots are taken
 	ReasonWindow      ReasonCode = "window"       // enough of its class are admitted
+	ReasonDelayed     ReasonCode = "delayed"      // it was submitted for a later time
+	ReasonPaused      ReasonCode = "paused"       // somebody paused it, or all like it
+	ReasonTenant      ReasonCode = "tenant"       // enough of its tenant's are in flight
+	ReasonRegistry    ReasonCode = "registry"     // enough is asked of a registry that it names
+	ReasonUnknown     ReasonCode = "unknown"      // the scheduler could not find out
 	ReasonDue         ReasonCode = "due"          // nothing keeps it: it is about to start
 )
 

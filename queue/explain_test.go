@@ -44,7 +44,7 @@ func TestExplain(t *testing.T) {
 	p.scheduler(scheduler.Config{Sweep: calm, Window: 1})
 	p.explains(first.ID, queue.ReasonNoWorker, "test/any/any/any", "no worker is here")
 	second, third := p.submit(testArgs{"second"}, jobs.Options{}), p.submit(testArgs{"third"}, jobs.Options{})
-	p.explains(third.ID, queue.ReasonWindow, "of a window of 1", "1 are before it")
+	p.explains(third.ID, queue.ReasonWindow, "of a window of 1", "1 of its tenant are before it")
 
 	release := make(chan error)
 	p.worker(handle(func(ctx context.Context, _ testArgs) (any, error) {
@@ -62,7 +62,7 @@ func TestExplain(t *testing.T) {
 	p.explains(first.ID, queue.ReasonRunning, "worker w", "attempt 1 of")
 	p.explains(second.ID, queue.ReasonBusy, "all 1 slots")
 	odd := p.submit(testArgs{"odd"}, jobs.Options{Class: jobs.Class{Kind: "test", OS: "plan9", Arch: jobs.Any, Feature: jobs.Any}})
-	p.explains(odd.ID, queue.ReasonNoWorker, "test/plan9/any/any", "served are test/any/any/any")
+	p.explains(odd.ID, queue.ReasonNoWorker, "test/plan9/any/any", "none has os=plan9; nearest is w")
 	other := p.submit(pureArgs{"x"}, jobs.Options{})
 	p.explains(other.ID, queue.ReasonNoWorker, "none of the 1 workers takes jobs of kind pure")
 

@@ -214,6 +214,9 @@ func (p *pool) until(what string, ok func() bool) {
 	}
 }
 
+// bulk is the line of a class that jobs are in unless they say otherwise.
+func bulk(c jobs.Class) queue.Line { return queue.Line{Priority: jobs.Bulk, Class: c} }
+
 // inWork reports whether a job's message is in WORK.
 func (p *pool) inWork(id jobs.ID) bool {
 	p.t.Helper()

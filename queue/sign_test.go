@@ -143,7 +143,7 @@ func TestForgedAdmission(t *testing.T) {
 	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
 	stop()
 	st := p.submit(testArgs{}, jobs.Options{})
-	subject := queue.WorkSubject(st.Class, st.Job.ID)
+	subject := queue.LineOf(st.Record).Subject(st.Job.ID)
 	terms := p.spy("$JS.ACK." + queue.StreamWork + ".>")
 	if _, err := p.JetStream().Publish(t.Context(), subject, nil); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func (c *Client) submit(ctx context.Context, prev Status, j jobs.Job) (Status, e
 			return st, nil
 		}
 		if _, ok := errors.AsType[*jobs.EdgeError](err); ok {
-			return prev, nil // it waits, runs or is done
+			return c.join(ctx, prev, j)
 		}
 		if errdefs.IsConflict(err) {
 			prev, err = c.Get(ctx, j.ID)
@@ -65,6 +65,25 @@ func (c *Client) submit(ctx context.Context, prev Status, j jobs.Job) (Status, e
 		// An unclear outcome is tried again: if it was written, that is a conflict.
 		if err != nil && (errdefs.IsOutOfRange(err) || errors.Is(err, ErrUnreadable) || !c.pause(ctx)) {
 			return Status{}, fmt.Errorf("submit: %w", err)
+		}
+	}
+}
+
+// join is a submission of a job that exists: it matters to one more now. A running one
+// is its worker's alone, and one that is done is done.
+func (c *Client) join(ctx context.Context, st Status, j jobs.Job) (Status, error) {
+	for {
+		joined, err := c.Apply(ctx, st, jobs.Join{Priority: j.Priority, Direct: j.Parent == "", At: time.Now().UTC()})
+		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
+		case err == nil:
+			return joined, nil
+		case edge:
+			return st, nil
+		case !errdefs.IsConflict(err):
+			return st, fmt.Errorf("submit: %w", err)
+		}
+		if st, err = c.Get(ctx, st.ID); err != nil {
+			return st, fmt.Errorf("submit: %w", err)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func TestUnreadableJobs(t *testing.T) {
 		`{"id":"test-state","class":"test","state":"awaiting","generation":1,"max_attempts":5}`)
 	p.store(class, `{"id":"test-class","kind":"test","class":"test/linux/arm64/gpu/large"}`,
 		`{"id":"test-class","class":"test","state":"queued","generation":1,"max_attempts":5}`)
-	if _, err := p.JetStream().Publish(t.Context(), queue.WorkSubject(testClass, state), nil); err != nil {
+	if _, err := p.JetStream().Publish(t.Context(), bulk(testClass).Subject(state), nil); err != nil {
 		t.Fatal(err)
 	}
 	var log complaints
@@ -118,7 +118,7 @@ func TestDeletedConsumer(t *testing.T) {
 	p.scheduler(scheduler.Config{Sweep: 20 * time.Millisecond})
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return nil, nil }), worker.Config{Name: "w1"})
 	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
-	if err := p.JetStream().DeleteConsumer(t.Context(), queue.StreamWork, queue.ConsumerName(testClass)); err != nil {
+	if err := p.JetStream().DeleteConsumer(t.Context(), queue.StreamWork, bulk(testClass).Consumer()); err != nil {
 		t.Fatal(err)
 	}
 	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
@@ -129,7 +129,7 @@ func TestDeletedConsumer(t *testing.T) {
 func TestRetryMeetsItsOldMessage(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{Sweep: time.Hour})
-	published := p.spy(queue.WorkSubject(testClass, "*"))
+	published := p.spy(bulk(testClass).Subject("*"))
 	id := p.submit(testArgs{}, jobs.Options{}).ID
 	m := p.pullByHand(id)
 	st := p.apply(p.get(id), jobs.Claim{Worker: "w1", At: time.Now()})

@@ -34,6 +34,7 @@ func serve(ctx context.Context) error {
 	q.AddFlags(flag.CommandLine)
 	flag.StringVar(&cfg.Name, "name", "", "this worker's name, unique in the pool (default made from the host's)")
 	flag.IntVar(&cfg.Slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time")
+	flag.IntVar(&cfg.Reserve, "reserve", 0, "slots beside those that only interactive jobs use (default a tenth, at least 1)")
 	flag.DurationVar(&cfg.Grace, "grace", worker.DefaultGrace, "how long running jobs may go on when the worker is stopped")
 	flag.StringVar(&h.TempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	flag.BoolVar(&h.DenyPrivate, "deny-private", false, "refuse registries at loopback, link-local and private addresses")

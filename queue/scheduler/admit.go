@@ -20,13 +20,14 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	now := time.Now()
 	if err := s.resume(ctx); err != nil {
 		if ctx.Err() == nil {
-			s.log.Warn("jobs wait longer than they need to", "jobs", len(s.pool.waiters.ready), "error", err)
+			s.log.Warn("jobs wait longer than they need to", "jobs", len(s.pool.ready), "error", err)
 		}
 		return retryAdmission
 	}
 	s.pool.due(now)
-	for _, c := range s.pool.class {
-		for es := s.take(c); len(es) > 0; es = s.take(c) {
+	s.pool.opens = time.Time{}
+	for _, l := range s.pool.urgentFirst() {
+		for es := s.take(l, now); len(es) > 0; es = s.take(l, now) {
 			if err := s.admitAll(ctx, es); err != nil {
 				if ctx.Err() == nil {
 					s.log.Warn("admission delayed", "error", err)
@@ -72,26 +73,26 @@ func (s *Scheduler) apply(ctx context.Context, st queue.Status, e jobs.Edge) err
 	return err
 }
 
-// consumer makes sure that workers of a class have something to pull from.
-func (s *Scheduler) consumer(ctx context.Context, c jobs.Class) error {
-	if s.consumers[c] {
+// consumer makes sure that workers of a line have something to pull from.
+func (s *Scheduler) consumer(ctx context.Context, l queue.Line) error {
+	if s.consumers[l] {
 		return nil
 	}
 	_, err := s.client.JetStream().CreateOrUpdateConsumer(ctx, queue.StreamWork, jetstream.ConsumerConfig{
-		Durable: queue.ConsumerName(c), FilterSubject: queue.WorkSubject(c, "*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.cfg.AckWait,
+		Durable: l.Consumer(), FilterSubject: l.Subject("*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.cfg.AckWait,
 		// Attempts are counted by claims in the record. A limit on deliveries
 		// would only leave messages that nobody gets and that block their subject.
 		MaxDeliver:    -1,
 		MaxAckPending: maxAckPending,
 	})
 	if err != nil {
-		return fmt.Errorf("create consumer of class %s: %w", c, err)
+		return fmt.Errorf("create consumer of line %s: %w", l, err)
 	}
-	s.consumers[c] = true
+	s.consumers[l] = true
 	return nil
 }
 
-// sweepConsumers makes the consumers of the classes in use that are missing: an
+// sweepConsumers makes the consumers of the lines in use that are missing: an
 // operator may have deleted one, and nothing else would notice.
 func (s *Scheduler) sweepConsumers(ctx context.Context) error {
 	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
@@ -105,19 +106,19 @@ func (s *Scheduler) sweepConsumers(ctx context.Context) error {
 	if err := names.Err(); err != nil {
 		return fmt.Errorf("list consumers: %w", err)
 	}
-	maps.DeleteFunc(s.consumers, func(c jobs.Class, _ bool) bool { return !there[queue.ConsumerName(c)] })
-	for name, c := range s.pool.class {
-		if c.slots > 0 || c.admitted > 0 {
+	maps.DeleteFunc(s.consumers, func(l queue.Line, _ bool) bool { return !there[l.Consumer()] })
+	for name, l := range s.pool.lines {
+		if l.slots > 0 || l.admitted > 0 {
 			s.serve(ctx, name)
 		}
 	}
 	return nil
 }
 
-// serve is consumer for a class whose jobs can wait for it.
-func (s *Scheduler) serve(ctx context.Context, c jobs.Class) {
-	if err := s.consumer(ctx, c); err != nil && ctx.Err() == nil {
-		s.log.Warn("class not served", "class", c, "error", err)
+// serve is consumer for a line whose jobs can wait for it.
+func (s *Scheduler) serve(ctx context.Context, l queue.Line) {
+	if err := s.consumer(ctx, l); err != nil && ctx.Err() == nil {
+		s.log.Warn("line not served", "line", l, "error", err)
 	}
 }
 

@@ -19,11 +19,11 @@ import (
 // a few hundred kilobytes.
 const admitBatch = 500
 
-// take gives the next jobs of c that may be admitted. They count as admitted until
+// take gives the next jobs of a line that may be admitted. They count as admitted until
 // admitAll finds that they cannot be.
-func (s *Scheduler) take(c *class) (es []*entry) {
+func (s *Scheduler) take(l *line, now time.Time) (es []*entry) {
 	for len(es) < admitBatch {
-		e := s.pool.take(c)
+		e := s.pool.take(l, now)
 		if e == nil {
 			break
 		}
@@ -33,7 +33,7 @@ func (s *Scheduler) take(c *class) (es []*entry) {
 	return es
 }
 
-// admitAll reads jobs of one class in one request and publishes their messages in
+// admitAll reads jobs of one line in one request and publishes their messages in
 // one batch. Those that cannot be admitted wait. The error is the first that was
 // none of its job's own.
 func (s *Scheduler) admitAll(ctx context.Context, es []*entry) (first error) {
@@ -57,7 +57,7 @@ func (s *Scheduler) admitAll(ctx context.Context, es []*entry) (first error) {
 	for i, err := range s.client.Admit(ctx, msgs) {
 		e := ready[i]
 		if queue.IsQueued(err) {
-			err = s.settle(ctx, found[e.Record.ID])
+			err = s.settle(ctx, found[e.id])
 		}
 		if err != nil {
 			first = or(first, s.putBack(e, err))
@@ -75,25 +75,25 @@ func or(first, err error) error {
 
 // read gives the jobs of es, once their workers have something to pull from.
 func (s *Scheduler) read(ctx context.Context, es []*entry) (map[jobs.ID]queue.Status, error) {
-	if err := s.consumer(ctx, es[0].Record.Class); err != nil {
+	if err := s.consumer(ctx, es[0].line.Line); err != nil {
 		return nil, err
 	}
 	ids := make([]jobs.ID, len(es))
 	for i, e := range es {
-		ids[i] = e.Record.ID
+		ids[i] = e.id
 	}
 	return s.client.GetAll(ctx, ids)
 }
 
 // admissible reports whether a job is still the one that was taken, and a valid one.
 func (s *Scheduler) admissible(ctx context.Context, e *entry, found map[jobs.ID]queue.Status, err error) (queue.Status, bool, error) {
-	st, ok := found[e.Record.ID]
+	st, ok := found[e.id]
 	switch {
 	case err != nil:
 		return st, false, err
 	case !ok:
-		return st, false, fmt.Errorf("job %s: %w", e.Record.ID, errdefs.ErrNotFound)
-	case st.Revision > e.Revision:
+		return st, false, fmt.Errorf("job %s: %w", e.id, errdefs.ErrNotFound)
+	case st.Revision > e.revision:
 		return st, false, nil // the change is on its way
 	}
 	if msg := s.invalid(st.Job); msg != "" {
@@ -124,12 +124,12 @@ func (s *Scheduler) putBack(e *entry, err error) error {
 	case errors.Is(err, errOther):
 		s.pool.waitUntil(e, time.Now().Add(retryAdmission))
 		return nil
-	case s.fault(queue.WorkSubject(e.Record.Class, e.Record.ID), err) == nil:
+	case s.fault(e.subject(), err) == nil:
 		s.pool.waitUntil(e, time.Now().Add(s.cfg.Sweep))
 		return nil
 	}
 	s.pool.waitUntil(e, time.Now().Add(retryAdmission))
-	return fmt.Errorf("admit job %s: %w", e.Record.ID, err)
+	return fmt.Errorf("admit job %s: %w", e.id, err)
 }
 
 // message is a job's message in WORK. It is a pointer: what it is worth, the record

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,20 +14,27 @@ import (
 
 // question is what the loop is asked: only it may look at the pool.
 type question struct {
-	id     jobs.ID
-	answer chan<- queue.Explanation
+	record   jobs.Record
+	revision uint64
+	answer   chan<- []queue.Reason
 }
 
-// answerQuestions brings what clients ask to the loop, until stop.
+// showChildren is how many are named; the rest is counted.
+const showChildren = 5
+
+// answerQuestions answers what clients ask, until stop: records are read here, what
+// the pool makes of them the loop says.
 func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) (stop func()) {
 	stop, err := s.client.ServeExplain(func(id jobs.ID) queue.Explanation {
-		answer := make(chan queue.Explanation, 1)
-		select {
-		case ask <- question{id, answer}:
-			return <-answer
-		case <-ctx.Done():
-			return queue.Explanation{ID: id}
+		st, err := s.client.Get(ctx, id)
+		if err != nil {
+			return queue.Explanation{ID: id, Reasons: []queue.Reason{{Code: queue.ReasonUnknown, Text: "its record was not read: " + err.Error()}}}
 		}
+		x := queue.Explanation{ID: id, State: st.State, Reasons: s.ask(ctx, ask, st)}
+		if st.State == jobs.Waiting {
+			x.Reasons = append(x.Reasons, s.explainChildren(ctx, ask, st)...)
+		}
+		return x
 	})
 	if err != nil {
 		s.log.Warn("nobody explains", "error", err)
@@ -35,81 +43,122 @@ func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) (s
 	return stop
 }
 
-// explain says what keeps a job, from the same facts by which it is admitted.
-func (s *Scheduler) explain(id jobs.ID, now time.Time) queue.Explanation {
-	x := s.explainAlone(id, now)
-	if e := s.pool.jobs[id]; e != nil && e.Record.State == jobs.Waiting {
-		x.Reasons = append(x.Reasons, s.explainChildren(e.Record, now)...)
+func (s *Scheduler) ask(ctx context.Context, ask chan<- question, st queue.Status) []queue.Reason {
+	answer := make(chan []queue.Reason, 1)
+	select {
+	case ask <- question{st.Record, st.Revision, answer}:
+		return <-answer
+	case <-ctx.Done():
+		return nil
 	}
-	return x
 }
 
-// explainAlone is explain without the children of a job.
-func (s *Scheduler) explainAlone(id jobs.ID, now time.Time) queue.Explanation {
-	x := queue.Explanation{ID: id}
-	e := s.pool.jobs[id]
-	if e == nil {
-		x.Reasons = []queue.Reason{{Code: queue.ReasonEnded, Text: "it has just ended, or the scheduler has not heard of it yet"}}
-		return x
+func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st queue.Status) (reasons []queue.Reason) {
+	children, err := s.client.GetAll(ctx, st.Children)
+	if err != nil {
+		return []queue.Reason{{Code: queue.ReasonUnknown, Text: err.Error()}}
 	}
-	x.State = e.Record.State
-	switch r := e.Record; r.State {
-	case jobs.Running:
-		x.Reasons = s.explainRunning(e)
-	case jobs.Waiting:
-		x.Reasons = s.explainWaiting(r)
-	case jobs.Retry:
-		if wait := r.NotBefore.Sub(now); wait > 0 {
-			x.Reasons = []queue.Reason{{Code: queue.ReasonRetry, Text: fmt.Sprintf("attempt %d of %d failed, the next is due in %v: %s",
-				r.Attempt, r.MaxAttempts, wait.Round(time.Second), r.Failure.Message)}}
-			break
+	var open []queue.Status
+	for _, c := range children {
+		if !c.State.Ended() {
+			open = append(open, c)
 		}
-		fallthrough
-	default:
-		x.Reasons = s.explainQueued(e)
 	}
-	return x
-}
-
-func (s *Scheduler) explainRunning(e *entry) []queue.Reason {
-	r := e.Record
-	if !s.works(r, e.Revision) {
-		return []queue.Reason{{Code: queue.ReasonSilent, Text: fmt.Sprintf("worker %s has it since %s and does not say so any more: if it is gone, the job runs again within %v",
-			r.Worker, r.Updated.Format(time.RFC3339), s.cfg.AckWait)}}
-	}
-	return []queue.Reason{{Code: queue.ReasonRunning, Text: fmt.Sprintf("worker %s runs it since %s, attempt %d of %d",
-		r.Worker, r.Updated.Format(time.RFC3339), r.Attempt, r.MaxAttempts)}}
-}
-
-// showChildren is how many are named; the rest is counted.
-const showChildren = 5
-
-func (s *Scheduler) explainWaiting(r jobs.Record) []queue.Reason {
-	open := s.pool.running(r.Children)
 	if len(open) == 0 {
 		return []queue.Reason{{Code: queue.ReasonDue, Text: "all that it waited for has ended: it is about to be queued"}}
 	}
-	return []queue.Reason{{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(open), len(r.Children))}}
-}
-
-func (s *Scheduler) explainChildren(r jobs.Record, now time.Time) (reasons []queue.Reason) {
-	open := s.pool.running(r.Children)
-	for _, id := range open[:min(len(open), showChildren)] {
-		child := s.explainAlone(id, now)
-		text := fmt.Sprintf("%s is %s", id, child.State)
-		if len(child.Reasons) > 0 {
-			text += ": " + child.Reasons[0].Text
+	slices.SortFunc(open, func(a, b queue.Status) int { return cmp.Compare(a.Record.ID, b.Record.ID) })
+	reasons = append(reasons, queue.Reason{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(open), len(st.Children))})
+	for _, c := range open[:min(len(open), showChildren)] {
+		text := fmt.Sprintf("%s is %s", c.Record.ID, c.State)
+		if why := s.ask(ctx, ask, c); len(why) > 0 {
+			text += ": " + why[0].Text
 		}
 		reasons = append(reasons, queue.Reason{Code: queue.ReasonChildren, Text: text})
 	}
 	return reasons
 }
 
-func (s *Scheduler) explainQueued(e *entry) (reasons []queue.Reason) {
+// explain says what keeps a job, from the same facts by which it is admitted.
+func (s *Scheduler) explain(r jobs.Record, revision uint64, now time.Time) (reasons []queue.Reason) {
 	add := func(code queue.ReasonCode, text string, args ...any) {
 		reasons = append(reasons, queue.Reason{Code: code, Text: fmt.Sprintf(text, args...)})
 	}
-	class, c := e.Record.Class, s.pool.of(e.Record.Class)
+	e, wait := s.pool.jobs[r.ID], r.NotBefore.Sub(now).Round(time.Second)
+	switch {
+	case r.State == jobs.Waiting || r.State.Ended():
+	case e == nil:
+		add(queue.ReasonDue, "the scheduler has not heard of it yet")
+	case r.State == jobs.Running && s.held()[r.ID] == revision:
+		add(queue.ReasonRunning, "worker %s runs it since %s, attempt %d of %d", r.Worker, r.Updated.Format(time.RFC3339), r.Attempt, r.MaxAttempts)
+	case r.State == jobs.Running:
+		add(queue.ReasonSilent, "worker %s has it since %s and does not say so any more: if it is gone, the job runs again within %v",
+			r.Worker, r.Updated.Format(time.RFC3339), s.cfg.AckWait)
+	case r.State == jobs.Retry && wait > 0:
+		add(queue.ReasonRetry, "attempt %d of %d failed, the next is due in %v: %s", r.Attempt, r.MaxAttempts, wait, r.Failure.Message)
+	case wait > 0:
+		add(queue.ReasonDelayed, "it is not to run before %s, in %v", r.NotBefore.Format(time.RFC3339), wait)
+	default:
+		return s.explainQueued(e, now)
+	}
+	return reasons
+}
+
+func (s *Scheduler) explainQueued(e *entry, now time.Time) (reasons []queue.Reason) {
+	add := func(code queue.ReasonCode, text string, args ...any) {
+		reasons = append(reasons, queue.Reason{Code: code, Text: fmt.Sprintf(text, args...)})
+	}
+	if x := s.pool.pausedJob(e); x != nil {
+		add(queue.ReasonPaused, "%s is paused%s", x.Selector, pausedBy(*x))
+	}
+	reasons = append(reasons, s.explainWorkers(e.line.Class)...)
+	if e.admitted {
+		if len(reasons) == 0 {
+			add(queue.ReasonDue, "nothing keeps it: it is about to start")
+		}
+		return reasons
+	}
+	if t := e.tenant; t.limit > 0 && t.inFlight >= t.limit {
+		add(queue.ReasonTenant, "its tenant %s has %d jobs in flight, of at most %d", t.name, t.inFlight, t.limit)
+	}
+	for _, h := range e.hosts.all() {
+		if until, shut := s.pool.shut(h.name, now); shut {
+			add(queue.ReasonRegistry, "registry %s is limited until %s, in %v", h.name, until.Format(time.RFC3339), until.Sub(now).Round(time.Second))
+		}
+		if h.limit > 0 && h.inFlight >= h.limit {
+			add(queue.ReasonRegistry, "registry %s has %d jobs in flight, of at most %d", h.name, h.inFlight, h.limit)
+		}
+	}
+	if l, window := e.line, s.pool.windowOf(e.line); l.admitted >= window {
+		add(queue.ReasonWindow, "%d jobs of its line %s are admitted, of a window of %d; %d of its tenant are before it%s",
+			l.admitted, l.Line, window, l.before(e), others(len(l.waiting)-1))
+	}
+	if len(reasons) == 0 {
+		add(queue.ReasonDue, "nothing keeps it: it is about to start")
+	}
+	return reasons
+}
+
+func pausedBy(x queue.Pause) string {
+	s := " since " + x.Since.Format(time.RFC3339)
+	if x.By != "" {
+		s += " by " + x.By
+	}
+	if x.Reason != "" {
+		s += ": " + x.Reason
+	}
+	return s
+}
+
+func others(tenants int) string {
+	if tenants < 1 {
+		return ""
+	}
+	return fmt.Sprintf(", and it takes turns with %d other tenants", tenants)
+}
+
+// explainWorkers says what is the matter with the workers of a class.
+func (s *Scheduler) explainWorkers(class jobs.Class) []queue.Reason {
 	var slots, busy, draining int
 	for _, n := range s.nodes {
 		if slices.Contains(n.Classes, class) {
@@ -122,37 +171,46 @@ func (s *Scheduler) explainQueued(e *entry) (reasons []queue.Reason) {
 	}
 	switch {
 	case slots == 0:
-		add(queue.ReasonNoWorker, "no worker serves its class %s%s", class, s.nearest(class))
+		return []queue.Reason{{Code: queue.ReasonNoWorker, Text: fmt.Sprintf("no worker serves its class %s%s", class, s.nearest(class))}}
 	case draining == slots:
-		add(queue.ReasonDraining, "every worker of its class %s is draining", class)
+		return []queue.Reason{{Code: queue.ReasonDraining, Text: fmt.Sprintf("every worker of its class %s is draining", class)}}
 	case busy >= slots:
-		add(queue.ReasonBusy, "all %d slots of the workers that serve its class %s are taken", slots, class)
+		return []queue.Reason{{Code: queue.ReasonBusy, Text: fmt.Sprintf("all %d slots of the workers that serve its class %s are taken", slots, class)}}
 	}
-	if window := s.pool.windowOf(c); !e.admitted && c.admitted >= window {
-		add(queue.ReasonWindow, "%d jobs of its class are admitted, of a window of %d; %d are before it", c.admitted, window, c.before(e.Record.ID))
-	}
-	if len(reasons) == 0 {
-		add(queue.ReasonDue, "nothing keeps it: it is about to start")
-	}
-	return reasons
+	return nil
 }
 
-// nearest says what workers serve instead, and which part of the class they lack.
+// nearest says which part of a class the workers lack that come closest.
 func (s *Scheduler) nearest(want jobs.Class) string {
-	var served []string
-	for _, n := range s.nodes {
+	if len(s.nodes) == 0 {
+		return ": no worker is here at all"
+	}
+	var best []string
+	for name, n := range s.nodes {
 		for _, c := range n.Classes {
-			if c.Kind == want.Kind && !slices.Contains(served, c.String()) {
-				served = append(served, c.String())
+			if c.Kind != want.Kind {
+				continue
+			}
+			lacks := missing(c, want)
+			if best == nil || len(lacks) < len(best) || len(lacks) == len(best) && strings.Join(lacks, "") < strings.Join(best, "") {
+				best = append(lacks, fmt.Sprintf("; nearest is %s, which serves %s", name, c))
 			}
 		}
 	}
-	slices.Sort(served)
-	switch {
-	case len(s.nodes) == 0:
-		return ": no worker is here at all"
-	case len(served) == 0:
+	if best == nil {
 		return fmt.Sprintf(": none of the %d workers takes jobs of kind %s", len(s.nodes), want.Kind)
 	}
-	return "; served are " + strings.Join(served, ", ")
+	last := len(best) - 1
+	return ": none has " + strings.Join(best[:last], " and ") + best[last]
+}
+
+// missing are the parts of a class, as label=value, that another one has not.
+func missing(have, want jobs.Class) (lacks []string) {
+	for _, part := range []struct{ label, have, want string }{
+		{"os", have.OS, want.OS}, {"arch", have.Arch, want.Arch}, {"feature", have.Feature, want.Feature}} {
+		if part.have != part.want {
+			lacks = append(lacks, part.label+"="+part.want)
+		}
+	}
+	return lacks
 }

@@ -79,21 +79,3 @@ func (s *Scheduler) standBy(now time.Time) {
 	s.pool.due(now)
 	s.pool.prune()
 }
-
-// prune forgets what admission would have passed over, had it looked.
-func (p *pool) prune() {
-	seen := map[jobs.ID]bool{}
-	for _, c := range p.class {
-		clear(seen)
-		c.waiting = slices.DeleteFunc(c.waiting, func(id jobs.ID) bool {
-			e := p.jobs[id]
-			gone := e == nil || seen[id] || !e.admissible()
-			seen[id] = true
-			return gone
-		})
-	}
-	p.waiters.ready = slices.DeleteFunc(p.waiters.ready, func(w waiter) bool {
-		e := p.jobs[w.id]
-		return e == nil || e.Revision != w.revision
-	})
-}

@@ -2,10 +2,10 @@ package scheduler
 
 import (
 	"context"
-	"slices"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/rate"
 )
 
 func (s *Scheduler) watchNodes(ctx context.Context, out chan<- queue.NodeChange) error {
@@ -24,24 +24,77 @@ func (s *Scheduler) watchNodes(ctx context.Context, out chan<- queue.NodeChange)
 
 // setNode takes a worker's classes and slots into account.
 func (s *Scheduler) setNode(ctx context.Context, ch queue.NodeChange) {
-	old := s.nodes[ch.Name]
-	for _, c := range old.Classes {
-		s.pool.of(c).slots -= old.Slots
-	}
+	s.slots(s.nodes[ch.Name], -1)
 	if ch.Gone {
 		delete(s.nodes, ch.Name)
 		return
 	}
 	s.nodes[ch.Name] = ch.Node
+	s.slots(ch.Node, 1)
 	for _, c := range ch.Node.Classes {
-		s.pool.of(c).slots += ch.Node.Slots
-		if s.leads {
-			s.serve(ctx, c)
+		for _, l := range queue.Lines(c) {
+			if s.leads {
+				s.serve(ctx, l)
+			}
 		}
 	}
 }
 
-// works reports whether a worker says that it holds this claim.
-func (s *Scheduler) works(r jobs.Record, claim uint64) bool {
-	return slices.ContainsFunc(s.nodes[r.Worker].Running, func(j queue.RunningJob) bool { return j.ID == r.ID && j.Claim == claim })
+// slots counts a worker's slots in or out of the lines that it serves.
+func (s *Scheduler) slots(n queue.Node, sign int) {
+	for _, c := range n.Classes {
+		for _, l := range queue.Lines(c) {
+			s.pool.line(l).slots += sign * n.Slots
+		}
+	}
+}
+
+// held are the claims that workers say they hold.
+func (s *Scheduler) held() map[jobs.ID]uint64 {
+	held := map[jobs.ID]uint64{}
+	for _, n := range s.nodes {
+		for _, j := range n.Running {
+			held[j.ID] = j.Claim
+		}
+	}
+	return held
+}
+
+func (s *Scheduler) watchControls(ctx context.Context, out chan<- queue.Controls) error {
+	for c, err := range s.client.WatchControls(ctx) {
+		if err != nil {
+			return err
+		}
+		select {
+		case out <- c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// setControls heeds what people decided. Jobs that are paused now and have not started
+// are taken back: a claim that is made at this moment stands, and its message is not
+// missed.
+func (s *Scheduler) setControls(ctx context.Context, c queue.Controls) {
+	s.pool.control(c)
+	limits := map[string]rate.Limit{}
+	for host, r := range c.Registries {
+		if r.Rate > 0 {
+			limits[host] = rate.Limit{Rate: r.Rate, Burst: r.Burst}
+		}
+	}
+	s.limits.configure(limits)
+	if !s.leads {
+		return
+	}
+	for _, e := range s.pool.takeBack() {
+		if err := s.purge(ctx, e.subject()); err != nil {
+			s.log.Warn("paused job not taken back", "id", e.id, "error", err)
+			continue
+		}
+		s.pool.setAdmitted(e, false)
+		s.pool.wait(e)
+	}
 }

@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"container/heap"
-	"slices"
 	"time"
 
 	"github.com/lithify/lithify/jobs"
@@ -12,79 +11,133 @@ import (
 // pool is what the scheduler knows: the jobs that have not ended, and in which
 // order to admit them. It does no I/O.
 type pool struct {
-	jobs    map[jobs.ID]*entry
-	class   map[jobs.Class]*class
-	timers  timers
-	waiters waiters
-	window  int
+	jobs     map[jobs.ID]*entry
+	lines    map[queue.Line]*line
+	tenants  map[string]*tenant
+	hosts    map[string]*host
+	hostSets map[string]*hostSet
+	controls queue.Controls
+	shut     func(host string, now time.Time) (until time.Time, is bool) // whether a registry wants no requests
+	opens    time.Time                                                   // when to look again at a job that waits for one
+	timers   timers
+
+	caughtUp  bool // every record has been read once
+	unlinked  []unlinked
+	strangers map[jobs.ID][]waiter // by child that has not been heard of
+	ready     []waiter             // jobs whose children have all ended
+
+	window int
+	turns  uint64 // places given so far
 }
 
+// entry is a job that has not ended. There may be a million: what is needed seldom
+// is read from the record.
 type entry struct {
-	queue.Change
-	admitted bool   // its message is in WORK, as far as is known
+	id       jobs.ID
+	revision uint64
 	missing  uint64 // revision at which the last sweep did not find its message
+	deadline int64  // unix nanoseconds
+	turn     uint64 // its place among those that wait to be admitted; 0: it does not
+	line     *line
+	tenant   *tenant
+	hosts    *hostSet // nil: none
+	parents  []waiter // that wait for it
+	open     int32    // children that have not ended
+	state    state
+	admitted bool // its message is in WORK, as far as is known
+	direct   bool // somebody asked for it, and not only jobs that wait for it
+	orphan   bool // at the last sweep nobody waited for it
+	gen      int32
 }
 
-type class struct {
-	waiting  []jobs.ID // may hold jobs that are gone by now
-	admitted int
-	slots    int
+// state is a jobs.State in a byte.
+type state uint8
+
+const (
+	queued state = iota
+	running
+	retry
+	waiting
+)
+
+var states = map[jobs.State]state{jobs.Queued: queued, jobs.Running: running, jobs.Retry: retry, jobs.Waiting: waiting}
+
+func newPool(window int, shut func(string, time.Time) (time.Time, bool)) *pool {
+	return &pool{shut: shut, jobs: map[jobs.ID]*entry{}, lines: map[queue.Line]*line{}, tenants: map[string]*tenant{}, hosts: map[string]*host{},
+		hostSets: map[string]*hostSet{}, strangers: map[jobs.ID][]waiter{}, window: window}
 }
 
-func newPool(window int) *pool {
-	return &pool{jobs: map[jobs.ID]*entry{}, class: map[jobs.Class]*class{}, waiters: newWaiters(), window: window}
+// moved is what a new version of a record leaves to do.
+type moved struct {
+	admitted bool        // the job was admitted,
+	from     *queue.Line // in this line, which it has left
 }
 
-func (p *pool) of(c jobs.Class) *class {
-	if p.class[c] == nil {
-		p.class[c] = &class{}
+// update takes a record's new version in.
+func (p *pool) update(ch queue.Change) (m moved) {
+	r, e := ch.Record, p.jobs[ch.Record.ID]
+	switch {
+	case e != nil && ch.Revision <= e.revision:
+		return moved{}
+	case r.State.Ended():
+		if e == nil {
+			e = &entry{id: r.ID}
+			p.met(e)
+		}
+		m.admitted = e.admitted
+		p.end(e)
+		return m
+	case e == nil:
+		e = &entry{id: r.ID, gen: -1}
+		p.jobs[r.ID] = e
+		p.met(e)
 	}
-	return p.class[c]
-}
-
-// update takes a record's new version in and reports whether the job was admitted.
-func (p *pool) update(ch queue.Change) (admitted bool) {
-	id, e := ch.Record.ID, p.jobs[ch.Record.ID]
-	if e == nil {
-		e = &entry{}
-	} else if ch.Revision <= e.Revision {
-		return false
+	m.admitted = e.admitted
+	known := e.gen == int32(r.Generation) // versions in between may have been skipped
+	if l := queue.LineOf(r); e.line == nil || e.line.Line != l {
+		if e.admitted {
+			m.from = &e.line.Line
+			p.setAdmitted(e, false)
+		}
+		e.line = p.line(l)
 	}
-	admitted = e.admitted
-	known := e.Record.Generation == ch.Record.Generation // versions in between may have been skipped
-	if !known {
+	if !known && e.tenant != nil {
 		p.setAdmitted(e, false)
 	}
-	e.Change = ch
-	switch st := ch.Record.State; {
-	case st.Ended():
+	if e.tenant == nil || !known {
+		e.tenant, e.hosts = p.tenant(r.Tenant), p.hostSet(r.Hosts)
+	}
+	e.revision, e.gen, e.direct, e.deadline = ch.Revision, int32(r.Generation), r.Direct, r.Deadline.UnixNano()
+	p.enter(e, r, known && m.from == nil)
+	return m
+}
+
+// enter puts a job where its state belongs.
+func (p *pool) enter(e *entry, r jobs.Record, known bool) {
+	e.state, e.turn = states[r.State], 0
+	switch {
+	case e.state == waiting: // its worker takes the message away
 		p.setAdmitted(e, false)
-		delete(p.jobs, id)
-		p.waiters.ended(id)
-		return admitted
-	case st == jobs.Waiting: // its worker takes the message away
-		p.setAdmitted(e, false)
-		p.waiters.add(id, ch.Revision, p.running(ch.Record.Children))
-	case st == jobs.Running:
+		p.await(e, r.Children)
+	case e.state == running:
 		p.setAdmitted(e, true)
-	case st == jobs.Retry: // its worker takes the message away
+	case !r.NotBefore.IsZero(): // a retry's worker takes the message away
 		p.setAdmitted(e, false)
-		p.waitUntil(e, ch.Record.NotBefore)
+		p.waitUntil(e, r.NotBefore)
+	case e.state == retry:
+		p.setAdmitted(e, false)
+		p.wait(e)
 	case !known || !e.admitted: // queued; one that was handed back keeps its message, if it had one
 		p.wait(e)
 	}
-	p.jobs[id] = e
-	return admitted
 }
 
-// running are those of ids that have not ended, as far as is known.
-func (p *pool) running(ids []jobs.ID) (open []jobs.ID) {
-	for _, id := range ids {
-		if p.jobs[id] != nil {
-			open = append(open, id)
-		}
-	}
-	return open
+// end forgets a job, and tells those who wait for it.
+func (p *pool) end(e *entry) {
+	p.setAdmitted(e, false)
+	e.turn = 0
+	delete(p.jobs, e.id)
+	p.ended(e)
 }
 
 func (p *pool) setAdmitted(e *entry, to bool) {
@@ -92,71 +145,53 @@ func (p *pool) setAdmitted(e *entry, to bool) {
 		return
 	}
 	e.admitted = to
+	n := -1
 	if to {
-		p.of(e.Record.Class).admitted++
-	} else {
-		p.of(e.Record.Class).admitted--
+		n, e.turn = 1, 0
+	}
+	e.line.admitted += n
+	e.tenant.inFlight += n
+	for _, h := range e.hosts.all() {
+		h.inFlight += n
 	}
 }
 
+// wait puts a job at the end of its line.
 func (p *pool) wait(e *entry) {
-	c := p.of(e.Record.Class)
-	c.waiting = append(c.waiting, e.Record.ID)
+	p.turns++
+	e.turn = p.turns
+	e.line.push(e)
 }
 
 func (p *pool) waitUntil(e *entry, at time.Time) {
-	heap.Push(&p.timers, timer{at, e.Record.ID, e.Revision})
+	heap.Push(&p.timers, timer{at.UnixNano(), e, e.revision})
 }
 
 // due moves jobs whose time has come to the waiting ones.
 func (p *pool) due(now time.Time) {
-	for at, ok := p.next(); ok && !at.After(now); at, ok = p.next() {
+	for len(p.timers) > 0 && p.timers[0].at <= now.UnixNano() {
 		t := heap.Pop(&p.timers).(timer)
-		if e := p.jobs[t.id]; e != nil && e.Revision == t.revision {
-			p.wait(e)
+		if p.jobs[t.e.id] == t.e && t.e.revision == t.revision && !t.e.admitted && t.e.turn == 0 {
+			p.wait(t.e)
 		}
 	}
 }
 
-// next is when the next timer runs out, if there is one.
-func (p *pool) next() (time.Time, bool) {
-	if len(p.timers) == 0 {
-		return time.Time{}, false
+// next is when the next timer runs out or a registry opens, if there is either.
+func (p *pool) next() (at time.Time, ok bool) {
+	if len(p.timers) > 0 {
+		at = time.Unix(0, p.timers[0].at)
 	}
-	return p.timers[0].at, true
-}
-
-// windowOf is how many jobs of a class may be admitted at a time.
-func (p *pool) windowOf(c *class) int { return max(p.window, perSlot*c.slots) }
-
-// before is how many are in line before a job, or how many there are.
-func (c *class) before(id jobs.ID) int {
-	if i := slices.Index(c.waiting, id); i >= 0 {
-		return i
+	if !p.opens.IsZero() && (at.IsZero() || p.opens.Before(at)) {
+		at = p.opens
 	}
-	return len(c.waiting)
+	return at, !at.IsZero()
 }
 
-// admissible reports whether a job's message belongs into WORK and is not there.
-func (e *entry) admissible() bool {
-	return !e.admitted && (e.Record.State == jobs.Queued || e.Record.State == jobs.Retry)
-}
-
-// take gives the next job of c that may be admitted, or nil.
-func (p *pool) take(c *class) *entry {
-	for len(c.waiting) > 0 && c.admitted < p.windowOf(c) {
-		e := p.jobs[c.waiting[0]]
-		c.waiting = c.waiting[1:]
-		if e != nil && e.admissible() {
-			return e
-		}
-	}
-	return nil
-}
-
+// timer is when to look at a job.
 type timer struct {
-	at       time.Time
-	id       jobs.ID
+	at       int64 // unix nanoseconds
+	e        *entry
 	revision uint64
 }
 
@@ -164,12 +199,13 @@ type timer struct {
 type timers []timer
 
 func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+func (t timers) Less(i, j int) bool { return t[i].at < t[j].at }
 func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 func (t *timers) Push(x any)        { *t = append(*t, x.(timer)) }
 func (t *timers) Pop() any {
 	last := len(*t) - 1
 	x := (*t)[last]
+	(*t)[last] = timer{}
 	*t = (*t)[:last]
 	return x
 }

@@ -1,17 +1,69 @@
 package scheduler
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 )
 
+var testLine = queue.Line{Priority: jobs.Bulk, Class: jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}}
+
+// model is a pool that is told of jobs as a stream of records would tell it.
+type model struct {
+	*pool
+	revision uint64
+	now      time.Time
+	closed   map[string]time.Time
+}
+
+func newModel(window int) *model {
+	m := &model{now: time.Unix(1e9, 0), closed: map[string]time.Time{}}
+	m.pool = newPool(window, func(host string, now time.Time) (time.Time, bool) { return m.closed[host], m.closed[host].After(now) })
+	m.catchUp()
+	return m
+}
+
+func (m *model) told(r jobs.Record) {
+	m.revision++
+	if r.Class.Kind == "" {
+		r.Class = testLine.Class
+	}
+	if r.Priority == "" {
+		r.Priority = jobs.Bulk
+	}
+	if r.Tenant == "" {
+		r.Tenant = jobs.DefaultTenant
+	}
+	r.Generation = max(r.Generation, 1)
+	m.update(queue.Change{Revision: m.revision, Record: r})
+}
+
+// admit takes what may be admitted in a line, and admits it.
+func (m *model) admit(l queue.Line) (ids []jobs.ID) {
+	for e := m.take(m.line(l), m.now); e != nil; e = m.take(m.line(l), m.now) {
+		m.setAdmitted(e, true)
+		ids = append(ids, e.id)
+	}
+	return ids
+}
+
+func (m *model) queue(tenant string, n int, hosts ...string) {
+	for i := range n {
+		m.told(jobs.Record{ID: jobs.ID(fmt.Sprintf("test-%s%s%d", tenant, hosts, i)), State: jobs.Queued, Tenant: tenant, Hosts: hosts})
+	}
+}
+
 // Whatever versions of a record are skipped, a job that can be admitted is either
 // admitted or waits. (From the edge it cannot be arranged that one is skipped.)
 func TestSkippedVersions(t *testing.T) {
-	class := jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}
 	for _, tc := range []struct {
 		name   string
 		states []jobs.State // each one revision
@@ -24,40 +76,247 @@ func TestSkippedVersions(t *testing.T) {
 		{"retry, a claim unseen, ended", []jobs.State{jobs.Retry, jobs.Dead}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := newPool(1)
-			for i, s := range tc.states {
-				p.update(queue.Change{Revision: uint64(i + 1), Record: jobs.Record{ID: "test-x", Class: class, State: s, Generation: 1,
-					NotBefore: time.Now().Add(time.Hour)}})
+			m := newModel(1)
+			for _, s := range tc.states {
+				r := jobs.Record{ID: "test-x", State: s}
+				if s == jobs.Retry {
+					r.NotBefore = m.now.Add(time.Hour)
+				}
+				m.told(r)
 			}
-			p.due(time.Now())
-			if e := p.take(p.of(class)); (e != nil) != tc.take {
-				t.Errorf("admitted %d, taken %+v, want %v", p.of(class).admitted, e, tc.take)
+			m.due(m.now)
+			if got := m.admit(testLine); (len(got) == 1) != tc.take {
+				t.Errorf("admitted %v, want %v", got, tc.take)
 			}
 		})
 	}
 }
 
-// What a scheduler that stands by forgets is what admission would not have taken.
+// Places that are void go, where nobody takes.
 func TestPrune(t *testing.T) {
-	class := jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}
-	p := newPool(8)
-	for i, ch := range []struct {
-		id    jobs.ID
-		state jobs.State
-	}{{"test-due", jobs.Queued}, {"test-ended", jobs.Queued}, {"test-ended", jobs.Done}, {"test-runs", jobs.Queued}, {"test-runs", jobs.Running},
-		{"test-again", jobs.Queued}, {"test-again", jobs.Running}, {"test-again", jobs.Retry}} {
-		p.update(queue.Change{Revision: uint64(i + 1), Record: jobs.Record{ID: ch.id, Class: class, State: ch.state, Generation: 1}})
+	m := newModel(8)
+	for _, r := range []jobs.Record{{ID: "test-due", State: jobs.Queued}, {ID: "test-ended", State: jobs.Queued}, {ID: "test-ended", State: jobs.Done},
+		{ID: "test-runs", State: jobs.Queued}, {ID: "test-runs", State: jobs.Running},
+		{ID: "test-again", State: jobs.Queued}, {ID: "test-again", State: jobs.Running}, {ID: "test-again", State: jobs.Retry}} {
+		m.told(r)
 	}
-	p.due(time.Now())
-	p.prune()
-	if n := len(p.of(class).waiting); n != 2 {
-		t.Errorf("%d are left, want 2: %v", n, p.of(class).waiting)
+	m.prune()
+	if n := len(m.line(testLine).waiting[0].queues[0].jobs); n != 2 {
+		t.Errorf("%d places are left, want 2", n)
 	}
-	for _, want := range []jobs.ID{"test-due", "test-again"} {
-		e := p.take(p.of(class))
-		if e == nil || e.Record.ID != want {
-			t.Fatalf("took %+v, want %s", e, want)
+	if got, want := m.admit(testLine), []jobs.ID{"test-due", "test-again"}; !slices.Equal(got, want) {
+		t.Errorf("admitted %v, want %v", got, want)
+	}
+}
+
+func TestTenantsTakeTurns(t *testing.T) {
+	m := newModel(12)
+	m.control(queue.Controls{Tenants: map[string]queue.Tenant{"b": {Weight: 2}, "d": {MaxInFlight: 1}}})
+	for _, name := range []string{"a", "b", "c", "d"} {
+		m.queue(name, 20)
+	}
+	want := []jobs.ID{"test-a[]0", "test-b[]0", "test-b[]1", "test-c[]0", "test-d[]0", "test-a[]1", "test-b[]2", "test-b[]3", "test-c[]1",
+		"test-a[]2", "test-b[]4", "test-b[]5"}
+	if got := m.admit(testLine); !slices.Equal(got, want) {
+		t.Error(cmp.Diff(got, want))
+	}
+}
+
+// Whoever has how much waiting: what is admitted over time follows the weights, each
+// tenant's jobs come in their order, and nobody starves.
+func TestSharesFollowWeights(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		m := newModel(1 + rng.IntN(20))
+		weights, total := map[string]int{}, 0
+		tenants := map[string]queue.Tenant{}
+		for i := range 2 + rng.IntN(6) {
+			name := fmt.Sprint("t", i)
+			weights[name] = 1 + rng.IntN(5)
+			total += weights[name]
+			tenants[name] = queue.Tenant{Weight: weights[name]}
 		}
-		p.setAdmitted(e, true)
+		m.control(queue.Controls{Tenants: tenants})
+		const rounds = 200
+		for name := range weights {
+			m.queue(name, rounds*total)
+		}
+		got, next := map[string]int{}, map[string]int{}
+		for sum := 0; sum < rounds*total; {
+			for _, id := range m.admit(testLine) {
+				e := m.jobs[id]
+				if want := jobs.ID(fmt.Sprintf("test-%s[]%d", e.tenant.name, next[e.tenant.name])); id != want {
+					t.Fatalf("seed %d: %s comes before %s", seed, id, want)
+				}
+				got[e.tenant.name]++
+				next[e.tenant.name]++
+				sum++
+				m.told(jobs.Record{ID: id, State: jobs.Done, Tenant: e.tenant.name})
+			}
+		}
+		for name, w := range weights {
+			if d := got[name] - rounds*w; d < -w*20 || d > w*20 {
+				t.Errorf("seed %d: %s with weight %d of %d has %d of %d", seed, name, w, total, got[name], rounds*total)
+			}
+		}
 	}
+}
+
+// A job whose registry is busy keeps none behind it that needs another.
+func TestHosts(t *testing.T) {
+	m := newModel(100)
+	m.control(queue.Controls{Registries: map[string]queue.Registry{"a": {Concurrency: 2}}})
+	m.queue("t", 4, "a", "b")
+	m.queue("t", 2, "b")
+	m.closed["c"] = m.now.Add(time.Minute)
+	m.queue("t", 1, "c")
+	if got, want := m.admit(testLine), []jobs.ID{"test-t[a b]0", "test-t[a b]1", "test-t[b]0", "test-t[b]1"}; !slices.Equal(got, want) {
+		t.Error(cmp.Diff(got, want))
+	}
+	if at, ok := m.next(); !ok || !at.Equal(m.closed["c"]) {
+		t.Errorf("looks again at %v", at)
+	}
+	m.told(jobs.Record{ID: "test-t[a b]0", State: jobs.Done, Tenant: "t"})
+	m.now = m.now.Add(time.Hour)
+	if got, want := m.admit(testLine), []jobs.ID{"test-t[a b]2", "test-t[c]0"}; !slices.Equal(got, want) {
+		t.Error(cmp.Diff(got, want))
+	}
+	if a, b := m.host("a").inFlight, m.host("b").inFlight; a != 2 || b != 4 {
+		t.Errorf("in flight: %d of a, %d of b", a, b)
+	}
+}
+
+func TestPauses(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		pause queue.Selector
+		keeps int // of three
+	}{
+		{"everything", queue.Selector{}, 3},
+		{"the kind", queue.Selector{Kind: "test"}, 3},
+		{"another kind", queue.Selector{Kind: "other"}, 0},
+		{"a tenant", queue.Selector{Tenant: "t"}, 2},
+		{"a registry", queue.Selector{Registry: "a"}, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := newModel(100)
+			m.queue("t", 1, "a")
+			m.queue("t", 1)
+			m.queue("u", 1)
+			m.control(queue.Controls{Pauses: []queue.Pause{{Selector: tc.pause}}})
+			if got := m.admit(testLine); len(got) != 3-tc.keeps {
+				t.Errorf("admitted %v, %d are to be kept", got, tc.keeps)
+			}
+			m.control(queue.Controls{})
+			m.admit(testLine)
+			m.told(jobs.Record{ID: "test-u[]0", State: jobs.Running, Tenant: "u"})
+			m.control(queue.Controls{Pauses: []queue.Pause{{Selector: tc.pause}}})
+			want := min(tc.keeps, 2) // one runs
+			if back := m.takeBack(); len(back) != want {
+				t.Errorf("%d taken back, want %d", len(back), want)
+			}
+		})
+	}
+}
+
+// A job that becomes urgent leaves its line.
+func TestPromotion(t *testing.T) {
+	m := newModel(100)
+	r := jobs.Record{ID: "test-x", State: jobs.Queued}
+	m.told(r)
+	m.admit(testLine)
+	r.Priority, r.Class, r.Tenant, r.Generation = jobs.Interactive, testLine.Class, jobs.DefaultTenant, 1
+	m.revision++
+	moved := m.update(queue.Change{Revision: m.revision, Record: r})
+	if moved.from == nil || *moved.from != testLine || m.line(testLine).admitted != 0 {
+		t.Errorf("got %+v, %d are admitted in the line it has left", moved, m.line(testLine).admitted)
+	}
+	if got := m.admit(queue.LineOf(r)); len(got) != 1 {
+		t.Errorf("admitted %v in its new line", got)
+	}
+}
+
+func TestWaiters(t *testing.T) {
+	wait := func(m *model, id jobs.ID, children ...jobs.ID) {
+		m.told(jobs.Record{ID: id, State: jobs.Waiting, Children: children})
+	}
+	for name, run := range map[string]func(m *model){
+		"children known": func(m *model) {
+			m.told(jobs.Record{ID: "test-a", State: jobs.Queued})
+			m.told(jobs.Record{ID: "test-b", State: jobs.Running})
+			wait(m, "test-p", "test-a", "test-b")
+			m.told(jobs.Record{ID: "test-a", State: jobs.Done})
+			if len(m.ready) > 0 {
+				panic("ready with one to wait for")
+			}
+			m.told(jobs.Record{ID: "test-b", State: jobs.Failed})
+		},
+		"children read after it": func(m *model) {
+			m.caughtUp = false
+			wait(m, "test-p", "test-a")
+			m.told(jobs.Record{ID: "test-a", State: jobs.Queued})
+			m.catchUp()
+			if len(m.ready) > 0 {
+				panic("ready with one to wait for")
+			}
+			m.told(jobs.Record{ID: "test-a", State: jobs.Done})
+		},
+		"a child that was not heard of": func(m *model) {
+			wait(m, "test-p", "test-a")
+			m.ready = nil
+			m.stranger(m.jobs["test-p"], "test-a")
+			m.told(jobs.Record{ID: "test-a", State: jobs.Queued})
+			if !m.waitedFor(m.jobs["test-a"]) {
+				panic("nobody waits")
+			}
+			m.told(jobs.Record{ID: "test-a", State: jobs.Done})
+		},
+		"a child whose end was missed": func(m *model) {
+			wait(m, "test-p", "test-a")
+			m.ready = nil
+			m.stranger(m.jobs["test-p"], "test-a")
+			m.estranged()
+		},
+		"no children left": func(m *model) { wait(m, "test-p", "test-a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newModel(1)
+			run(m)
+			if len(m.ready) != 1 || m.ready[0].e.id != "test-p" {
+				t.Errorf("ready: %v", m.ready)
+			}
+		})
+	}
+}
+
+// BenchmarkPool has the scheduler know 1,000,000 layers and the 100,000 images that
+// wait for ten of them each.
+func BenchmarkPool(b *testing.B) {
+	const images, layers = 100_000, 1_000_000
+	for range b.N {
+		before := liveHeap(b)
+		m := newModel(64)
+		for i := range layers {
+			m.told(jobs.Record{ID: layerID(i), State: jobs.Queued, Hosts: []string{"registry.example.com"}})
+		}
+		for i := range images {
+			r := jobs.Record{ID: jobs.ID(fmt.Sprintf("convert-%026d", i)), State: jobs.Waiting}
+			for j := range 10 {
+				r.Children = append(r.Children, layerID((i*10+j*7)%layers))
+			}
+			m.told(r)
+		}
+		b.ReportMetric(float64(liveHeap(b)-before)/(1<<20), "MiB")
+		runtime.KeepAlive(m)
+	}
+}
+
+func layerID(i int) jobs.ID { return jobs.ID(fmt.Sprintf("layer-%064x", i)) }
+
+func liveHeap(b *testing.B) uint64 {
+	b.Helper()
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
 }

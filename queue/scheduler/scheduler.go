@@ -67,7 +67,7 @@ type Scheduler struct {
 
 	// Below: owned by the loop of Run.
 	pool      *pool
-	consumers map[jobs.Class]bool
+	consumers map[queue.Line]bool
 	nodes     map[string]queue.Node
 	forgotten uint64            // place up to which records of jobs that ended were removed
 	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
@@ -111,16 +111,18 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("scheduler: %w", err)
 	}
-	s.pool, s.consumers = newPool(s.cfg.Window), map[jobs.Class]bool{}
+	s.pool, s.consumers = newPool(s.cfg.Window, s.limits.shutUntil), map[queue.Line]bool{}
 	s.nodes, s.faults = map[string]queue.Node{}, map[string]string{}
 	g, gctx := errgroup.WithContext(ctx)
 	changes, nodes := make(chan queue.Change, 2*admitBatch), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })
 	g.Go(func() error { return s.watchNodes(gctx, nodes) })
 	g.Go(func() error { return s.client.ServeCrons(gctx) })
+	controls := make(chan queue.Controls)
+	g.Go(func() error { return s.watchControls(gctx, controls) })
 	asked, lead := make(chan question), make(chan bool)
 	g.Go(func() error { return s.campaign(gctx, lead, asked) })
-	g.Go(func() error { return s.loop(gctx, changes, nodes, asked, lead) })
+	g.Go(func() error { return s.loop(gctx, changes, nodes, controls, asked, lead) })
 	if err := g.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}
@@ -155,7 +157,8 @@ func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 	return nil
 }
 
-func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange, asked <-chan question, lead <-chan bool) error {
+func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes <-chan queue.NodeChange, controls <-chan queue.Controls,
+	asked <-chan question, lead <-chan bool) error {
 	sweep := time.NewTicker(s.cfg.Sweep)
 	defer sweep.Stop()
 	wake := time.NewTimer(0)
@@ -171,8 +174,10 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 			}
 		case n := <-nodes:
 			s.setNode(ctx, n)
+		case c := <-controls:
+			s.setControls(ctx, c)
 		case q := <-asked:
-			q.answer <- s.explain(q.id, time.Now())
+			q.answer <- s.explain(q.record, q.revision, time.Now())
 		case leads := <-lead:
 			s.setLead(ctx, leads)
 		case <-wake.C:
@@ -191,24 +196,37 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 
 // change takes one version of a record into account.
 func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
-	admitted := s.pool.update(ch)
+	m := s.pool.update(ch)
+	if ch.Last {
+		s.pool.catchUp()
+	}
 	if !s.leads {
 		s.keepUnburied(ch.Record, time.Now())
 		return
 	}
-	s.end(ctx, ch.Record, admitted)
+	if m.from != nil {
+		if err := s.purge(ctx, m.from.Subject(ch.Record.ID)); err != nil {
+			s.log.Debug("message not removed", "id", ch.Record.ID, "error", err) // the sweep removes it
+		}
+	}
+	s.raise(ctx, ch.Record)
+	s.end(ctx, ch.Record, m.admitted)
 }
 
 // end does what is due once a job has ended.
 func (s *Scheduler) end(ctx context.Context, r jobs.Record, admitted bool) {
+	if !r.State.Ended() {
+		return
+	}
 	if r.State == jobs.Dead {
 		if err := s.client.Bury(ctx, r); err != nil {
 			s.log.Warn("dead letter not written", "id", r.ID, "error", err) // the next start tries again
 		}
 	}
 	if admitted && (r.State == jobs.Cancelled || r.State == jobs.Failed) {
-		if err := s.remove(ctx, r.Class, r.ID); err != nil {
+		if err := s.purge(ctx, queue.LineOf(r).Subject(r.ID)); err != nil {
 			s.log.Debug("message not removed", "id", r.ID, "error", err) // the sweep removes it
 		}
 	}
+	s.release(ctx, r)
 }

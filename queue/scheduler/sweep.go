@@ -32,14 +32,16 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	s.pool.catchUp() // if the last record has not been told from the first change
+	s.pool.estranged()
+	held := s.held()
 	for _, e := range s.pool.jobs {
-		subject := queue.WorkSubject(e.Record.Class, e.Record.ID)
-		if err := s.fault(subject, s.sweepJob(ctx, e, work[subject] > 0)); err != nil {
+		if err := s.fault(e.subject(), s.sweepJob(ctx, e, work, held)); err != nil {
 			return err
 		}
 	}
 	maps.DeleteFunc(s.faults, func(subject, _ string) bool {
-		id, err := queue.ParseWork(subject)
+		_, id, err := queue.ParseWork(subject)
 		return work[subject] == 0 && (err != nil || s.pool.jobs[id] == nil)
 	})
 	return s.forget(ctx)
@@ -81,20 +83,21 @@ func (s *Scheduler) messages(ctx context.Context) (map[string]uint64, error) {
 	return info.State.Subjects, nil
 }
 
-// sweepMessage removes a message whose job has ended or is not known. The record
-// is asked, as the job may be newer than what the pool has heard of.
+// sweepMessage removes a message whose job has ended, is not known, or has left for
+// another line. The record is asked, as the job may be newer than what the pool has
+// heard of.
 func (s *Scheduler) sweepMessage(ctx context.Context, subject string) error {
-	id, err := queue.ParseWork(subject)
+	l, id, err := queue.ParseWork(subject)
 	if err != nil {
 		s.log.Warn("foreign message removed", "subject", subject)
 		return s.purge(ctx, subject)
 	}
-	if s.pool.jobs[id] != nil {
+	if e := s.pool.jobs[id]; e != nil && (e.line.Line == l || e.state == running) {
 		return nil
 	}
 	st, err := s.client.Get(ctx, id)
-	if errdefs.IsNotFound(err) || err == nil && st.State.Ended() {
-		s.log.Info("message of an ended job removed", "id", id, "state", st.State)
+	if errdefs.IsNotFound(err) || err == nil && (st.State.Ended() || st.State == jobs.Queued && queue.LineOf(st.Record) != l) {
+		s.log.Info("message that admits nothing removed", "id", id, "state", st.State)
 		return s.purge(ctx, subject)
 	}
 	return err
@@ -103,37 +106,45 @@ func (s *Scheduler) sweepMessage(ctx context.Context, subject string) error {
 // expireGrace leaves an expired running job to its worker, which knows why it was late.
 const expireGrace = time.Minute
 
-func (s *Scheduler) sweepJob(ctx context.Context, e *entry, queued bool) error {
-	r, now := e.Record, time.Now().UTC()
-	late := now.Sub(r.Deadline)
+func (s *Scheduler) sweepJob(ctx context.Context, e *entry, work map[string]uint64, held map[jobs.ID]uint64) error {
+	late := time.Since(time.Unix(0, e.deadline))
 	switch {
-	case late > expireGrace || late > 0 && r.State != jobs.Running:
-		return s.apply(ctx, queue.Status{Record: r, Revision: e.Revision}, jobs.Expire{At: now})
-	case r.State == jobs.Waiting && len(s.pool.running(r.Children)) == 0:
-		s.pool.waiters.add(r.ID, e.Revision, nil) // a replica may have said of a child that it runs
+	case late > expireGrace || late > 0 && e.state != running:
+		return s.expire(ctx, e)
+	case e.state == waiting && e.open == 0 && s.pool.caughtUp:
+		s.pool.ready = append(s.pool.ready, waiter{e, e.revision}) // a replica may have said of a child that it runs
 		return nil
-	case queued || !e.admitted:
-		return nil
-	case r.State == jobs.Running && (s.works(r, e.Revision) || e.missing != e.Revision):
-		// Its message is gone, but someone may be on it, or about to say so:
-		// only a job that nobody names for a whole sweep runs again.
-		e.missing = e.Revision
-		return nil
+	case e.admitted && work[e.subject()] == 0:
+		return s.sweepLost(ctx, e, held)
 	}
-	s.log.Info("lost message published again", "id", r.ID, "state", r.State)
-	st, err := s.client.Get(ctx, r.ID)
-	if err != nil {
+	return s.sweepOrphan(ctx, e)
+}
+
+func (s *Scheduler) expire(ctx context.Context, e *entry) error {
+	st, err := s.client.Get(ctx, e.id)
+	if err != nil || st.Revision != e.revision {
 		return err
 	}
+	return s.apply(ctx, st, jobs.Expire{At: time.Now().UTC()})
+}
+
+// sweepLost sends an admitted job's message again that is gone. If the job runs
+// someone may be on it, or about to say so: only one that nobody names for a whole
+// sweep runs again.
+func (s *Scheduler) sweepLost(ctx context.Context, e *entry, held map[jobs.ID]uint64) error {
+	if e.state == running && (held[e.id] == e.revision || e.missing != e.revision) {
+		e.missing = e.revision
+		return nil
+	}
+	st, err := s.client.Get(ctx, e.id)
+	if err != nil || st.Revision != e.revision {
+		return err // the change is on its way
+	}
+	s.log.Info("lost message published again", "id", e.id, "state", st.State)
 	if err := s.client.Admit(ctx, []*nats.Msg{s.message(ctx, st)})[0]; err != nil && !queue.IsQueued(err) {
 		return err
 	}
 	return nil
-}
-
-// remove takes a job's message out of WORK.
-func (s *Scheduler) remove(ctx context.Context, c jobs.Class, id jobs.ID) error {
-	return s.purge(ctx, queue.WorkSubject(c, id))
 }
 
 func (s *Scheduler) purge(ctx context.Context, subject string) error {

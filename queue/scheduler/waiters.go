@@ -2,87 +2,211 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/lithify/lithify/jobs"
-	"github.com/lithify/lithify/queue"
 )
 
-// waiters knows which jobs wait for which others. It is a guess that saves asking:
-// whether a job may go on, the records of its children say.
-type waiters struct {
-	parents map[jobs.ID][]waiter // by child
-	open    map[waiter]int       // children that have not ended
-	ready   []waiter             // those with none
-}
-
-// waiter is a job in one of its waits.
+// waiter is a job in one of its waits. What the pool knows of who waits for whom is
+// a guess that saves asking: whether a job may go on, the records of its children say.
 type waiter struct {
-	id       jobs.ID
+	e        *entry
 	revision uint64
 }
 
-func newWaiters() waiters {
-	return waiters{parents: map[jobs.ID][]waiter{}, open: map[waiter]int{}}
+func (w waiter) void() bool { return w.e.revision != w.revision }
+
+// unlinked is a waiter that was read before all records had been: its children may
+// not have been heard of.
+type unlinked struct {
+	waiter
+	children []jobs.ID
 }
 
-// add makes a job wait for children that have not ended.
-func (w *waiters) add(id jobs.ID, revision uint64, children []jobs.ID) {
-	p := waiter{id, revision}
-	if len(children) == 0 {
-		w.ready = append(w.ready, p)
+// await makes a job wait for children.
+func (p *pool) await(e *entry, children []jobs.ID) {
+	w := waiter{e, e.revision}
+	if !p.caughtUp {
+		p.unlinked = append(p.unlinked, unlinked{w, children})
 		return
 	}
-	w.open[p] += len(children)
-	for _, c := range children {
-		w.parents[c] = append(w.parents[c], p)
+	e.open = 0
+	for _, id := range children {
+		if c := p.jobs[id]; c != nil {
+			c.parents = append(c.parents, w)
+			e.open++
+		}
+	}
+	if e.open == 0 {
+		p.ready = append(p.ready, w)
+	}
+}
+
+// catchUp is called once every record has been read.
+func (p *pool) catchUp() {
+	if p.caughtUp {
+		return
+	}
+	p.caughtUp = true
+	for _, u := range p.unlinked {
+		if !u.void() && p.jobs[u.e.id] == u.e {
+			p.await(u.e, u.children)
+		}
+	}
+	p.unlinked = nil
+}
+
+// stranger makes a job wait for one that has not been heard of.
+func (p *pool) stranger(e *entry, child jobs.ID) {
+	e.open++
+	p.strangers[child] = append(p.strangers[child], waiter{e, e.revision})
+}
+
+// met gives an entry those who waited for it before it was heard of.
+func (p *pool) met(e *entry) {
+	if len(p.strangers) > 0 {
+		e.parents = append(e.parents, p.strangers[e.id]...)
+		delete(p.strangers, e.id)
+	}
+}
+
+// estranged has those asked for again whose children were not heard of since.
+func (p *pool) estranged() {
+	for id, ws := range p.strangers {
+		if p.jobs[id] == nil {
+			p.ready = append(p.ready, ws...)
+			delete(p.strangers, id)
+		}
 	}
 }
 
 // ended tells those who wait for a job.
-func (w *waiters) ended(child jobs.ID) {
-	for _, p := range w.parents[child] {
-		if w.open[p]--; w.open[p] <= 0 {
-			delete(w.open, p)
-			w.ready = append(w.ready, p)
+func (p *pool) ended(e *entry) {
+	for _, w := range e.parents {
+		if w.void() {
+			continue
+		}
+		if w.e.open--; w.e.open == 0 {
+			p.ready = append(p.ready, w)
 		}
 	}
-	delete(w.parents, child)
+	e.parents = nil
 }
 
-// resume queues the jobs whose children have all ended. It asks their records:
-// after a start a child may not have been heard of yet, and one may have been
-// opened again. A job that cannot be resumed for a reason of its own is left to the
-// next sweep.
+// waitedFor reports whether a job that has not ended waits for this one.
+func (p *pool) waitedFor(e *entry) bool {
+	for _, w := range e.parents {
+		if !w.void() && p.jobs[w.e.id] == w.e {
+			return true
+		}
+	}
+	return false
+}
+
+// resume queues the jobs whose children have all ended. It asks their records: one
+// may have been opened again. A job that cannot be resumed for a reason of its own is
+// left to the next sweep.
 func (s *Scheduler) resume(ctx context.Context) error {
-	w := &s.pool.waiters
-	for len(w.ready) > 0 {
-		next := w.ready[0]
-		if e := s.pool.jobs[next.id]; e != nil && e.Revision == next.revision {
-			err := s.resumeJob(ctx, e)
-			if err = s.fault(queue.WorkSubject(e.Record.Class, e.Record.ID), err); err != nil {
+	for len(s.pool.ready) > 0 {
+		next := s.pool.ready[0]
+		if !next.void() && s.pool.jobs[next.e.id] == next.e {
+			if err := s.fault(next.e.subject(), s.resumeJob(ctx, next.e)); err != nil {
 				return err
 			}
 		}
-		w.ready = w.ready[1:]
+		s.pool.ready = s.pool.ready[1:]
 	}
 	return nil
 }
 
 func (s *Scheduler) resumeJob(ctx context.Context, e *entry) error {
-	children, err := s.client.GetAll(ctx, e.Record.Children)
+	st, err := s.client.Get(ctx, e.id)
+	if err != nil || st.State != jobs.Waiting || st.Revision > e.revision {
+		return err // the change is on its way
+	}
+	children, err := s.client.GetAll(ctx, st.Children)
 	if err != nil {
 		return err
 	}
 	var open []jobs.ID
-	for id, st := range children {
-		if !st.State.Ended() {
+	for id, child := range children {
+		if !child.State.Ended() {
 			open = append(open, id)
 		}
 	}
-	if len(open) > 0 {
-		s.pool.waiters.add(e.Record.ID, e.Revision, open)
+	if len(open) == 0 {
+		return s.apply(ctx, st, jobs.Resume{At: time.Now().UTC()})
+	}
+	e.open = 0
+	for _, id := range open {
+		if c := s.pool.jobs[id]; c != nil {
+			e.open++
+			c.parents = append(c.parents, waiter{e, e.revision})
+		} else {
+			s.pool.stranger(e, id)
+		}
+	}
+	return nil
+}
+
+// raise makes the children of an urgent job that waits as urgent as it is.
+func (s *Scheduler) raise(ctx context.Context, r jobs.Record) {
+	if r.State != jobs.Waiting || r.Priority != jobs.Interactive {
+		return
+	}
+	for _, id := range r.Children {
+		c := s.pool.jobs[id]
+		if c == nil || c.line.Priority == jobs.Interactive || c.state == running {
+			continue
+		}
+		if err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()}); err != nil {
+			s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
+		}
+	}
+}
+
+func (s *Scheduler) join(ctx context.Context, id jobs.ID, e jobs.Join) error {
+	st, err := s.client.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	return s.apply(ctx, st, e)
+}
+
+// release cancels the children of a job that ended which nobody needs any more.
+func (s *Scheduler) release(ctx context.Context, r jobs.Record) {
+	for _, id := range r.Children {
+		c := s.pool.jobs[id]
+		if c == nil || c.direct || s.pool.waitedFor(c) {
+			continue
+		}
+		if err := s.cancel(ctx, c, fmt.Sprintf("job %s, which waited for it, is %s, and nobody else does", r.ID, r.State)); err != nil {
+			s.log.Warn("job that nobody waits for not cancelled", "id", id, "error", err) // a sweep does
+		}
+	}
+}
+
+func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
+	st, err := s.client.Get(ctx, e.id)
+	if err != nil || st.Direct {
+		return err
+	}
+	return s.apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
+}
+
+// sweepOrphan cancels a child that nobody has waited for since the last sweep: its
+// parent ended under a scheduler that did not live to see it. (One that is about to
+// wait has submitted its children a moment ago, and submits them again if they are
+// cancelled meanwhile.)
+func (s *Scheduler) sweepOrphan(ctx context.Context, e *entry) error {
+	was := e.orphan
+	e.orphan = !e.direct && !s.pool.waitedFor(e)
+	if !was || !e.orphan {
 		return nil
 	}
-	return s.apply(ctx, queue.Status{Record: e.Record, Revision: e.Revision}, jobs.Resume{At: time.Now().UTC()})
+	return s.cancel(ctx, e, "nobody waits for it any more")
 }
+
+// subject is where the job's message lies.
+func (e *entry) subject() string { return e.line.Subject(e.id) }

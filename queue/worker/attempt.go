@@ -91,7 +91,7 @@ func (a *attempt) startSpan(ctx context.Context) (context.Context, trace.Span) {
 	opts := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(queue.SpanAttrs(a.st.ID, a.st.Class)...),
 		trace.WithAttributes(semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
-			semconv.MessagingConsumerGroupName(queue.ConsumerName(a.st.Class)), attribute.Int("lithify.job.attempt", a.st.Attempt))}
+			semconv.MessagingConsumerGroupName(queue.LineOf(a.st.Record).Consumer()), attribute.Int("lithify.job.attempt", a.st.Attempt))}
 	link, ok := queue.Link(queue.Carrier(a.d.Headers()))
 	if !ok { // published by a sweep, or by a scheduler without telemetry
 		link, ok = queue.Link(propagation.MapCarrier(a.st.Job.Trace))
@@ -129,13 +129,16 @@ const submitPart = 500
 // they are; those that ended without one are opened again.
 func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 	var ids []jobs.ID
+	children = slices.Clone(children)
 	if len(children) > jobs.MaxChildren {
 		return jobs.Permanent(fmt.Errorf("it waits for %d jobs at once, more than %d", len(children), jobs.MaxChildren))
 	}
-	for _, j := range children {
+	for i := range children {
+		j := &children[i]
 		if j.ID == a.st.ID {
 			return jobs.Permanent(errors.New("it waits for itself"))
 		}
+		j.Priority, j.Tenant, j.Parent = a.st.Priority, a.st.Tenant, a.st.ID
 	}
 	for part := range slices.Chunk(children, submitPart) {
 		sts, err := a.w.client.SubmitAll(ctx, part)

@@ -22,7 +22,7 @@ const (
 
 // handle deals with one message from its delivery to its ack.
 func (w *Worker) handle(work, writes context.Context, d delivery) {
-	defer func() { w.slots <- struct{}{} }()
+	defer release([]chan<- struct{}{d.slot})
 	st, ok := w.claim(writes, d)
 	if !ok {
 		return
@@ -34,7 +34,7 @@ func (w *Worker) handle(work, writes context.Context, d delivery) {
 
 // claim makes the job of a message ours, or finds that there is nothing to do.
 func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
-	id, err := queue.ParseWork(d.Subject())
+	_, id, err := queue.ParseWork(d.Subject())
 	if err != nil {
 		w.log.Error("message is no job", "error", err)
 		w.ignore(d.TermWithReason(err.Error()))

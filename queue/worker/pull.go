@@ -25,17 +25,18 @@ type delivery struct {
 	jetstream.Msg
 	sequence uint64 // in WORK
 	ackWait  time.Duration
+	slot     chan<- struct{} // to give back
 }
 
-// pull takes messages of one class while there are free slots, no more than these,
-// so that none waits here while another worker is idle. It returns when ctx is done.
-func (w *Worker) pull(ctx context.Context, c jobs.Class, start func(delivery)) {
+// pull takes messages of one line while there are free slots, no more than these, so
+// that none waits here while another worker is idle. It returns when ctx is done.
+func (w *Worker) pull(ctx context.Context, l queue.Line, start func(delivery)) {
 	for ctx.Err() == nil {
-		err := w.pullFrom(ctx, c, start)
+		err := w.pullFrom(ctx, l, start)
 		if ctx.Err() != nil {
 			return
 		}
-		w.log.Debug("class not pulled", "class", c, "error", err)
+		w.log.Debug("line not pulled", "line", l, "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pullRetry):
@@ -48,12 +49,12 @@ func (w *Worker) pull(ctx context.Context, c jobs.Class, start func(delivery)) {
 // package jetstream pulls anew after a reconnection, and may then hold a second
 // message for which there is no slot, or drop it: its buffer is as large as the
 // pull and a status message takes up room, too.)
-func (w *Worker) pullFrom(ctx context.Context, c jobs.Class, start func(delivery)) error {
-	cons, err := w.client.JetStream().Consumer(ctx, queue.StreamWork, queue.ConsumerName(c))
+func (w *Worker) pullFrom(ctx context.Context, l queue.Line, start func(delivery)) error {
+	cons, err := w.client.JetStream().Consumer(ctx, queue.StreamWork, l.Consumer())
 	if err != nil {
 		return err
 	}
-	for w.waitFit(ctx) {
+	for w.waitFit(ctx, l.Priority) {
 		m, err := cons.Next(jetstream.FetchMaxWait(pullExpiry))
 		if errors.Is(err, nats.ErrTimeout) && w.client.Connected() {
 			continue
@@ -61,25 +62,28 @@ func (w *Worker) pullFrom(ctx context.Context, c jobs.Class, start func(delivery
 		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil || w.takeSlots(1) == 0 { // or another class took the last one meanwhile
+		w.slots.came(l.Priority)
+		slot := w.slots.take(l.Priority, 1)
+		if ctx.Err() != nil || len(slot) == 0 { // or another line took the last one meanwhile
+			release(slot)
 			if err := m.Nak(); err != nil {
 				return err
 			}
 			continue
 		}
 		ackWait := cons.CachedInfo().Config.AckWait
-		run := func(m jetstream.Msg) error {
+		run := func(m jetstream.Msg, slot chan<- struct{}) error {
 			md, err := m.Metadata()
 			if err == nil {
-				start(delivery{m, md.Sequence.Stream, ackWait})
+				start(delivery{m, md.Sequence.Stream, ackWait, slot})
 			}
 			return err
 		}
-		if err := run(m); err != nil {
-			w.freeSlots(1)
+		if err := run(m, slot[0]); err != nil {
+			release(slot)
 			return err
 		}
-		if err := w.pullMore(ctx, cons, run); err != nil {
+		if err := w.pullMore(ctx, cons, l.Priority, run); err != nil {
 			return err
 		}
 	}
@@ -88,24 +92,24 @@ func (w *Worker) pullFrom(ctx context.Context, c jobs.Class, start func(delivery
 
 // pullMore fills the free slots as long as there are messages for all of them. It
 // takes the slots first, for as long as a pull takes that does not wait.
-func (w *Worker) pullMore(ctx context.Context, cons jetstream.Consumer, run func(jetstream.Msg) error) error {
+func (w *Worker) pullMore(ctx context.Context, cons jetstream.Consumer, p jobs.Priority, run func(jetstream.Msg, chan<- struct{}) error) error {
 	for ctx.Err() == nil {
-		free := w.takeSlots(maxPull)
-		if free == 0 {
+		free := w.slots.take(p, maxPull)
+		if len(free) == 0 {
 			return nil
 		}
-		batch, err := cons.FetchNoWait(free)
+		batch, err := cons.FetchNoWait(len(free))
 		if err != nil {
-			w.freeSlots(free)
+			release(free)
 			return err
 		}
 		for m := range batch.Messages() {
-			if err = run(m); err == nil {
-				free--
+			if err = run(m, free[0]); err == nil {
+				free = free[1:]
 			}
 		}
-		w.freeSlots(free)
-		if err := errors.Join(err, batch.Error()); err != nil || free > 0 {
+		release(free)
+		if err := errors.Join(err, batch.Error()); err != nil || len(free) > 0 {
 			return err
 		}
 	}
@@ -116,40 +120,16 @@ func (w *Worker) pullMore(ctx context.Context, cons jetstream.Consumer, run func
 // lose its ack wait here.
 const maxPull = 100
 
-// takeSlots takes up to n of the free slots and says how many.
-func (w *Worker) takeSlots(n int) (taken int) {
-	for ; taken < n; taken++ {
-		select {
-		case <-w.slots:
-		default:
-			return taken
-		}
-	}
-	return taken
-}
-
-func (w *Worker) freeSlots(n int) {
-	for range n {
-		w.slots <- struct{}{}
-	}
-}
-
-// waitFit waits until there is a free slot and the worker lacks nothing. It
-// takes no slot: the pull may last long and bring nothing. It returns false if
-// ctx ends first.
-func (w *Worker) waitFit(ctx context.Context) bool {
+// waitFit waits until there may be a free slot and the worker lacks nothing. It
+// returns false if ctx ends first.
+func (w *Worker) waitFit(ctx context.Context, p jobs.Priority) bool {
 	for ctx.Err() == nil { // first: a free slot must not win against the end of ctx
-		if d := time.Until(time.Unix(0, w.unfit.Load())); d > 0 {
-			select {
-			case <-time.After(d):
-			case <-ctx.Done():
-			}
-			continue
+		d := time.Until(time.Unix(0, w.unfit.Load()))
+		if d <= 0 {
+			return w.slots.wait(ctx, p)
 		}
 		select {
-		case <-w.slots:
-			w.slots <- struct{}{}
-			return true
+		case <-time.After(d):
 		case <-ctx.Done():
 		}
 	}

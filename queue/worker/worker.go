@@ -27,6 +27,7 @@ import (
 type Config struct {
 	Name    string        // unique; default host-xxxxxxxx
 	Slots   int           // jobs at a time; default GOMAXPROCS
+	Reserve int           // slots beside those that only interactive jobs use; default a tenth of Slots, at least 1
 	Classes []jobs.Class  // default Classes(mux)
 	Grace   time.Duration // for running jobs when the worker stops; default DefaultGrace
 	Silence time.Duration // longest time without proof of life; default DefaultSilence
@@ -39,6 +40,8 @@ const (
 	DefaultGrace = 20 * time.Second
 	// DefaultSilence is far above a slow disk and far below a user's patience.
 	DefaultSilence = time.Minute
+	// reserveShare of the slots are reserved: somebody waits for an interactive job.
+	reserveShare = 10
 	// handBack is the time, after Grace, to write what is left.
 	handBack = 5 * time.Second
 	// unfit is how long a worker that lacks a resource takes no jobs.
@@ -66,8 +69,8 @@ type Worker struct {
 	metrics metrics
 	started time.Time
 
-	slots    chan struct{} // holds one token for each free slot
-	unfit    atomic.Int64  // unix nanoseconds until which no job is taken
+	slots    *slots
+	unfit    atomic.Int64 // unix nanoseconds until which no job is taken
 	draining atomic.Bool
 	changed  chan struct{} // running or draining changed: announce
 
@@ -84,6 +87,9 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 	if cfg.Slots <= 0 {
 		cfg.Slots = runtime.GOMAXPROCS(0)
 	}
+	if cfg.Reserve <= 0 {
+		cfg.Reserve = max(cfg.Slots/reserveShare, 1)
+	}
 	if len(cfg.Classes) == 0 {
 		cfg.Classes = Classes(m)
 	}
@@ -97,10 +103,7 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	w := &Worker{client: c, mux: m, cfg: cfg, log: cfg.Log.With("worker", cfg.Name), started: time.Now().UTC(),
-		slots: make(chan struct{}, cfg.Slots), changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}}
-	for range cfg.Slots {
-		w.slots <- struct{}{}
-	}
+		slots: newSlots(cfg.Slots, cfg.Reserve), changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}}
 	w.metrics, err = newMetrics()
 	return w, err
 }
@@ -127,10 +130,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	var g errgroup.Group
 	for _, c := range w.cfg.Classes {
-		g.Go(func() error {
-			w.pull(ctx, c, func(d delivery) { running.Go(func() { w.handle(work, writes, d) }) })
-			return nil
-		})
+		for _, l := range queue.Lines(c) {
+			g.Go(func() error {
+				w.pull(ctx, l, func(d delivery) { running.Go(func() { w.handle(work, writes, d) }) })
+				return nil
+			})
+		}
 	}
 	announced, stopAnnounce := context.WithCancel(writes)
 	var announcer sync.WaitGroup

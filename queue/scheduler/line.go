@@ -1,0 +1,300 @@
+package scheduler
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// line holds the jobs of one priority and class that wait to be admitted. Tenants
+// take turns in it by deficit round robin: at each turn one may have as many jobs
+// admitted as its weight says.
+type line struct {
+	queue.Line
+	waiting  []*share // of tenants that have jobs in it; the first has its turn
+	credit   int      // of the first one: jobs left in its turn
+	admitted int
+	slots    int
+}
+
+// share is what a tenant has waiting in a line: first come first served, but a job
+// whose registries are busy keeps none behind it that needs others.
+type share struct {
+	tenant *tenant
+	queues []*fifo
+}
+
+// fifo are waiting jobs that burden the same registries.
+type fifo struct {
+	hosts *hostSet
+	jobs  []place
+}
+
+// place is a job in line. It is void once the job has another turn, or none.
+type place struct {
+	e    *entry
+	turn uint64
+}
+
+func (l place) void() bool { return l.e.turn != l.turn }
+
+// tenant is somebody who shares the pool with others.
+type tenant struct {
+	name     string
+	weight   int // at least 1
+	limit    int // jobs in flight; 0: no limit
+	inFlight int
+}
+
+// host is a registry.
+type host struct {
+	name     string
+	limit    int // jobs in flight; 0: no limit
+	inFlight int
+}
+
+// hostSet are the registries that a job burdens. Jobs that burden the same share it.
+type hostSet struct{ hosts []*host }
+
+func (h *hostSet) all() []*host {
+	if h == nil {
+		return nil
+	}
+	return h.hosts
+}
+
+func (p *pool) line(l queue.Line) *line {
+	if p.lines[l] == nil {
+		p.lines[l] = &line{Line: l}
+	}
+	return p.lines[l]
+}
+
+func (p *pool) tenant(name string) *tenant {
+	if p.tenants[name] == nil {
+		c := p.controls.Tenants[name]
+		p.tenants[name] = &tenant{name: name, weight: max(c.Weight, 1), limit: c.MaxInFlight}
+	}
+	return p.tenants[name]
+}
+
+func (p *pool) host(name string) *host {
+	if p.hosts[name] == nil {
+		p.hosts[name] = &host{name: name, limit: p.controls.Registries[name].Concurrency}
+	}
+	return p.hosts[name]
+}
+
+func (p *pool) hostSet(names []string) *hostSet {
+	if len(names) == 0 {
+		return nil
+	}
+	key := strings.Join(names, " ")
+	if p.hostSets[key] == nil {
+		h := &hostSet{}
+		for _, name := range names {
+			h.hosts = append(h.hosts, p.host(name))
+		}
+		p.hostSets[key] = h
+	}
+	return p.hostSets[key]
+}
+
+func (l *line) push(e *entry) {
+	i := slices.IndexFunc(l.waiting, func(s *share) bool { return s.tenant == e.tenant })
+	if i < 0 {
+		i = len(l.waiting)
+		l.waiting = append(l.waiting, &share{tenant: e.tenant})
+	}
+	s := l.waiting[i]
+	j := slices.IndexFunc(s.queues, func(q *fifo) bool { return q.hosts == e.hosts })
+	if j < 0 {
+		j = len(s.queues)
+		s.queues = append(s.queues, &fifo{hosts: e.hosts})
+	}
+	s.queues[j].jobs = append(s.queues[j].jobs, place{e, e.turn})
+}
+
+// windowOf is how many jobs of a line may be admitted at a time.
+func (p *pool) windowOf(l *line) int { return max(p.window, perSlot*l.slots) }
+
+// take gives the next job of a line that may be admitted now, or nil.
+func (p *pool) take(l *line, now time.Time) *entry {
+	if len(l.waiting) == 0 || l.admitted >= p.windowOf(l) || p.pausedKind(l.Class.Kind) != nil {
+		return nil
+	}
+	for n := len(l.waiting); n > 0 && len(l.waiting) > 0; n-- { // a whole round in which nobody could is enough
+		s := l.waiting[0]
+		if l.credit == 0 {
+			l.credit = s.tenant.weight
+		}
+		if p.mayTake(s.tenant) {
+			if e := p.first(s, now); e != nil {
+				if l.credit--; l.credit == 0 {
+					l.turn()
+				}
+				return e
+			}
+		}
+		l.turn()
+	}
+	return nil
+}
+
+// turn gives the next tenant its turn, and drops one that has nothing left.
+func (l *line) turn() {
+	s := l.waiting[0]
+	l.waiting, l.credit = append(l.waiting[1:], s), 0
+	if len(s.queues) == 0 {
+		l.waiting = l.waiting[:len(l.waiting)-1]
+	}
+}
+
+func (p *pool) mayTake(t *tenant) bool {
+	return (t.limit == 0 || t.inFlight < t.limit) && p.pausedTenant(t.name) == nil
+}
+
+// first takes the first job of a share whose registries have room.
+func (p *pool) first(s *share, now time.Time) *entry {
+	var best *fifo
+	s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool {
+		for len(q.jobs) > 0 && q.jobs[0].void() {
+			q.jobs = q.jobs[1:]
+		}
+		if len(q.jobs) > 0 && (best == nil || q.jobs[0].turn < best.jobs[0].turn) && !p.busy(q.hosts, now) {
+			best = q
+		}
+		return len(q.jobs) == 0
+	})
+	if best == nil {
+		return nil
+	}
+	e := best.jobs[0].e
+	best.jobs = best.jobs[1:]
+	if len(best.jobs) == 0 {
+		s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool { return q == best })
+	}
+	e.turn = 0
+	return e
+}
+
+// busy reports whether one of the registries takes no more jobs now.
+func (p *pool) busy(hs *hostSet, now time.Time) bool {
+	for _, h := range hs.all() {
+		if h.limit > 0 && h.inFlight >= h.limit || p.pausedHost(h.name) != nil {
+			return true
+		}
+		if until, shut := p.shut(h.name, now); shut {
+			if p.opens.IsZero() || until.Before(p.opens) {
+				p.opens = until
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// urgentFirst are all lines, the urgent ones first.
+func (p *pool) urgentFirst() []*line {
+	all := slices.Collect(maps.Values(p.lines))
+	slices.SortFunc(all, func(a, b *line) int {
+		return cmp.Or(cmp.Compare(slices.Index(jobs.Priorities, a.Priority), slices.Index(jobs.Priorities, b.Priority)), cmp.Compare(a.Consumer(), b.Consumer()))
+	})
+	return all
+}
+
+// before is how many jobs of its tenant are in line before a job.
+func (l *line) before(e *entry) (n int) {
+	for _, s := range l.waiting {
+		if s.tenant != e.tenant {
+			continue
+		}
+		for _, q := range s.queues {
+			for _, w := range q.jobs {
+				if !w.void() && w.turn < e.turn {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// prune drops the places that are void: where nobody takes, they would pile up.
+func (p *pool) prune() {
+	for _, l := range p.lines {
+		for _, s := range l.waiting {
+			for _, q := range s.queues {
+				q.jobs = slices.DeleteFunc(q.jobs, place.void)
+			}
+		}
+	}
+	p.ready = slices.DeleteFunc(p.ready, func(w waiter) bool { return w.void() || p.jobs[w.e.id] != w.e })
+}
+
+func (p *pool) pausedKind(kind string) *queue.Pause {
+	return p.paused(func(s queue.Selector) bool { return s == queue.Selector{} || s.Kind == kind && kind != "" })
+}
+
+func (p *pool) pausedTenant(name string) *queue.Pause {
+	return p.paused(func(s queue.Selector) bool { return s.Tenant == name && name != "" })
+}
+
+func (p *pool) pausedHost(name string) *queue.Pause {
+	return p.paused(func(s queue.Selector) bool { return s.Registry == name && name != "" })
+}
+
+func (p *pool) paused(matches func(queue.Selector) bool) *queue.Pause {
+	for i := range p.controls.Pauses {
+		if matches(p.controls.Pauses[i].Selector) {
+			return &p.controls.Pauses[i]
+		}
+	}
+	return nil
+}
+
+// pausedJob is what keeps a job from being admitted, or nil.
+func (p *pool) pausedJob(e *entry) *queue.Pause {
+	if x := p.pausedKind(e.line.Class.Kind); x != nil {
+		return x
+	}
+	if x := p.pausedTenant(e.tenant.name); x != nil {
+		return x
+	}
+	for _, h := range e.hosts.all() {
+		if x := p.pausedHost(h.name); x != nil {
+			return x
+		}
+	}
+	return nil
+}
+
+// takeBack gives the admitted jobs that are paused now and have not started.
+func (p *pool) takeBack() (back []*entry) {
+	if len(p.controls.Pauses) == 0 {
+		return nil
+	}
+	for _, e := range p.jobs {
+		if e.admitted && e.state == queued && p.pausedJob(e) != nil {
+			back = append(back, e)
+		}
+	}
+	slices.SortFunc(back, func(a, b *entry) int { return strings.Compare(string(a.id), string(b.id)) })
+	return back
+}
+
+// control sets what people have decided: limits, weights and pauses.
+func (p *pool) control(c queue.Controls) {
+	p.controls = c
+	for name, t := range p.tenants {
+		t.weight, t.limit = max(c.Tenants[name].Weight, 1), c.Tenants[name].MaxInFlight
+	}
+	for name, h := range p.hosts {
+		h.limit = c.Registries[name].Concurrency
+	}
+}
