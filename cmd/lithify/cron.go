@@ -44,6 +44,7 @@ func (a *app) cronAddConvert(p *poolFlags) *cobra.Command {
 	var f convertFlags
 	var zone string
 	var timeout time.Duration
+	var share shareFlags
 	cmd := &cobra.Command{
 		Use:   "convert NAME SCHEDULE SRC DST",
 		Short: "Convert an image by a timetable",
@@ -59,7 +60,8 @@ that it is there, and then whenever the job runs.`,
 					return err
 				}
 				job.SourceDigest = ""
-				made, err := jobs.NewTemplate(job, jobs.Options{Timeout: timeout, Submitter: "cron " + args[0]})
+				made, err := jobs.NewTemplate(job, jobs.Options{Timeout: timeout, Submitter: "cron " + args[0],
+					Priority: jobs.Priority(share.priority), Tenant: share.tenant})
 				if err != nil {
 					return usageError{err}
 				}
@@ -74,6 +76,7 @@ that it is there, and then whenever the job runs.`,
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", convertjob.DefaultLedgerRepo, "repository of DST's registry in which converted layers are found again; empty for none")
 	cmd.Flags().StringVar(&zone, "timezone", "", "IANA time zone of SCHEDULE, for example Europe/Zurich (default UTC)")
+	share.add(cmd.Flags(), jobs.Bulk)
 	cmd.Flags().DurationVar(&timeout, "timeout", jobs.DefaultTimeout, "give each job up after this time")
 	return cmd
 }

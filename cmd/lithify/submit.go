@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"runtime"
@@ -109,17 +110,55 @@ type submission struct {
 	wait    bool
 	key     string
 	timeout time.Duration
+	share   shareFlags
+	delay   time.Duration
+	at      string
+}
+
+// shareFlags say which share of the pool a job gets.
+type shareFlags struct{ priority, tenant string }
+
+func (s *shareFlags) add(fs *pflag.FlagSet, priority jobs.Priority) {
+	fs.StringVar(&s.priority, "priority", string(priority), "interactive, or bulk: after all that is interactive")
+	fs.StringVar(&s.tenant, "tenant", jobs.DefaultTenant, "whose share of the pool it uses")
+}
+
+// options are those of the job, from now on.
+func (s *submission) options(now time.Time) (jobs.Options, error) {
+	o := jobs.Options{IdempotencyKey: s.key, Timeout: s.timeout, Priority: jobs.Priority(s.share.priority), Tenant: s.share.tenant}
+	switch {
+	case s.timeout <= 0 || s.delay < 0:
+		return o, errors.New("--timeout and --delay are above zero")
+	case s.at != "" && s.delay > 0:
+		return o, errors.New("--at and --delay exclude each other")
+	case s.at != "":
+		at, err := time.Parse(time.RFC3339, s.at)
+		if err != nil {
+			return o, fmt.Errorf("--at %q: want a time as 2027-01-31T03:00:00Z", s.at)
+		}
+		o.NotBefore = at
+	case s.delay > 0:
+		o.NotBefore = now.Add(s.delay)
+	}
+	return o, nil
 }
 
 func (s *submission) add(fs *pflag.FlagSet) {
 	s.pool.add(fs)
 	fs.BoolVar(&s.wait, "wait", false, "wait for the job to end and print its result")
 	fs.StringVar(&s.key, "idempotency-key", "", "submissions with the same key are one job")
-	fs.DurationVar(&s.timeout, "timeout", jobs.DefaultTimeout, "give the job up after this time")
+	fs.DurationVar(&s.timeout, "timeout", jobs.DefaultTimeout, "give the job up after this time, counted from when it may run")
+	fs.DurationVar(&s.delay, "delay", 0, "do not run it before this time has passed")
+	fs.StringVar(&s.at, "at", "", "do not run it before this time, as 2027-01-31T03:00:00Z")
+	s.share.add(fs, jobs.Interactive)
 }
 
 func (a *app) submit(ctx context.Context, s *submission, args jobs.Args) error {
-	job, err := jobs.New(args, jobs.Options{IdempotencyKey: s.key, Timeout: s.timeout})
+	o, err := s.options(time.Now())
+	if err != nil {
+		return usageError{err}
+	}
+	job, err := jobs.New(args, o)
 	if err != nil {
 		return usageError{err}
 	}
