@@ -45,7 +45,21 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		}
 		return &decoder{z, z.IOReadCloser()}, nil
 	}
+	if name, ok := foreign(magic); ok {
+		return nil, contentError(fmt.Errorf("it is %s; layers are plain tar, gzip or zstd", name))
+	}
 	return io.NopCloser(br), nil
+}
+
+// foreign names compressions that layers may not have, which would be taken for a
+// broken tar.
+func foreign(magic []byte) (string, bool) {
+	for _, f := range []struct{ magic, name string }{{"\xfd7zX", "xz"}, {"BZh", "bzip2"}, {"\x04\x22\x4d\x18", "lz4"}} {
+		if bytes.HasPrefix(magic, []byte(f.magic)) {
+			return f.name, true
+		}
+	}
+	return "", false
 }
 
 // decoder marks the errors of a decompressor.

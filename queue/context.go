@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -81,6 +84,20 @@ func WriteContext(path string, c Context) error {
 		return errors.Join(fmt.Errorf("write context file: %w", err), os.Remove(tmp.Name()))
 	}
 	return nil
+}
+
+// Alive reports whether the pool's process is there and its server takes connections.
+func (c Context) Alive() bool {
+	u, err := url.Parse(c.URL)
+	if err != nil || !alive(c.PID) {
+		return false
+	}
+	conn, err := net.DialTimeout("tcp", u.Host, time.Second)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // stale explains a context file whose server does not answer.

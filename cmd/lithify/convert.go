@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/erofs"
 	convertjob "github.com/lithify/lithify/jobs/convert"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
@@ -75,6 +77,7 @@ func (a *app) convertCommand() *cobra.Command {
 
 // convertFlags are the flags of convert and submit convert.
 type convertFlags struct {
+	flags     *pflag.FlagSet
 	job       convertjob.Args
 	ledgerKey string
 	tempDir   string
@@ -82,6 +85,7 @@ type convertFlags struct {
 }
 
 func (f *convertFlags) add(fs *pflag.FlagSet) {
+	f.flags = fs
 	j := &f.job
 	fs.StringVar(&j.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, or erofs+zstd")
 	fs.StringVar(&j.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
@@ -104,6 +108,21 @@ func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {
 	j.Source, j.Target = src, dst
 	if err := j.Validate(); err != nil {
 		return j, usageError{err}
+	}
+	if min(j.Limits.Bytes, j.Limits.FileBytes, j.Limits.Entries, j.Limits.PAXBytes, j.Limits.MetaBytes) == 0 {
+		return j, usageError{errors.New("a limit of 0 refuses every layer: --max-bytes and its like are above zero")}
+	}
+	if f.flags.Changed("platform") && (len(j.Platforms) == 0 || slices.Contains(j.Platforms, "")) {
+		return j, usageError{errors.New("--platform is empty: want os/arch[/variant]")}
+	}
+	if err := registry.Check(src); err != nil {
+		return j, usageError{err}
+	}
+	if _, err := registry.Create(dst, registry.Options{}); err != nil { // makes nothing before it is written to
+		return j, usageError{err}
+	}
+	if registry.SamePlace(src, dst) {
+		return j, usageError{fmt.Errorf("DST %s is the layout of SRC: name the tag that the result is to get, %s:TAG", dst, dst)}
 	}
 	return j, nil
 }

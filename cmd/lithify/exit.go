@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 
 	"github.com/lithify/lithify/jobs"
 )
@@ -12,7 +13,7 @@ const exitCodes = `Exit codes:
   1    something else went wrong
   2    wrong flags or arguments
   3    the image is refused: it cannot be converted as it is
-  4    the source or target is not there, or access is denied
+  4    the source, the target or a file is not there, or access is denied
   5    a registry or the pool cannot be reached; try again later
   6    the tag was moved by somebody else, or must not be moved
   130  interrupted
@@ -46,6 +47,9 @@ func exitCode(ctx context.Context, err error) int {
 	case jobs.KindInvalidArgument:
 		return 3
 	case jobs.KindUnknown:
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return 4
+		}
 		return codeWithoutKind(err)
 	}
 	return 1

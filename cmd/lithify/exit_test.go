@@ -149,7 +149,7 @@ func TestErrorsAsJSON(t *testing.T) {
 	}{
 		{"missing image", []string{"convert", "-o", "json", "--insecure", host + "/app:none", host + "/app:2"}, 4, "not_found", "app:none"},
 		{"registry away", []string{"--output=json", "convert", gone + "/app:1", host + "/app:2"}, 5, "unavailable", gone},
-		{"refused", []string{"convert", "-ojson", "--insecure", "./app", host + "/app:2"}, 3, "invalid_argument", "./app"},
+		{"no reference", []string{"convert", "-ojson", "--insecure", "./app", host + "/app:2"}, 2, "invalid_argument", "./app"},
 		{"wrong arguments", []string{"convert", "-o", "json"}, 2, "", "SRC DST"},
 		{"wrong flag", []string{"convert", "-o", "json", "--fast"}, 2, "", "--fast"},
 		{"wrong command", []string{"-o", "json", "transmogrify"}, 2, "", "transmogrify"},
@@ -172,5 +172,44 @@ func TestErrorsAsJSON(t *testing.T) {
 				t.Errorf("the error is there as text, too: %q", stderr)
 			}
 		})
+	}
+}
+
+// What is wrong may stand before the wish for JSON.
+func TestUsageErrorsAreJSON(t *testing.T) {
+	for _, args := range [][]string{{"convert", "--bogus", "-o", "json"}, {"convert", "a", "--output=json"}, {"transmogrify", "-ojson"}} {
+		code, _, stderr := lithify(t, args...)
+		var line struct{ Error string }
+		if err := json.Unmarshal([]byte(stderr), &line); err != nil || code != 2 || line.Error == "" {
+			t.Errorf("%v: exit code %d, %q: %v", args, code, stderr, err)
+		}
+	}
+	if _, _, stderr := lithify(t, "convert", "--bogus", "--", "-o", "json"); strings.HasPrefix(stderr, "{") {
+		t.Errorf("JSON that nobody asked for: %s", stderr)
+	}
+}
+
+// A second pool of the same user does not take the first one's context file away.
+func TestSecondServe(t *testing.T) {
+	servePool(t)
+	code, _, stderr := lithify(t, "serve", "--dir", t.TempDir())
+	if code != 1 || !strings.Contains(stderr, "LITHIFY_CONTEXT") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if code, _, stderr := lithify(t, "jobs", "list"); code != 0 {
+		t.Errorf("the first pool is not found any more: exit code %d, %q", code, stderr)
+	}
+}
+
+func TestWatchEndsAsTheJobDid(t *testing.T) {
+	servePool(t)
+	host := newRegistry(t)
+	pushImage(t, host+"/win:1", "windows", "amd64")
+	code, id, stderr := lithify(t, "submit", "convert", "--insecure", host+"/win:1", host+"/win:2")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	if code, stdout, stderr := lithify(t, "jobs", "watch", strings.TrimSpace(id)); code != 3 || !strings.Contains(stderr, "Linux") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
 }

@@ -40,6 +40,9 @@ func (a *app) jobsList(p *poolFlags) *cobra.Command {
 				}
 				filter.States = append(filter.States, jobs.State(s))
 			}
+			if filter.Limit <= 0 {
+				return usageError{fmt.Errorf("--limit %d is not above zero", filter.Limit)}
+			}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				list, err := client.List(cmd.Context(), filter)
 				if err != nil {
@@ -99,6 +102,7 @@ func (a *app) jobsWatch(p *poolFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch ID",
 		Short: "Follow a job's history until it ends",
+		Long:  "Follow a job's history until it ends. The exit code is the one that submit --wait would end with.",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
@@ -128,7 +132,11 @@ func (a *app) watch(ctx context.Context, client *queue.Client, id jobs.ID, after
 			return err
 		}
 	}
-	return nil
+	st, err := client.Wait(ctx, id)
+	if err != nil {
+		return err
+	}
+	return st.Err()
 }
 
 // eventLine is an event for people: when, who, what, and the facts by name.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,12 +29,30 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if errors.As(err, new(usageError)) && wantsJSON(args) { // it may stand behind what is wrong
+		a.output = "json"
+	}
 	telemetry.Flush(ctx, a.shutdown)
 	code := exitCode(ctx, err)
 	if err != nil {
 		a.printError(err, code)
 	}
 	return code
+}
+
+// wantsJSON looks for --output json among args, in each of its forms.
+func wantsJSON(args []string) bool {
+	for i, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "--output=json", "-o=json", "-ojson":
+			return true
+		case "--output", "-o":
+			return i+1 < len(args) && args[i+1] == "json"
+		}
+	}
+	return false
 }
 
 // printError writes err on stderr as one line, the last: for people, or for

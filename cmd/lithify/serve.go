@@ -77,6 +77,9 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := client.Setup(ctx, 1); err != nil { // whoever reads the line below may ask at once
+		return err
+	}
 	fmt.Fprintf(a.out, "pool up at %s with %d slots, stored in %s\n", nats.URL(), s.slots, s.dir)
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.Go(func() error {

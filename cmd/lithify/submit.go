@@ -68,11 +68,7 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify conver
 		Example: `  lithify submit convert --wait docker.io/library/debian:12 registry.example.com/debian:12-erofs`,
 		Args:    exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			job, err := f.poolArgs(cmd.Context(), args[0], args[1])
-			if err != nil {
-				return err
-			}
-			return a.submit(cmd.Context(), &s, job)
+			return a.submit(cmd.Context(), &s, func() (jobs.Args, error) { return f.poolArgs(cmd.Context(), args[0], args[1]) })
 		},
 	}
 	f.add(cmd.Flags())
@@ -85,10 +81,10 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify conver
 // a digest now.
 func (f *convertFlags) poolArgs(ctx context.Context, src, dst string) (job convertjob.Args, err error) {
 	if src, err = registry.Absolute(src); err != nil { // a worker has another working directory
-		return job, err
+		return job, usageError{err}
 	}
 	if dst, err = registry.Absolute(dst); err != nil {
-		return job, err
+		return job, usageError{err}
 	}
 	if job, err = f.args(src, dst); err != nil {
 		return job, err
@@ -153,16 +149,23 @@ func (s *submission) add(fs *pflag.FlagSet) {
 	s.share.add(fs, jobs.Interactive)
 }
 
-func (a *app) submit(ctx context.Context, s *submission, args jobs.Args) error {
+// submit finds the pool before it has args looked for.
+func (a *app) submit(ctx context.Context, s *submission, args func() (jobs.Args, error)) error {
 	o, err := s.options(time.Now())
 	if err != nil {
 		return usageError{err}
 	}
-	job, err := jobs.New(args, o)
-	if err != nil {
-		return usageError{err}
-	}
-	return a.withPool(ctx, &s.pool, func(client *queue.Client) error { return a.send(ctx, client, job, s.wait) })
+	return a.withPool(ctx, &s.pool, func(client *queue.Client) error {
+		args, err := args()
+		if err != nil {
+			return err
+		}
+		job, err := jobs.New(args, o)
+		if err != nil {
+			return usageError{err}
+		}
+		return a.send(ctx, client, job, s.wait)
+	})
 }
 
 func (a *app) send(ctx context.Context, client *queue.Client, job jobs.Job, wait bool) error {

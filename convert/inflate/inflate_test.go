@@ -249,7 +249,7 @@ func TestAfterTheLastMember(t *testing.T) {
 		same(t, append(slices.Clone(stream), tail...))
 	}
 	_, err := decode(bytes.NewReader(append(stream, "garbage that is longer"...)))
-	if err != inflate.ErrHeader {
+	if !errors.Is(err, inflate.ErrHeader) {
 		t.Errorf("%v, want %v", err, inflate.ErrHeader)
 	}
 }

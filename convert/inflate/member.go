@@ -33,6 +33,9 @@ func (z *Reader) header() error {
 		return err
 	}
 	if p[0] != 0x1f || p[1] != 0x8b || p[2] != 8 {
+		if z.members > 0 {
+			return errTrailing
+		}
 		return ErrHeader
 	}
 	if err := z.headerFields(p[3]); err != nil {
@@ -107,6 +110,7 @@ func (z *Reader) trailer() error {
 	if binary.LittleEndian.Uint32(p[:]) != z.crc || binary.LittleEndian.Uint32(p[4:]) != z.size {
 		return ErrChecksum
 	}
+	z.members++
 	z.step = (*Reader).header
 	return nil
 }

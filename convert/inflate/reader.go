@@ -2,6 +2,7 @@ package inflate
 
 import (
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"strconv"
@@ -12,6 +13,8 @@ var (
 	ErrHeader = errors.New("gzip: invalid header")
 	// ErrChecksum says that a member's CRC-32 or size is not that of its data.
 	ErrChecksum = errors.New("gzip: invalid checksum")
+
+	errTrailing = fmt.Errorf("%w: the data has ended, and what follows is no gzip", ErrHeader)
 )
 
 // A CorruptError is the offset in the input at which it was found to be no
@@ -52,6 +55,7 @@ type Reader struct {
 	start, rd, summed, op uint
 
 	crc, size uint32
+	members   int  // that have ended
 	stored    uint // bytes left in a stored block
 	final     bool // this is the member's last block
 	fixed     bool // lit and dist are those of a fixed block

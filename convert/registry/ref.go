@@ -52,6 +52,29 @@ func parsePath(scheme, rest string) (place, error) {
 	return p, nil
 }
 
+// Check says what is wrong with how a reference is written, if anything; it asks
+// nobody. What is wrong is errdefs.ErrInvalidArgument.
+func Check(ref string) error {
+	p, err := parse(ref)
+	if err == nil && p.scheme == "" {
+		_, err = parseRepository(p.path, false)
+	}
+	return err
+}
+
+// SamePlace reports whether two references name one OCI layout, and no tag in the
+// second one tells what becomes of it.
+func SamePlace(src, dst string) bool {
+	s, serr := parse(src)
+	d, derr := parse(dst)
+	if serr != nil || derr != nil || s.scheme != "oci" || d.scheme != "oci" || d.tag != "" {
+		return false
+	}
+	from, serr := filepath.Abs(s.path)
+	to, derr := filepath.Abs(d.path)
+	return serr == nil && derr == nil && from == to
+}
+
 // Absolute is ref for a process with another working directory: the path of a
 // layout or archive made absolute. A reference to a registry is left as it is.
 func Absolute(ref string) (string, error) {

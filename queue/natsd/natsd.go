@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -65,6 +66,9 @@ func Start(cfg Config) (_ *Server, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
+	if err := cfg.checkContext(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start queue server: %w", err)
 	}
@@ -97,6 +101,20 @@ func (c Config) withDefaults() (_ Config, err error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
+}
+
+// checkContext refuses to take the context file from a pool that is there: clients
+// would find another pool than the one that has their jobs.
+func (c Config) checkContext() error {
+	if c.InProcess || c.ContextFile == "-" {
+		return nil
+	}
+	old, err := queue.ReadContext(c.ContextFile)
+	if err != nil || !old.Alive() || old.NkeyFile == filepath.Join(c.Dir, "client.nk") { // then the lock tells
+		return nil
+	}
+	return fmt.Errorf("another pool of this user runs: process %d at %s, says %s; stop it, or give this one a context file of its own by $LITHIFY_CONTEXT: %w",
+		old.PID, old.URL, c.ContextFile, errdefs.ErrFailedPrecondition)
 }
 
 func (s *Server) start() error {
