@@ -122,6 +122,36 @@ func TestContext(t *testing.T) {
 	}
 }
 
+// The root is as any directory: the topmost "./" counts, and a layer without one
+// takes what lies below.
+func TestRootOfSeveralLayers(t *testing.T) {
+	below := &erofs.Context{Dirs: map[string]erofs.Attr{".": {Mode: 0o700, UID: 1, GID: 2, Xattrs: erofs.Xattrs{"user.below": "b"}}}}
+	for name, tc := range map[string]struct {
+		src      []byte
+		mode     uint16
+		uid, gid uint32
+		xattrs   map[string]string
+	}{
+		"listed":  {makeTar(t, dir("./", 0o711).owned(3, 4).xattr("user.own", "o"), file("a", "a")), 0o711, 3, 4, map[string]string{"user.own": "o"}},
+		"omitted": {makeTar(t, file("a", "a")), 0o700, 1, 2, map[string]string{"user.below": "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, _ := mustConvert(t, tc.src, erofs.Options{Context: below})
+			tree, err := erofstest.FromImage(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			root := tree["."]
+			if root.Mode != tc.mode || root.UID != tc.uid || root.GID != tc.gid {
+				t.Errorf("root is %o %d:%d, want %o %d:%d", root.Mode, root.UID, root.GID, tc.mode, tc.uid, tc.gid)
+			}
+			if d := cmp.Diff(tc.xattrs, root.Xattrs); d != "" {
+				t.Errorf("xattrs of the root (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
 func TestCopyUpChecksContent(t *testing.T) {
 	src := makeTar(t, hardlink("a", "lower"))
 	for name, spoil := range map[string]func(*erofs.LowerFile){
