@@ -4,21 +4,26 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lithify/lithify/jobs"
 )
 
-// GetAll reads many jobs. Those that do not exist are left out.
-func (c *Client) GetAll(ctx context.Context, ids []jobs.ID) (map[jobs.ID]Status, error) {
+// GetAll reads many jobs, from a replica that has heard at least what the caller has:
+// that the record of job heard has this revision or a later one; with revision 0 from
+// any. Jobs that do not
+// exist are left out. A replica that stays behind is errdefs.ErrUnavailable.
+func (c *Client) GetAll(ctx context.Context, ids []jobs.ID, heard jobs.ID, revision uint64) (map[jobs.ID]Status, error) {
 	out := make(map[jobs.ID]Status, len(ids))
 	for part := range slices.Chunk(ids, listBatch/2) {
 		subjects := make([]string, 0, 2*len(part))
 		for _, id := range part {
 			subjects = append(subjects, specSubject(id), runSubject(id))
 		}
-		msgs, err := c.last(ctx, streamState, subjects...)
+		msgs, err := c.lastAt(ctx, subjects, heard, revision)
 		if err != nil {
 			return nil, fmt.Errorf("read %d jobs: %w", len(ids), err)
 		}
@@ -33,4 +38,34 @@ func (c *Client) GetAll(ctx context.Context, ids []jobs.ID) (map[jobs.ID]Status,
 		}
 	}
 	return out, nil
+}
+
+// lastAt is last of STATE, from a replica that has heard of this or a later revision of
+// a job's record: replicas apply what is written in its order.
+func (c *Client) lastAt(ctx context.Context, subjects []string, heard jobs.ID, revision uint64) (map[string]*jetstream.RawStreamMsg, error) {
+	if revision == 0 {
+		return c.last(ctx, streamState, subjects...)
+	}
+	fence := runSubject(heard)
+	if !slices.Contains(subjects, fence) {
+		subjects = append(subjects, fence)
+	}
+	for wait := lagFirst; ; wait *= 2 {
+		msgs, err := c.last(ctx, streamState, subjects...)
+		if err != nil {
+			return nil, err
+		}
+		m := msgs[fence]
+		switch {
+		case m != nil && m.Sequence >= revision, m == nil && wait > lagLast: // perhaps it was forgotten
+			return msgs, nil
+		case wait > lagLast:
+			return nil, fmt.Errorf("revision %d is not there yet: %w", revision, errdefs.ErrUnavailable)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }

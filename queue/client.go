@@ -39,6 +39,9 @@ const (
 	// apiTimeout bounds one request to the server. A synced write on a disk that
 	// others write to was seen to take 5 s.
 	apiTimeout = 15 * time.Second
+	// callTimeout bounds one try of what is safe to try again. A leader of a
+	// cluster that dies answers nothing more, and nobody is told.
+	callTimeout = apiTimeout / 3
 	// answers to one request, more than listBatch. Room for as many is made for each
 	// request that has more than one answer, and by default half a megabyte.
 	answers = 2 * listBatch
@@ -93,7 +96,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		c.nc.Close()
 		return nil, explain(err)
 	}
-	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(apiTimeout)); err == nil {
+	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(callTimeout)); err == nil {
 		c.state, err = newGroup(c.nc)
 	}
 	if err == nil {

@@ -208,6 +208,8 @@ func split(ws []*write) (ones, pairs []*write) {
 
 // singles writes ws one after the other, in order, and waits for them together.
 func (g *group) singles(ctx context.Context, ws []*write) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	acks := make([]jetstream.PubAckFuture, len(ws))
 	for i, w := range ws {
 		var err error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
@@ -34,6 +35,41 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 	if _, err := jobs.ParseID(string(id)); err != nil {
 		return Status{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
+	return c.GetAt(ctx, id, 0)
+}
+
+// GetAt is Get for one who has heard that the job's record has this revision or a
+// later one. On a cluster any replica answers a read, and one that lags knows
+// nothing of it yet: it is asked again, and a replica that stays behind is
+// errdefs.ErrUnavailable.
+func (c *Client) GetAt(ctx context.Context, id jobs.ID, revision uint64) (Status, error) {
+	for wait := lagFirst; ; wait *= 2 {
+		st, err := c.get(ctx, id)
+		switch {
+		case err != nil && !errdefs.IsNotFound(err), err == nil && st.Revision >= revision:
+			return st, err
+		case revision == 0 && wait > lagUnknown: // there is no such job
+			return st, err
+		case wait > lagLast:
+			return Status{}, fmt.Errorf("job %s: revision %d is not there yet: %w", id, revision, errdefs.ErrUnavailable)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return Status{}, ctx.Err()
+		}
+	}
+}
+
+// The pauses before a replica is asked again: it lags by milliseconds. A job of which
+// nothing was heard may just have been submitted, or not exist.
+const (
+	lagFirst   = 5 * time.Millisecond
+	lagUnknown = 40 * time.Millisecond
+	lagLast    = time.Second
+)
+
+func (c *Client) get(ctx context.Context, id jobs.ID) (Status, error) {
 	msgs, err := c.last(ctx, streamState, specSubject(id), runSubject(id))
 	if err != nil {
 		return Status{}, fmt.Errorf("read job %s: %w", id, err)
@@ -73,7 +109,7 @@ func (c *Client) last(ctx context.Context, stream string, subjects ...string) (m
 const readTries = 3
 
 func (c *Client) lastOnce(ctx context.Context, stream string, subjects []string) (map[string]*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout/readTries)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	seq, err := jetstreamext.GetLastMsgsFor(ctx, c.js, stream, subjects)
 	if err != nil {

@@ -39,7 +39,7 @@ func (c *Client) submitPart(ctx context.Context, js []jobs.Job, out []Status) er
 	for i, j := range js {
 		ids[i] = j.ID
 	}
-	known, err := c.GetAll(ctx, ids)
+	known, err := c.GetAll(ctx, ids, "", 0)
 	if err != nil && !errors.Is(err, ErrUnreadable) { // of one of them: it will be refused
 		return fmt.Errorf("submit: %w", err)
 	}

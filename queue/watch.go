@@ -85,10 +85,10 @@ func (c *Client) Wait(ctx context.Context, id jobs.ID) (Status, error) {
 			return Status{}, fmt.Errorf("wait for job %s: %w", id, err)
 		}
 		if ch.Record.State.Ended() {
-			break
+			return c.GetAt(ctx, id, ch.Revision)
 		}
 	}
-	return c.Get(ctx, id)
+	return Status{}, ctx.Err()
 }
 
 // Watch gives the history of a job, then its new events, and ends after an event

@@ -95,16 +95,13 @@ func (s *Scheduler) consumer(ctx context.Context, l queue.Line) error {
 // sweepConsumers makes the consumers of the lines in use that are missing: an
 // operator may have deleted one, and nothing else would notice.
 func (s *Scheduler) sweepConsumers(ctx context.Context) error {
-	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
+	there, err := s.consumersThere(ctx)
 	if err != nil {
-		return fmt.Errorf("list consumers: %w", err)
+		return err
 	}
-	names, there := st.ConsumerNames(ctx), map[string]bool{}
-	for n := range names.Name() {
-		there[n] = true
-	}
-	if err := names.Err(); err != nil {
-		return fmt.Errorf("list consumers: %w", err)
+	if s.adopted {
+		clear(s.consumers)
+		s.adopted = false
 	}
 	maps.DeleteFunc(s.consumers, func(l queue.Line, _ bool) bool { return !there[l.Consumer()] })
 	for name, l := range s.pool.lines {
@@ -113,6 +110,22 @@ func (s *Scheduler) sweepConsumers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// consumersThere are the names of WORK's consumers.
+func (s *Scheduler) consumersThere(ctx context.Context) (map[string]bool, error) {
+	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
+	if err != nil {
+		return nil, fmt.Errorf("list consumers: %w", err)
+	}
+	names, there := st.ConsumerNames(ctx), map[string]bool{}
+	for n := range names.Name() {
+		there[n] = true
+	}
+	if err := names.Err(); err != nil {
+		return nil, fmt.Errorf("list consumers: %w", err)
+	}
+	return there, nil
 }
 
 // serve is consumer for a line whose jobs can wait for it.

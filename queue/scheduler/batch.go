@@ -82,7 +82,7 @@ func (s *Scheduler) read(ctx context.Context, es []*entry) (map[jobs.ID]queue.St
 	for i, e := range es {
 		ids[i] = e.id
 	}
-	return s.client.GetAll(ctx, ids)
+	return s.client.GetAll(ctx, ids, s.pool.heard.id, s.pool.heard.revision)
 }
 
 // admissible reports whether a job is still the one that was taken, and a valid one.

@@ -54,7 +54,7 @@ func (s *Scheduler) ask(ctx context.Context, ask chan<- question, st queue.Statu
 }
 
 func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st queue.Status) (reasons []queue.Reason) {
-	children, err := s.client.GetAll(ctx, st.Children)
+	children, err := s.client.GetAll(ctx, st.Children, st.ID, st.Revision)
 	if err != nil {
 		return []queue.Reason{{Code: queue.ReasonUnknown, Text: err.Error()}}
 	}

@@ -51,9 +51,28 @@ func (s *Scheduler) setLead(ctx context.Context, leads bool) {
 		s.end(ctx, d.record, false)
 	}
 	s.unburied = nil
-	if err := s.sweepConsumers(ctx); err != nil && ctx.Err() == nil {
+	if err := s.adoptConsumers(ctx); err != nil && ctx.Err() == nil {
 		s.log.Warn("consumers not looked at", "error", err) // the sweep does
 	}
+}
+
+// adoptConsumers takes those that are there as they are, and makes those that are
+// missing. The next sweep gives them this scheduler's settings: each is a request,
+// and a cluster that has just lost a server is slow to answer.
+func (s *Scheduler) adoptConsumers(ctx context.Context) error {
+	there, err := s.consumersThere(ctx)
+	if err != nil {
+		return err
+	}
+	s.adopted = true
+	for name, l := range s.pool.lines {
+		if there[name.Consumer()] {
+			s.consumers[name] = true
+		} else if l.slots > 0 || l.admitted > 0 {
+			s.serve(ctx, name)
+		}
+	}
+	return nil
 }
 
 // unburied is a job that died while this scheduler stood by: the leader may have

@@ -28,6 +28,13 @@ type pool struct {
 
 	window int
 	turns  uint64 // places given so far
+	heard  heard
+}
+
+// heard is the last change that came: what is read must not be older.
+type heard struct {
+	id       jobs.ID
+	revision uint64
 }
 
 // entry is a job that has not ended. There may be a million: what is needed seldom
@@ -75,6 +82,7 @@ type moved struct {
 
 // update takes a record's new version in.
 func (p *pool) update(ch queue.Change) (m moved) {
+	p.heard = heard{ch.Record.ID, ch.Revision}
 	r, e := ch.Record, p.jobs[ch.Record.ID]
 	switch {
 	case e != nil && ch.Revision <= e.revision:

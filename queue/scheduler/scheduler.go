@@ -73,6 +73,7 @@ type Scheduler struct {
 	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
 	leads     bool              // else it stands by: it follows, and does nothing
 	unburied  []unburied
+	adopted   bool // consumers are known to be there, with settings that are not
 }
 
 // New makes a scheduler that has not started.

@@ -121,7 +121,7 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, work map[string]uint
 }
 
 func (s *Scheduler) expire(ctx context.Context, e *entry) error {
-	st, err := s.client.Get(ctx, e.id)
+	st, err := s.client.GetAt(ctx, e.id, e.revision)
 	if err != nil || st.Revision != e.revision {
 		return err
 	}
@@ -136,7 +136,7 @@ func (s *Scheduler) sweepLost(ctx context.Context, e *entry, held map[jobs.ID]ui
 		e.missing = e.revision
 		return nil
 	}
-	st, err := s.client.Get(ctx, e.id)
+	st, err := s.client.GetAt(ctx, e.id, e.revision)
 	if err != nil || st.Revision != e.revision {
 		return err // the change is on its way
 	}

@@ -121,11 +121,11 @@ func (s *Scheduler) resume(ctx context.Context) error {
 }
 
 func (s *Scheduler) resumeJob(ctx context.Context, e *entry) error {
-	st, err := s.client.Get(ctx, e.id)
+	st, err := s.client.GetAt(ctx, e.id, e.revision)
 	if err != nil || st.State != jobs.Waiting || st.Revision > e.revision {
 		return err // the change is on its way
 	}
-	children, err := s.client.GetAll(ctx, st.Children)
+	children, err := s.client.GetAll(ctx, st.Children, s.pool.heard.id, s.pool.heard.revision)
 	if err != nil {
 		return err
 	}

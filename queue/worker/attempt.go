@@ -160,7 +160,7 @@ func (a *attempt) withChildren(ctx context.Context) (context.Context, error) {
 	if len(a.st.Children) == 0 {
 		return ctx, nil
 	}
-	found, err := a.w.client.GetAll(ctx, a.st.Children)
+	found, err := a.w.client.GetAll(ctx, a.st.Children, a.st.ID, a.st.Revision)
 	if err != nil {
 		return ctx, err
 	}

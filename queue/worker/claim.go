@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	// claimTries: a second look settles nearly every lost race, a third one
-	// a replica that lags.
+	// claimTries: a second look settles nearly every lost race.
 	claimTries = 3
+	// claimAgain is the pause after a claim whose outcome is not known.
+	claimAgain = 250 * time.Millisecond
 	claimRetry = time.Second
 	// claimLater is for a job that only another version can read.
 	claimLater = time.Minute
@@ -40,10 +41,13 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		w.ignore(d.TermWithReason(err.Error()))
 		return queue.Status{}, false
 	}
-	var unclear time.Time // of a claim that may have been written
-	for range claimTries {
-		st, err := w.client.Get(ctx, id)
-		if err == nil && st.State == jobs.Running && st.Worker == w.cfg.Name && st.Updated.Equal(unclear) {
+	now, unclear := time.Now().UTC(), false // a claim of ours may have been written
+	giveUp := now.Add(d.ackWait / 2)        // then it is another's turn
+	for tries := 0; tries < claimTries && time.Now().Before(giveUp); {
+		// A replica that does not know of the admission would have it claimed as it
+		// was before, or acked as what had ended then.
+		st, err := w.client.GetAt(ctx, id, queue.AdmittedBy(d.Headers()))
+		if err == nil && st.State == jobs.Running && st.Worker == w.cfg.Name && unclear && st.Updated.Equal(now) {
 			return st, true
 		}
 		wait := time.Until(st.NotBefore)
@@ -66,14 +70,13 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		case st.State.Ended():
 			w.ignore(d.Ack())
 			return st, false
-		case st.State == jobs.Waiting: // its worker died before the ack, or a replica lags
+		case st.State == jobs.Waiting: // its worker died before the ack
 			w.ignore(d.NakWithDelay(claimLater))
 			return st, false
 		case st.State == jobs.Retry && wait > 0: // left by a crash between the record and the ack
 			w.ignore(d.NakWithDelay(wait))
 			return st, false
 		}
-		now := time.Now().UTC()
 		e := jobs.Claim{Worker: w.cfg.Name, Message: d.sequence, Current: queue.AdmittedBy(d.Headers()) == st.Revision, At: now}
 		st, err = w.client.Apply(ctx, st, e)
 		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
@@ -86,9 +89,16 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			w.log.Warn("job ended unclaimed", "id", id, "state", st.State, "error", st.Failure.Message)
 			w.ignore(d.TermWithReason(st.Failure.Message))
 			return st, false
-		case !errdefs.IsConflict(err): // look whether it was written: left alone, it would count as a silent worker's
+		case errdefs.IsConflict(err):
+			tries++
+		default: // look whether it was written: left alone, it would count as a silent worker's
 			w.log.Warn("claim unclear", "id", id, "error", err)
-			unclear = now
+			unclear = true
+			select {
+			case <-time.After(claimAgain):
+			case <-ctx.Done():
+				return st, false
+			}
 		}
 	}
 	w.log.Debug("claim lost to another worker", "id", id)

@@ -131,7 +131,7 @@ func (a *attempt) commit(ctx context.Context, e jobs.Edge) (queue.Status, error)
 
 // landed tells a claim that was lost from an earlier write of ours whose answer was.
 func (a *attempt) landed(ctx context.Context, conflict error) (queue.Status, error) {
-	now, err := a.w.client.Get(ctx, a.st.ID)
+	now, err := a.w.client.GetAt(ctx, a.st.ID, a.st.Revision+1)
 	if err == nil && now.Claim == a.st.Revision && now.Worker == a.w.cfg.Name {
 		return now, nil
 	}
