@@ -30,19 +30,25 @@ func TestSeparateProcesses(t *testing.T) {
 	}
 }
 
-var forClients = regexp.MustCompile(`Listening for client connections on (127\.0\.0\.1:\d+)`)
+var forClients = regexp.MustCompile(`Listening for client connections on (\d+\.\d+\.\d+\.\d+:\d+)`)
 
 // startNATS runs the server with deploy/nats/single.conf, but for port and store,
 // and returns its URL and the file with the seed it accepts.
 func startNATS(t *testing.T) (url, seed string) {
 	t.Helper()
-	const config = "../../deploy/nats/single.conf"
+	public, seed := poolKey(t)
+	config := natsConfig(t, "single.conf", []string{"LITHIFY_NKEY=" + public}, "127.0.0.1:4222", "127.0.0.1:-1", "/var/lib/nats", t.TempDir())
+	return "nats://" + natsServer(t, config, "LITHIFY_NKEY="+public).address(t), seed
+}
+
+// poolKey makes the key of a pool: its public half, and the file with the seed.
+func poolKey(t *testing.T) (public, seed string) {
+	t.Helper()
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := key.PublicKey()
-	if err != nil {
+	if public, err = key.PublicKey(); err != nil {
 		t.Fatal(err)
 	}
 	secret, err := key.Seed()
@@ -53,28 +59,45 @@ func startNATS(t *testing.T) (url, seed string) {
 	if err := os.WriteFile(seed, secret, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server := need(t, "nats-server")
-	check := command(t, server, "-t", "-c", config)
-	check.Env = append(check.Env, "LITHIFY_NKEY="+public)
+	return public, seed
+}
+
+// natsConfig has the server check a file of deploy/nats as it is, and writes it with
+// the addresses and directories of this test.
+func natsConfig(t *testing.T, name string, env []string, replace ...string) (path string) {
+	t.Helper()
+	path = filepath.Join("../../deploy/nats", name)
+	check := command(t, need(t, "nats-server"), "-t", "-c", path)
+	check.Env = append(check.Env, env...)
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Fatalf("nats-server -t: %v\n%s", err, out)
 	}
-	text, err := os.ReadFile(config)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := strings.NewReplacer("127.0.0.1:4222", "127.0.0.1:-1", "/var/lib/nats", t.TempDir()).Replace(string(text))
-	moved := filepath.Join(t.TempDir(), "nats.conf")
-	if err := os.WriteFile(moved, []byte(here), 0o600); err != nil {
+	moved := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(moved, []byte(strings.NewReplacer(replace...).Replace(string(text))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := command(t, server, "-c", moved)
-	cmd.Env = append(cmd.Env, "LITHIFY_NKEY="+public)
-	return "nats://" + start(t, cmd).says(t, "address", func(line string) (string, bool) {
+	return moved
+}
+
+func natsServer(t *testing.T, config string, env ...string) *process {
+	t.Helper()
+	cmd := command(t, need(t, "nats-server"), "-c", config)
+	cmd.Env = append(cmd.Env, env...)
+	return start(t, cmd)
+}
+
+// address is where clients reach a server that has just been started.
+func (p *process) address(t *testing.T) string {
+	t.Helper()
+	return p.says(t, "address", func(line string) (string, bool) {
 		m := forClients.FindStringSubmatch(line)
 		if m == nil {
 			return "", false
 		}
 		return m[1], true
-	}), seed
+	})
 }
