@@ -54,9 +54,6 @@ func streamConfigs(replicas int) []jetstream.StreamConfig {
 		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true, // a second message of one job is refused
 		AllowAtomicPublish: true, MaxConsumers: maxConsumers, MaxBytes: workBytes,
 	}, {
-		Name: streamState, Subjects: []string{"st.>"}, Replicas: replicas, MaxMsgsPerSubject: 1,
-		AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true, MaxConsumers: maxConsumers,
-	}, {
 		Name: streamEvents, Subjects: []string{"ev.>"}, Replicas: replicas, MaxMsgsPerSubject: eventsPerJob, AllowDirect: true,
 		MaxAge: eventsAge, MaxBytes: eventsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression, PersistMode: history,
 	}, {
@@ -64,6 +61,10 @@ func streamConfigs(replicas int) []jetstream.StreamConfig {
 	}, {
 		// Of each timetable one message, and its last fire.
 		Name: streamSched, Subjects: []string{"sched.>", "fire.>"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowDirect: true, AllowMsgSchedules: true,
+	}, {
+		// The last: once a job can be submitted, all is there.
+		Name: streamState, Subjects: []string{"st.>"}, Replicas: replicas, MaxMsgsPerSubject: 1,
+		AllowDirect: true, AllowAtomicPublish: true, AllowMsgTTL: true, MaxConsumers: maxConsumers,
 	}}
 }
 
