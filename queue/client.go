@@ -96,7 +96,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		c.nc.Close()
 		return nil, explain(err)
 	}
-	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(callTimeout)); err == nil {
+	if c.js, err = c.newJetStream(); err == nil {
 		c.state, err = newGroup(c.nc)
 	}
 	if err == nil {

@@ -57,7 +57,7 @@ type turns struct {
 // Limiter makes one for this worker, to be used by all its jobs; it ends with the client.
 func (c *Client) Limiter() (*Limiter, error) {
 	l := &Limiter{c: c, hosts: map[string]*share{}}
-	_, err := c.nc.Subscribe(shutSubject, func(m *nats.Msg) {
+	_, err := c.nc.Subscribe(c.heardAt(shutSubject), func(m *nats.Msg) {
 		var s Shut
 		if err := json.Unmarshal(m.Data, &s); err != nil {
 			c.log.Debug("unreadable limit", "error", err)

@@ -61,11 +61,10 @@ func (c *Client) Announce(ctx context.Context, n Node) error {
 
 // Withdraw takes a worker off the list at once.
 func (c *Client) Withdraw(ctx context.Context, name string) error {
-	kv, err := c.js.KeyValue(ctx, bucketNodes)
-	if err != nil {
+	if _, err := c.js.PublishMsg(ctx, withdrawal(nodePrefix+name)); err != nil {
 		return fmt.Errorf("withdraw worker %s: %w", name, err)
 	}
-	return kv.Delete(ctx, name)
+	return nil
 }
 
 // Workers lists the workers that are here now, by name.

@@ -111,6 +111,9 @@ const readTries = 3
 func (c *Client) lastOnce(ctx context.Context, stream string, subjects []string) (map[string]*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if c.Account() != "" {
+		return c.lastApart(ctx, stream, subjects)
+	}
 	seq, err := jetstreamext.GetLastMsgsFor(ctx, c.js, stream, subjects)
 	if err != nil {
 		return nil, err
@@ -217,7 +220,7 @@ func (c *Client) Holds(ctx context.Context, st Status) (bool, error) {
 // Hint calls f when somebody writes the job's record, refused or not, until
 // stop. Hints can be lost: f looks, and so does a timer.
 func (c *Client) Hint(id jobs.ID, f func()) (stop func(), err error) {
-	sub, err := c.nc.Subscribe(runSubject(id), func(*nats.Msg) { f() })
+	sub, err := c.nc.Subscribe(c.heardAt(runSubject(id)), func(*nats.Msg) { f() })
 	if err != nil {
 		return nil, fmt.Errorf("listen to job %s: %w", id, err)
 	}

@@ -20,7 +20,7 @@ var floors = []struct {
 	{"jobs/*", 2}, {"jobs/*/run", 2}, {"queue/scheduler", 2}, {"queue/worker", 2},
 	{"convert", 1}, {"convert/*", 1}, {"erofs", 1}, {"erofs/*", 1}, {"cimfs", 1}, {"cimfs/*", 1},
 	{"restore", 1}, {"restore/*", 1}, {"build", 1}, {"build/*", 1},
-	{"queue", 1}, {"queue/natsd", 1},
+	{"queue", 1}, {"queue/natsd", 1}, {"queue/auth", 1},
 	{"jobs", 0}, {"telemetry", 0}, {"queue/rate", 0},
 }
 
@@ -30,7 +30,7 @@ var sameFloor = []edge{
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"convert/stack", "convert"},
 	{"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "convert/registry"},
-	{"queue/natsd", "queue"},
+	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
 	{"jobs/*/run", "jobs/*"},
 	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
 	{"jobs/all/run", "jobs/all"},

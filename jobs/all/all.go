@@ -18,6 +18,14 @@ func Validators() map[string]func(json.RawMessage) error {
 	}
 }
 
+// Children are the kinds of the jobs that one of a kind submits and waits for.
+func Children(kind string) []string {
+	if kind == convert.Kind {
+		return []string{layer.Kind}
+	}
+	return nil
+}
+
 // Summary is a job in a few words for people; of a kind that this binary does
 // not know, it is the kind.
 func Summary(kind string, args json.RawMessage) string {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ type Config struct {
 	Name    string        // unique; default host-xxxxxxxx
 	Slots   int           // jobs at a time; default GOMAXPROCS
 	Reserve int           // slots beside those that only interactive jobs use; default a tenth of Slots, at least 1
-	Classes []jobs.Class  // default Classes(mux)
+	Classes []jobs.Class  // default: those of its key, else Classes of the mux
 	Grace   time.Duration // for running jobs when the worker stops; default DefaultGrace
 	Silence time.Duration // longest time without proof of life; default DefaultSilence
 	Version string
@@ -48,14 +49,28 @@ const (
 	unfit = 30 * time.Second
 )
 
-// Classes are the classes that this machine serves by default: each kind of mux
+// Classes are the classes that this machine serves by default: each of these kinds
 // for any platform, for this system, and for this system and architecture.
-func Classes(m *jobs.Mux) []jobs.Class {
+func Classes(kinds []string) []jobs.Class {
 	var cs []jobs.Class
-	for _, k := range m.Kinds() {
+	for _, k := range kinds {
 		cs = append(cs, jobs.Class{Kind: k, OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any},
 			jobs.Class{Kind: k, OS: runtime.GOOS, Arch: jobs.Any, Feature: jobs.Any},
 			jobs.Class{Kind: k, OS: runtime.GOOS, Arch: runtime.GOARCH, Feature: jobs.Any})
+	}
+	return cs
+}
+
+// classes are those of this machine, or those that the pool has this worker's key
+// serve.
+func classes(c *queue.Client, m *jobs.Mux) (cs []jobs.Class) {
+	if len(c.Classes()) == 0 {
+		return Classes(m.Kinds())
+	}
+	for _, k := range c.Classes() {
+		if slices.Contains(m.Kinds(), k.Kind) {
+			cs = append(cs, k)
+		}
 	}
 	return cs
 }
@@ -84,6 +99,9 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 	if cfg.Name, err = queue.Named(cfg.Name); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	if account := c.Account(); account != "" {
+		cfg.Name = account + "." + cfg.Name // no other account may announce such a name
+	}
 	if cfg.Slots <= 0 {
 		cfg.Slots = runtime.GOMAXPROCS(0)
 	}
@@ -91,7 +109,7 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 		cfg.Reserve = max(cfg.Slots/reserveShare, 1)
 	}
 	if len(cfg.Classes) == 0 {
-		cfg.Classes = Classes(m)
+		cfg.Classes = classes(c, m)
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace
