@@ -58,14 +58,15 @@ func (e Open) next(r Record) (Record, bool) {
 // Claim gives the job to a worker that received a message of it. A running job may
 // be claimed if its owner fell silent: its message came again, or the scheduler found
 // it lost and sent another for this very record. That poisons the attempt, as the
-// owner may have died of the job. Any other message of a running job is a duplicate
-// of the one that was claimed, and there is no edge. Past its deadline
-// the record comes back Failed, and after its last attempt, or a second poisoned
-// one, Dead; whoever claims looks at the state.
+// owner may have died of the job, until it is heard of again. Any other message of a
+// running job is a duplicate of the one that was claimed, and there is no edge. Past
+// its deadline the record comes back Failed, and after its last attempt, or a second
+// poisoned one, Dead; whoever claims looks at the state.
 type Claim struct {
 	Worker  string
-	Message uint64 // sequence in WORK: that of a redelivery is the same
-	Current bool   // the message was sent for this version of the record
+	Message uint64   // sequence in WORK: that of a redelivery is the same
+	Current bool     // the message was sent for this version of the record
+	Back    []string // those of Record.Silent that were heard of again
 	At      time.Time
 }
 
@@ -76,7 +77,7 @@ func (e Claim) next(r Record) (Record, bool) {
 		r, _ = Expire{e.At}.next(r)
 		return r, ok
 	case r.State == Running:
-		r.Poisoned++
+		r = r.silenced(e)
 		if r.lastAttempt() {
 			r.State, r.Failure = Dead, &Failure{ClassPoison, KindUnavailable,
 				fmt.Sprintf("worker %s fell silent in attempt %d of %d (poisoned: %d)", r.Worker, r.Attempt, r.MaxAttempts, r.Poisoned)}

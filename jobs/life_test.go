@@ -94,7 +94,7 @@ func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 		return jobs.Join{Priority: jobs.Priority(arg(1)), Direct: arg(2) == "direct", At: now}
 	case "claim":
 		message, _ := strconv.ParseUint(arg(2), 10, 64) // none: a record of an earlier version
-		return jobs.Claim{Worker: arg(1), Message: message, Current: arg(3) == "current", At: now}
+		return jobs.Claim{Worker: arg(1), Message: message, Current: arg(3) == "current", Back: w[2:], At: now}
 	case "finish":
 		return jobs.Finish{Claim: 7, Result: json.RawMessage(arg(1)), At: now}
 	case "fail":
@@ -141,6 +141,9 @@ func show(r jobs.Record) string {
 	}
 	if r.Worker != "" {
 		s += " worker=" + r.Worker
+	}
+	for _, silence := range r.Silent {
+		s += " silent=" + silence.Worker
 	}
 	if r.Waits > 0 {
 		s += fmt.Sprintf(" waits=%d for=%v", r.Waits, r.Children)

@@ -44,6 +44,7 @@ type Record struct {
 	Attempt     int             `json:"attempt"`    // claims of this generation that count
 	MaxAttempts int             `json:"max_attempts"`
 	Poisoned    int             `json:"poisoned,omitempty"` // attempts of this generation that panicked or took their worker with them
+	Silent      []Silence       `json:"silent,omitempty"`   // the poisoned attempts whose workers fell silent
 	Created     time.Time       `json:"created"`
 	Updated     time.Time       `json:"updated"`
 	Deadline    time.Time       `json:"deadline"`

@@ -96,6 +96,30 @@ func (c *Client) Workers(ctx context.Context) ([]Node, error) {
 	}
 }
 
+// Named gives those of the named workers that are here now.
+func (c *Client) Named(ctx context.Context, names ...string) (map[string]Node, error) {
+	subjects := make([]string, len(names))
+	for i, name := range names {
+		subjects[i] = nodePrefix + name
+	}
+	msgs, err := c.last(ctx, "KV_"+bucketNodes, subjects...)
+	if err != nil {
+		return nil, fmt.Errorf("look up workers %v: %w", names, err)
+	}
+	nodes := map[string]Node{}
+	for _, m := range msgs {
+		if len(m.Data) == 0 { // the marker of a deletion or of an expiry
+			continue
+		}
+		n, err := decodeNode(m.Data)
+		if err != nil {
+			return nil, err
+		}
+		nodes[n.Name] = n
+	}
+	return nodes, nil
+}
+
 // NodeChange is a worker that came or spoke again, or one that is gone.
 type NodeChange struct {
 	Name string

@@ -174,6 +174,7 @@ func (a *attempt) withChildren(ctx context.Context) (context.Context, error) {
 // heartbeat keeps the message ours as long as the handler proves that it lives
 // and the claim holds; else it cancels the handler and stops.
 func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc) {
+	defer a.w.keep(a.st)()
 	hint := make(chan struct{}, 1)
 	if stop, err := a.w.client.Hint(a.st.ID, func() {
 		if a.ending.Load() {

@@ -50,34 +50,18 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		if err == nil && st.State == jobs.Running && st.Worker == w.cfg.Name && unclear && st.Updated.Equal(now) {
 			return st, true
 		}
-		wait := time.Until(st.NotBefore)
-		if err == nil {
-			if err := w.client.CheckAdmission(d.Subject(), d.Headers(), st); err != nil {
-				w.log.Error("message refused", "id", id, "error", err)
-				w.ignore(d.TermWithReason(err.Error()))
-				return st, false
-			}
-		}
-		switch {
-		case errors.Is(err, queue.ErrUnreadable):
-			w.log.Error("job left alone", "id", id, "error", err)
-			w.ignore(d.NakWithDelay(claimLater))
-			return st, false
-		case err != nil:
-			w.log.Warn("job not read", "id", id, "error", err)
-			w.ignore(d.NakWithDelay(claimRetry))
-			return st, false
-		case st.State.Ended():
-			w.ignore(d.Ack())
-			return st, false
-		case st.State == jobs.Waiting: // its worker died before the ack
-			w.ignore(d.NakWithDelay(claimLater))
-			return st, false
-		case st.State == jobs.Retry && wait > 0: // left by a crash between the record and the ack
-			w.ignore(d.NakWithDelay(wait))
+		if err != nil {
+			w.unread(d, id, err)
 			return st, false
 		}
-		e := jobs.Claim{Worker: w.cfg.Name, Message: d.sequence, Current: queue.AdmittedBy(d.Headers()) == st.Revision, At: now}
+		if w.moot(d, st) {
+			return st, false
+		}
+		back, err := w.back(ctx, st.Record)
+		if err != nil { // in an account of its own a worker may not ask
+			w.log.Warn("silent workers not looked up", "id", id, "error", err)
+		}
+		e := jobs.Claim{Worker: w.cfg.Name, Message: d.sequence, Current: queue.AdmittedBy(d.Headers()) == st.Revision, Back: back, At: now}
 		st, err = w.client.Apply(ctx, st, e)
 		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
 		case edge: // the job runs by another message, or has ended meanwhile
@@ -103,6 +87,42 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 	}
 	w.log.Debug("claim lost to another worker", "id", id)
 	return queue.Status{}, false
+}
+
+// unread puts the message of a job back that could not be read.
+func (w *Worker) unread(d delivery, id jobs.ID, err error) {
+	if errors.Is(err, queue.ErrUnreadable) {
+		w.log.Error("job left alone", "id", id, "error", err)
+		w.ignore(d.NakWithDelay(claimLater))
+		return
+	}
+	w.log.Warn("job not read", "id", id, "error", err)
+	w.ignore(d.NakWithDelay(claimRetry))
+}
+
+// moot reports whether a job's message is no reason to claim it now, and answers it.
+func (w *Worker) moot(d delivery, st queue.Status) bool {
+	if err := w.client.CheckAdmission(d.Subject(), d.Headers(), st); err != nil {
+		w.log.Error("message refused", "id", st.ID, "error", err)
+		w.ignore(d.TermWithReason(err.Error()))
+		return true
+	}
+	wait := time.Until(st.NotBefore)
+	switch {
+	case st.State.Ended():
+		w.ignore(d.Ack())
+	case st.State == jobs.Waiting: // its worker died before the ack, or a replica lags
+		w.ignore(d.NakWithDelay(claimLater))
+	case st.State == jobs.Retry && wait > 0: // left by a crash between the record and the ack
+		w.ignore(d.NakWithDelay(wait))
+	case w.keeps(st) && d.admits(st):
+		w.ignore(d.InProgress())
+	case st.State == jobs.Running && w.justBack(d):
+		w.ignore(d.NakWithDelay(d.ackWait / 2))
+	default:
+		return false
+	}
+	return true
 }
 
 // ignore is for answers to the server that are repaired when they get lost: the

@@ -86,11 +86,13 @@ type Worker struct {
 
 	slots    *slots
 	unfit    atomic.Int64 // unix nanoseconds until which no job is taken
+	restored atomic.Int64 // unix nanoseconds when the connection last came back
 	draining atomic.Bool
 	changed  chan struct{} // running or draining changed: announce
 
 	mu      sync.Mutex
 	running map[jobs.ID]queue.RunningJob
+	kept    map[jobs.ID]uint64 // claims that heartbeats prolong
 }
 
 // New makes a worker that has not started.
@@ -121,7 +123,7 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	w := &Worker{client: c, mux: m, cfg: cfg, log: cfg.Log.With("worker", cfg.Name), started: time.Now().UTC(),
-		slots: newSlots(cfg.Slots, cfg.Reserve), changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}}
+		slots: newSlots(cfg.Slots, cfg.Reserve), changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}, kept: map[jobs.ID]uint64{}}
 	w.metrics, err = newMetrics()
 	return w, err
 }
@@ -158,6 +160,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	announced, stopAnnounce := context.WithCancel(writes)
 	var announcer sync.WaitGroup
 	announcer.Go(func() { w.announce(announced) })
+	announcer.Go(func() { w.watchConnection(announced) })
 	defer announcer.Wait()
 	defer stopAnnounce()
 

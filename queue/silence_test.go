@@ -1,0 +1,119 @@
+package queue_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/queue/worker"
+)
+
+// answers are what workers say of their messages: "+WPI" that they work, "-NAK" that
+// they give one back.
+func (p *pool) answers() <-chan *nats.Msg { return p.spy("$JS.ACK." + queue.StreamWork + ".>") }
+
+// awaitAnswer gives the first answer to the nth delivery of a message that begins so.
+func (p *pool) awaitAnswer(answers <-chan *nats.Msg, nth, begins string) *nats.Msg {
+	p.t.Helper()
+	for {
+		m := await(p.t, answers, begins+" to delivery "+nth)
+		if strings.Split(m.Subject, ".")[4] == nth && strings.HasPrefix(string(m.Data), begins) {
+			return m
+		}
+	}
+}
+
+// A worker whose own message comes again, because the server was away or asleep, has
+// the job already.
+func TestOwnMessageComesAgain(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{AckWait: 4 * lease})
+	answers := p.answers()
+	var runs atomic.Int32
+	release := make(chan struct{})
+	p.worker(handle(func(context.Context, testArgs) (any, error) {
+		runs.Add(1)
+		<-release
+		return "ok", nil
+	}), worker.Config{Name: "w1", Slots: 2})
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	beat := p.awaitAnswer(answers, "1", "+WPI")
+	if err := p.JetStream().Conn().Publish(beat.Subject, []byte("-NAK")); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitAnswer(answers, "2", "+WPI")
+	close(release)
+	if st := p.waitState(id, jobs.Done); st.Attempt != 1 || st.Poisoned != 0 || runs.Load() != 1 {
+		t.Errorf("got %+v after %d runs", st.Record, runs.Load())
+	}
+}
+
+// Two outages longer than the ack wait are no two crashes: the worker that lost the
+// job in the first is there again.
+func TestWorkerIsHeardOfAgain(t *testing.T) {
+	for name, tc := range map[string]struct {
+		heard func(id jobs.ID, before, after time.Time) queue.Node
+		want  jobs.State
+	}{
+		"without the job": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: before} }, jobs.Done},
+		"another process": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: after} }, jobs.Dead},
+		"still on the job": {func(id jobs.ID, before, after time.Time) queue.Node {
+			return queue.Node{Started: before, Running: []queue.RunningJob{{ID: id}}}
+		}, jobs.Dead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPool(t)
+			p.scheduler(scheduler.Config{})
+			before := time.Now()
+			id := p.submit(testArgs{}, jobs.Options{}).ID
+			m := p.pullByHand(id)
+			for _, w := range []string{"first", "second"} {
+				p.apply(p.get(id), p.claimOf(m, w))
+			}
+			n := tc.heard(id, before, time.Now())
+			n.Name = "first"
+			if err := p.Announce(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Nak(); err != nil {
+				t.Fatal(err)
+			}
+			p.worker(handle(func(context.Context, testArgs) (any, error) { return "third", nil }), worker.Config{Name: "third"})
+			st := p.waitState(id, tc.want)
+			if st.State == jobs.Done && (st.Attempt != 2 || st.Poisoned != 1) {
+				t.Errorf("got %+v", st.Record)
+			}
+		})
+	}
+}
+
+// The owner of a job and the worker that gets its message were cut off by the same
+// outage: the owner has time to be heard of.
+func TestOwnerIsWaitedForAfterAnOutage(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{})
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	m := p.pullByHand(id)
+	owner := p.apply(p.get(id), p.claimOf(m, "owner"))
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "second", nil }), worker.Config{Name: "w2"})
+	p.until("the worker on the list", func() bool { ws, err := p.Workers(t.Context()); return err == nil && len(ws) == 1 })
+	p.stop()
+	p.start()
+	p.until("reconnection", p.Connected)
+	answers := p.answers()
+	if err := m.Nak(); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitAnswer(answers, "2", "-NAK {")
+	if st := p.get(id); st.Revision != owner.Revision {
+		t.Errorf("the job was taken from its owner: %+v", st.Record)
+	}
+	p.apply(owner, jobs.Finish{Claim: owner.Revision, Result: []byte(`1`), At: time.Now()})
+}

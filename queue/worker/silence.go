@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+// back are the workers that fell silent with a job and were heard of since, without
+// it: whatever kept them from the queue, it was not the job. A process that began
+// after its namesake had claimed the job is another one.
+func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
+	if r.State != jobs.Running || len(r.Silent) == 0 {
+		return nil, nil
+	}
+	var names []string
+	for _, s := range r.Silent {
+		names = append(names, s.Worker)
+	}
+	nodes, err := w.client.Named(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		n, here := nodes[name]
+		return !here || slices.ContainsFunc(r.Silent, func(s jobs.Silence) bool { return s.Worker == name && !survived(n, s, r.ID) })
+	}), nil
+}
+
+func survived(n queue.Node, s jobs.Silence, id jobs.ID) bool {
+	return n.Started.Before(s.Claimed) && n.Updated.After(s.Lost) &&
+		!slices.ContainsFunc(n.Running, func(j queue.RunningJob) bool { return j.ID == id })
+}
+
+// watchConnection notes when the connection was restored, until ctx is done.
+func (w *Worker) watchConnection(ctx context.Context) {
+	conn := w.client.JetStream().Conn()
+	back := conn.StatusChanged(nats.CONNECTED)
+	defer conn.RemoveStatusListener(back)
+	for {
+		select {
+		case <-back:
+			w.restored.Store(time.Now().UnixNano())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// justBack reports whether this worker was cut off until just now. The owner of a
+// job may have been so too, by the same outage, and is about to be heard of: half the
+// ack wait is a heartbeat or two.
+func (w *Worker) justBack(d delivery) bool {
+	return time.Since(time.Unix(0, w.restored.Load())) < d.ackWait/2
+}
+
+// keep notes that a job's claim is prolonged, until the returned function is called.
+func (w *Worker) keep(st queue.Status) (leave func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept[st.ID] = st.Revision
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.kept[st.ID] == st.Revision {
+			delete(w.kept, st.ID)
+		}
+	}
+}
+
+// admits reports whether a running job was claimed from this message, or the message
+// was sent for that claim: another one is a duplicate.
+func (d delivery) admits(st queue.Status) bool {
+	return d.sequence == st.Message || queue.AdmittedBy(d.Headers()) == st.Revision
+}
+
+// keeps reports whether this worker prolongs the claim st: that its message came
+// again says only that the server was away.
+func (w *Worker) keeps(st queue.Status) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return st.State == jobs.Running && w.kept[st.ID] == st.Revision
+}
