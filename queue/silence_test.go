@@ -117,3 +117,24 @@ func TestOwnerIsWaitedForAfterAnOutage(t *testing.T) {
 	}
 	p.apply(owner, jobs.Finish{Claim: owner.Revision, Result: []byte(`1`), At: time.Now()})
 }
+
+// The worker of a job that waits dies before the ack: whoever gets the message takes
+// it away, as the job is admitted anew when it goes on.
+func TestWaitingAndNotAcked(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{})
+	child := p.submit(testArgs{}, jobs.Options{Class: jobs.Class{Kind: "test", OS: "none", Arch: jobs.Any, Feature: jobs.Any}}).ID
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	m := p.pullByHand(id)
+	st := p.apply(p.get(id), p.claimOf(m, "gone"))
+	p.apply(st, jobs.Wait{Claim: st.Revision, Children: []jobs.ID{child}, At: time.Now()})
+	if err := m.Nak(); err != nil {
+		t.Fatal(err)
+	}
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "ok", nil }), worker.Config{Name: "w1"})
+	p.until("free subject", func() bool { return !p.inWork(id) })
+	if _, err := p.Cancel(t.Context(), child, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	p.waitState(id, jobs.Done)
+}

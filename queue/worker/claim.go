@@ -111,7 +111,9 @@ func (w *Worker) moot(d delivery, st queue.Status) bool {
 	switch {
 	case st.State.Ended():
 		w.ignore(d.Ack())
-	case st.State == jobs.Waiting: // its worker died before the ack, or a replica lags
+	case st.State == jobs.Waiting && queue.AdmittedBy(d.Headers()) <= st.Revision: // its worker died before the ack
+		w.ignore(d.Ack())
+	case st.State == jobs.Waiting: // a replica lags
 		w.ignore(d.NakWithDelay(claimLater))
 	case st.State == jobs.Retry && wait > 0: // left by a crash between the record and the ack
 		w.ignore(d.NakWithDelay(wait))

@@ -1,0 +1,64 @@
+package scheduler
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/natsd"
+)
+
+type args struct{}
+
+func (args) Kind() string    { return "test" }
+func (args) Validate() error { return nil }
+
+// A scheduler that is behind, because it was cut off, does not publish for a job what
+// somebody took away since. (From the edge it cannot be arranged that it is behind.)
+func TestSweepOfAnOldPool(t *testing.T) {
+	dir := t.TempDir()
+	srv, err := natsd.Start(natsd.Config{Dir: filepath.Join(dir, "store"), ContextFile: "-", InProcess: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { srv.Stop() })
+	c, err := queue.Connect(t.Context(), srv.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if err := c.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	j, err := jobs.New(args{}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queued, err := c.Submit(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := c.Apply(t.Context(), queued, jobs.Claim{Worker: "w1", At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Apply(t.Context(), running, jobs.Wait{Claim: running.Revision, Children: []jobs.ID{"test-x"}, At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	s := New(c, nil, Config{})
+	for _, st := range []queue.Status{queued, running} {
+		s.pool = newPool(1, s.limits.shutUntil)
+		s.pool.update(queue.Change{Record: st.Record, Revision: st.Revision})
+		e := s.pool.jobs[st.ID]
+		s.pool.setAdmitted(e, true)
+		e.missing = e.revision
+		if err := s.sweepJob(t.Context(), e, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if work, err := s.messages(t.Context()); err != nil || len(work) > 0 {
+			t.Errorf("%s, and waiting since: published %v, %v", st.State, work, err)
+		}
+	}
+}
