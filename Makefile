@@ -5,6 +5,8 @@ SHELL       := /bin/bash
 
 TOOLS    := $(or $(LITHIFY_TEST_TOOLS),/var/lib/lithify-test-tools)/bin
 FUZZTIME ?= 30s
+FAULTS   ?= 1000
+SEED     ?= $(shell date +%s)
 PKG      ?= ./...
 
 .PHONY: help
@@ -50,6 +52,10 @@ root-test: tools ## every test that needs root, long ones too
 .PHONY: e2e
 e2e: tools ## real registry, containerd, skopeo, crane and processes, long ones too
 	bash test/run.sh -race ./test/e2e
+
+.PHONY: chaos
+chaos: tools ## FAULTS (1000) faults from SEED (the time) done to a pool of real processes, see test/chaos
+	PATH="$(TOOLS):$$PATH" go test -race -v -timeout 60m ./test/chaos -run TestRandomFaults -seed $(SEED) -faults $(FAULTS)
 
 .PHONY: bench
 bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench; then the queue

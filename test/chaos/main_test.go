@@ -25,7 +25,6 @@ var (
 	faults   = flag.Int("faults", 40, "how many faults TestRandomFaults does")
 	duration = flag.Duration("duration", 0, "TestRandomFaults stops with its faults after this, done or not (0: when they are done)")
 	keepLogs = flag.Bool("keep", false, "leave the logs of runs that pass, too")
-	asRoot   = flag.Bool("test.root", false, "run the tests that mount file systems")
 )
 
 // The pool's times are short, so that a run sees many of them pass.

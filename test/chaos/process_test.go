@@ -130,16 +130,6 @@ func (p *process) setDown(sig syscall.Signal) {
 	p.end(sig, 0)
 }
 
-func (p *process) setUp() {
-	p.mu.Lock()
-	p.down = false
-	p.mu.Unlock()
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
 // close ends the process for good.
 func (p *process) close() {
 	close(p.stop)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -130,9 +132,15 @@ func (w *world) records(ctx context.Context) ([]history.Version, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []history.Version
-	for uint64(len(all)) < info.NumPending {
+	// One that changes meanwhile comes twice: only a message with none behind it is
+	// the last.
+	all := map[string]history.Version{}
+	for pending := info.NumPending; pending > 0; {
 		m, err := cons.Next(jetstream.FetchMaxWait(time.Second))
+		if err != nil {
+			return nil, err
+		}
+		md, err := m.Metadata()
 		if err != nil {
 			return nil, err
 		}
@@ -140,9 +148,9 @@ func (w *world) records(ctx context.Context) ([]history.Version, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, v)
+		all[v.ID], pending = v, md.NumPending
 	}
-	return all, nil
+	return slices.Collect(maps.Values(all)), nil
 }
 
 // wire notes the records that a process sends, and has its node's tap see every
