@@ -122,7 +122,7 @@ func (p *process) signal(sig syscall.Signal) {
 	p.cmd.Process.Signal(sig) // one that has just ended does not mind
 }
 
-// setDown ends this life and has no other begin until setUp.
+// setDown ends this life and has no other begin.
 func (p *process) setDown(sig syscall.Signal) {
 	p.mu.Lock()
 	p.down = true
