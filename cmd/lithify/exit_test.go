@@ -177,7 +177,8 @@ func TestErrorsAsJSON(t *testing.T) {
 
 // What is wrong may stand before the wish for JSON.
 func TestUsageErrorsAreJSON(t *testing.T) {
-	for _, args := range [][]string{{"convert", "--bogus", "-o", "json"}, {"convert", "a", "--output=json"}, {"transmogrify", "-ojson"}} {
+	for _, args := range [][]string{{"convert", "--bogus", "-o", "json"}, {"convert", "a", "--output=json"}, {"transmogrify", "-ojson"},
+		{"convert", "--bogus", "-vo", "json", "a", "b"}, {"-o=json", "transmogrify"}} {
 		code, _, stderr := lithify(t, args...)
 		var line struct{ Error string }
 		if err := json.Unmarshal([]byte(stderr), &line); err != nil || code != 2 || line.Error == "" {

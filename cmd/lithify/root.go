@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/telemetry"
@@ -43,17 +44,20 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // wantsJSON looks for --output json among args, in each of its forms.
 func wantsJSON(args []string) bool {
 	for i, arg := range args {
-		switch arg {
-		case "--":
+		if arg == "--" {
 			return false
-		case "--output=json", "-o=json", "-ojson":
+		}
+		m := outputFlag.FindStringSubmatch(arg)
+		if m != nil && (m[1] == "json" || m[1] == "" && i+1 < len(args) && args[i+1] == "json") {
 			return true
-		case "--output", "-o":
-			return i+1 < len(args) && args[i+1] == "json"
 		}
 	}
 	return false
 }
+
+// outputFlag is --output, or -o perhaps behind other flags of one letter, and its
+// value if it is in the same word.
+var outputFlag = regexp.MustCompile(`^(?:--output|-[a-z]*o)(?:=?(json))?$`)
 
 // printError writes err on stderr as one line, the last: for people, or for
 // programs where --output json was read before the error.
