@@ -16,8 +16,12 @@ import (
 type question struct {
 	record   jobs.Record
 	revision uint64
-	answer   chan<- []queue.Reason
+	answer   chan<- []queue.Reason // nil: the pool has not heard of that revision, or of a later one
 }
+
+// hearsWithin is how long an answer waits for the pool to hear of what is asked for: a
+// record is read at once by its ID, and follows its way into the pool.
+const hearsWithin = time.Second
 
 // showChildren is how many are named; the rest is counted.
 const showChildren = 5
@@ -26,15 +30,23 @@ const showChildren = 5
 // the pool makes of them the loop says.
 func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) (stop func()) {
 	stop, err := s.client.ServeExplain(func(id jobs.ID) queue.Explanation {
-		st, err := s.client.Get(ctx, id)
-		if err != nil {
-			return queue.Explanation{ID: id, Reasons: []queue.Reason{{Code: queue.ReasonUnknown, Text: "its record was not read: " + err.Error()}}}
+		for end := time.Now().Add(hearsWithin); ; {
+			st, err := s.client.Get(ctx, id)
+			if err != nil {
+				return queue.Explanation{ID: id, Reasons: []queue.Reason{{Code: queue.ReasonUnknown, Text: "its record was not read: " + err.Error()}}}
+			}
+			x := queue.Explanation{ID: id, State: st.State, Reasons: s.ask(ctx, ask, st)}
+			switch {
+			case st.State == jobs.Waiting:
+				x.Reasons = append(x.Reasons, s.explainChildren(ctx, ask, st)...)
+			case x.Reasons == nil && time.Now().Before(end) && ctx.Err() == nil:
+				time.Sleep(hearsWithin / 100)
+				continue
+			case x.Reasons == nil:
+				x.Reasons = []queue.Reason{{Code: queue.ReasonDue, Text: "the scheduler has not heard of it yet"}}
+			}
+			return x
 		}
-		x := queue.Explanation{ID: id, State: st.State, Reasons: s.ask(ctx, ask, st)}
-		if st.State == jobs.Waiting {
-			x.Reasons = append(x.Reasons, s.explainChildren(ctx, ask, st)...)
-		}
-		return x
 	})
 	if err != nil {
 		s.log.Warn("nobody explains", "error", err)
@@ -79,7 +91,8 @@ func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st
 	return reasons
 }
 
-// explain says what keeps a job, from the same facts by which it is admitted.
+// explain says what keeps a job, from the same facts by which it is admitted. It is
+// nil if the pool is behind the record, or the record waits for others.
 func (s *Scheduler) explain(r jobs.Record, revision uint64, now time.Time) (reasons []queue.Reason) {
 	add := func(code queue.ReasonCode, text string, args ...any) {
 		reasons = append(reasons, queue.Reason{Code: code, Text: fmt.Sprintf(text, args...)})
@@ -87,8 +100,7 @@ func (s *Scheduler) explain(r jobs.Record, revision uint64, now time.Time) (reas
 	e, wait := s.pool.jobs[r.ID], r.NotBefore.Sub(now).Round(time.Second)
 	switch {
 	case r.State == jobs.Waiting || r.State.Ended():
-	case e == nil:
-		add(queue.ReasonDue, "the scheduler has not heard of it yet")
+	case e == nil || e.revision < revision:
 	case r.State == jobs.Running && s.held()[r.ID] == revision:
 		add(queue.ReasonRunning, "worker %s runs it since %s, attempt %d of %d", r.Worker, r.Updated.Format(time.RFC3339), r.Attempt, r.MaxAttempts)
 	case r.State == jobs.Running:

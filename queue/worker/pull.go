@@ -62,7 +62,7 @@ func (w *Worker) pullFrom(ctx context.Context, l queue.Line, start func(delivery
 		if err != nil {
 			return err
 		}
-		w.slots.came(l.Priority)
+		w.slots.came(l)
 		slot := w.slots.take(l.Priority, 1)
 		if ctx.Err() != nil || len(slot) == 0 { // or another line took the last one meanwhile
 			release(slot)
@@ -119,6 +119,12 @@ func (w *Worker) pullMore(ctx context.Context, cons jetstream.Consumer, p jobs.P
 // maxPull bounds one pull: its messages are taken in turn, and the last one must not
 // lose its ack wait here.
 const maxPull = 100
+
+// pending reports whether messages wait in a line.
+func (w *Worker) pending(ctx context.Context, l queue.Line) bool {
+	cons, err := w.client.JetStream().Consumer(ctx, queue.StreamWork, l.Consumer())
+	return err == nil && cons.CachedInfo().NumPending > 0
+}
 
 // waitFit waits until there may be a free slot and the worker lacks nothing. It
 // returns false if ctx ends first.

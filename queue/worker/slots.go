@@ -2,15 +2,17 @@ package worker
 
 import (
 	"context"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
 )
 
 const (
 	// headStart is how long a freed slot is left to interactive jobs, if any came
-	// within headStartFor: long enough for a message that waits to be pulled.
+	// within headStartFor; then the lines that they came from are asked for more.
 	headStart    = 5 * time.Millisecond
 	headStartFor = 10 * time.Second
 )
@@ -19,11 +21,16 @@ const (
 // bulk jobs leave the reserved ones alone and come second to the others.
 type slots struct {
 	common, reserved chan struct{} // one token for each free slot
-	interactive      atomic.Int64  // unix nanoseconds at which the last interactive job came
+	pending          func(context.Context, queue.Line) bool
+
+	mu     sync.Mutex
+	urgent map[queue.Line]time.Time // when the last job came from an interactive line
 }
 
-func newSlots(common, reserved int) *slots {
-	s := &slots{common: make(chan struct{}, common), reserved: make(chan struct{}, reserved)}
+// newSlots makes slots that are all free. pending reports whether jobs wait in a line.
+func newSlots(common, reserved int, pending func(context.Context, queue.Line) bool) *slots {
+	s := &slots{common: make(chan struct{}, common), reserved: make(chan struct{}, reserved), pending: pending,
+		urgent: map[queue.Line]time.Time{}}
 	for range common {
 		s.common <- struct{}{}
 	}
@@ -63,11 +70,28 @@ func release(taken []chan<- struct{}) {
 	}
 }
 
-// came notes that a job of a priority was pulled.
-func (s *slots) came(p jobs.Priority) {
-	if p == jobs.Interactive {
-		s.interactive.Store(time.Now().UnixNano())
+// came notes that a job was pulled from a line.
+func (s *slots) came(l queue.Line) {
+	if l.Priority != jobs.Interactive {
+		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.urgent[l] = time.Now()
+}
+
+// lively are the interactive lines from which jobs came lately.
+func (s *slots) lively() (lines []queue.Line) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l, at := range s.urgent {
+		if time.Since(at) > headStartFor {
+			delete(s.urgent, l)
+			continue
+		}
+		lines = append(lines, l)
+	}
+	return lines
 }
 
 // wait returns once there may be a free slot, or false if ctx ended first. It takes
@@ -91,7 +115,8 @@ func (s *slots) wait(ctx context.Context, p jobs.Priority) bool {
 		case <-ctx.Done():
 			return false
 		}
-		if time.Since(time.Unix(0, s.interactive.Load())) > headStartFor {
+		lively := s.lively()
+		if len(lively) == 0 {
 			return true
 		}
 		select {
@@ -99,7 +124,8 @@ func (s *slots) wait(ctx context.Context, p jobs.Priority) bool {
 		case <-ctx.Done():
 			return false
 		}
-		if len(s.common) > 0 {
+		urgent := slices.ContainsFunc(lively, func(l queue.Line) bool { return s.pending(ctx, l) })
+		if !urgent && len(s.common) > 0 {
 			return true
 		}
 	}

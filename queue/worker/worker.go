@@ -123,7 +123,8 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	w := &Worker{client: c, mux: m, cfg: cfg, log: cfg.Log.With("worker", cfg.Name), started: time.Now().UTC(),
-		slots: newSlots(cfg.Slots, cfg.Reserve), changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}, kept: map[jobs.ID]uint64{}}
+		changed: make(chan struct{}, 1), running: map[jobs.ID]queue.RunningJob{}, kept: map[jobs.ID]uint64{}}
+	w.slots = newSlots(cfg.Slots, cfg.Reserve, w.pending)
 	w.metrics, err = newMetrics()
 	return w, err
 }
