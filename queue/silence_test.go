@@ -94,6 +94,26 @@ func TestWorkerIsHeardOfAgain(t *testing.T) {
 	}
 }
 
+// A worker that lost a job and gets it again knows that it is back, whatever the list
+// of workers says.
+func TestWorkerIsBackItself(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	// It begins before its line has a consumer, so that it gets nothing yet.
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "third", nil }), worker.Config{Name: "me"})
+	p.until("the worker on the list", func() bool { ws, err := p.Workers(t.Context()); return err == nil && len(ws) == 1 })
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	for _, name := range []string{"me", "second"} { // by a message that is gone
+		p.apply(p.get(id), jobs.Claim{Worker: name, Message: 7, At: time.Now()})
+	}
+	p.scheduler(scheduler.Config{Sweep: 100 * time.Millisecond})
+	if st := p.waitState(id, jobs.Done); st.Attempt != 2 || st.Poisoned != 1 {
+		t.Errorf("got %+v", st.Record)
+	}
+}
+
 // The owner of a job and the worker that gets its message were cut off by the same
 // outage: the owner has time to be heard of.
 func TestOwnerIsWaitedForAfterAnOutage(t *testing.T) {

@@ -42,7 +42,7 @@ type heard struct {
 type entry struct {
 	id       jobs.ID
 	revision uint64
-	missing  uint64 // revision at which the last sweep did not find its message
+	missing  uint64 // revision at which the last sweep did not find its message, or not where it is delivered from
 	deadline int64  // unix nanoseconds
 	turn     uint64 // its place among those that wait to be admitted; 0: it does not
 	line     *line

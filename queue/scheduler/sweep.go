@@ -17,32 +17,35 @@ import (
 
 // sweep compares STATE with WORK and mends what a crash left between two writes:
 // a message whose job has ended (result without ack), an admitted job without a
-// message, a job past its deadline that nobody will claim. It also makes sure of
+// message or with one that its consumer forgot, a job past its deadline that nobody will claim. It also makes sure of
 // the consumers. A job that it cannot read does not keep it from the others.
 func (s *Scheduler) sweep(ctx context.Context) error {
-	work, err := s.messages(ctx)
+	seen, err := s.look(ctx)
 	if err != nil {
 		return err
 	}
 	if err := s.sweepConsumers(ctx); err != nil {
 		return err
 	}
-	for subject := range work {
+	for subject := range seen.work {
 		if err := s.fault(subject, s.sweepMessage(ctx, subject)); err != nil {
 			return err
 		}
 	}
 	s.pool.catchUp() // if the last record has not been told from the first change
 	s.pool.estranged()
-	held := s.held()
 	for _, e := range s.pool.jobs {
-		if err := s.fault(e.subject(), s.sweepJob(ctx, e, work, held)); err != nil {
+		err := s.sweepJob(ctx, e, seen)
+		if err != nil {
+			err = s.fault(e.subject(), err)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	maps.DeleteFunc(s.faults, func(subject, _ string) bool {
 		_, id, err := queue.ParseWork(subject)
-		return work[subject] == 0 && (err != nil || s.pool.jobs[id] == nil)
+		return seen.work[subject] == 0 && (err != nil || s.pool.jobs[id] == nil)
 	})
 	return s.forget(ctx)
 }
@@ -106,7 +109,7 @@ func (s *Scheduler) sweepMessage(ctx context.Context, subject string) error {
 // expireGrace leaves an expired running job to its worker, which knows why it was late.
 const expireGrace = time.Minute
 
-func (s *Scheduler) sweepJob(ctx context.Context, e *entry, work map[string]uint64, held map[jobs.ID]uint64) error {
+func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error {
 	late := time.Since(time.Unix(0, e.deadline))
 	switch {
 	case late > expireGrace || late > 0 && e.state != running:
@@ -114,8 +117,10 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, work map[string]uint
 	case e.state == waiting && e.open == 0 && s.pool.caughtUp:
 		s.pool.ready = append(s.pool.ready, waiter{e, e.revision}) // a replica may have said of a child that it runs
 		return nil
-	case e.admitted && work[e.subject()] == 0:
-		return s.sweepLost(ctx, e, held)
+	case e.admitted && seen.work[e.subject()] == 0:
+		return s.sweepLost(ctx, e, seen)
+	case e.admitted && seen.stranded[e.line.Line]:
+		return s.sweepStranded(ctx, e, seen)
 	}
 	return s.sweepOrphan(ctx, e)
 }
@@ -131,11 +136,16 @@ func (s *Scheduler) expire(ctx context.Context, e *entry) error {
 // sweepLost sends an admitted job's message again that is gone. If the job runs
 // someone may be on it, or about to say so: only one that nobody names for a whole
 // sweep runs again.
-func (s *Scheduler) sweepLost(ctx context.Context, e *entry, held map[jobs.ID]uint64) error {
-	if e.state == running && (held[e.id] == e.revision || e.missing != e.revision) {
+func (s *Scheduler) sweepLost(ctx context.Context, e *entry, seen sighting) error {
+	if e.state == running && (seen.held[e.id] == e.revision || e.missing != e.revision) {
 		e.missing = e.revision
 		return nil
 	}
+	return s.sendAgain(ctx, e)
+}
+
+// sendAgain publishes the message of an admitted job that has none.
+func (s *Scheduler) sendAgain(ctx context.Context, e *entry) error {
 	st, err := s.client.GetAt(ctx, e.id, e.revision)
 	if err != nil || st.Revision != e.revision {
 		return err // the change is on its way

@@ -15,11 +15,10 @@ type args struct{}
 func (args) Kind() string    { return "test" }
 func (args) Validate() error { return nil }
 
-// A scheduler that is behind, because it was cut off, does not publish for a job what
-// somebody took away since. (From the edge it cannot be arranged that it is behind.)
-func TestSweepOfAnOldPool(t *testing.T) {
-	dir := t.TempDir()
-	srv, err := natsd.Start(natsd.Config{Dir: filepath.Join(dir, "store"), ContextFile: "-", InProcess: true})
+// client is of a pool without a scheduler.
+func client(t *testing.T) *queue.Client {
+	t.Helper()
+	srv, err := natsd.Start(natsd.Config{Dir: filepath.Join(t.TempDir(), "store"), ContextFile: "-", InProcess: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +31,13 @@ func TestSweepOfAnOldPool(t *testing.T) {
 	if err := c.Setup(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// A scheduler that is behind, because it was cut off, does not publish for a job what
+// somebody took away since. (From the edge it cannot be arranged that it is behind.)
+func TestSweepOfAnOldPool(t *testing.T) {
+	c := client(t)
 	j, err := jobs.New(args{}, jobs.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +60,7 @@ func TestSweepOfAnOldPool(t *testing.T) {
 		e := s.pool.jobs[st.ID]
 		s.pool.setAdmitted(e, true)
 		e.missing = e.revision
-		if err := s.sweepJob(t.Context(), e, nil, nil); err != nil {
+		if err := s.sweepJob(t.Context(), e, sighting{}); err != nil {
 			t.Fatal(err)
 		}
 		if work, err := s.messages(t.Context()); err != nil || len(work) > 0 {

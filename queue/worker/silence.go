@@ -26,6 +26,8 @@ func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Of itself it knows more than it has announced: that it is here, without the job.
+	nodes[w.cfg.Name] = queue.Node{Started: w.started, Updated: time.Now(), Running: w.snapshot()}
 	return slices.DeleteFunc(names, func(name string) bool {
 		n, here := nodes[name]
 		return !here || slices.ContainsFunc(r.Silent, func(s jobs.Silence) bool { return s.Worker == name && !survived(n, s, r.ID) })

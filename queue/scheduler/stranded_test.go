@@ -1,0 +1,85 @@
+package scheduler
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+)
+
+func TestStranded(t *testing.T) {
+	l := queue.Line{Priority: jobs.Bulk, Class: jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}}
+	work := map[string]uint64{l.Subject("test-1"): 1, l.Subject("test-2"): 1, "foreign": 1}
+	for name, tc := range map[string]struct {
+		before, after map[queue.Line]uint64
+		want          bool
+	}{
+		"all known":             {map[queue.Line]uint64{l: 2}, map[queue.Line]uint64{l: 2}, false},
+		"one is not":            {map[queue.Line]uint64{l: 1}, map[queue.Line]uint64{l: 1}, true},
+		"one came meanwhile":    {map[queue.Line]uint64{l: 1}, map[queue.Line]uint64{l: 2}, false},
+		"one was acked then":    {map[queue.Line]uint64{l: 2}, map[queue.Line]uint64{l: 1}, false},
+		"no consumer":           {nil, nil, false},
+		"a consumer since then": {nil, map[queue.Line]uint64{l: 0}, false},
+	} {
+		if got := stranded(work, tc.before, tc.after); got[l] != tc.want || len(got) > 1 {
+			t.Errorf("%s: got %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// A message that its consumer neither delivers any more nor waits for is sent anew,
+// by the second sweep that finds it so.
+func TestSweepStranded(t *testing.T) {
+	c := client(t)
+	j, err := jobs.New(args{}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := c.Submit(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := queue.LineOf(st.Record)
+	// One delivery only is the way to have the server forget one.
+	cons, err := c.JetStream().CreateConsumer(t.Context(), queue.StreamWork, jetstream.ConsumerConfig{
+		Durable: l.Consumer(), FilterSubject: l.Subject("*"), AckPolicy: jetstream.AckExplicitPolicy, AckWait: 50 * time.Millisecond, MaxDeliver: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Admit(t.Context(), []*nats.Msg{c.Admission(st)})[0]; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cons.Next(); err != nil {
+		t.Fatal(err)
+	}
+	for forgotten := false; !forgotten; {
+		info, err := cons.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		forgotten = info.NumPending == 0 && info.NumAckPending == 0
+	}
+	s := New(c, nil, Config{})
+	s.pool = newPool(1, s.limits.shutUntil)
+	s.pool.update(queue.Change{Record: st.Record, Revision: st.Revision})
+	e := s.pool.jobs[st.ID]
+	s.pool.setAdmitted(e, true)
+	for range 2 {
+		seen, err := s.look(t.Context())
+		if err != nil || !seen.stranded[l] {
+			t.Fatalf("stranded %v, %v", slices.Collect(maps.Keys(seen.stranded)), err)
+		}
+		if err := s.sweepJob(t.Context(), e, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m, err := cons.Next(jetstream.FetchMaxWait(10 * time.Second)); err != nil || m.Subject() != l.Subject(st.ID) {
+		t.Errorf("got %v, %v", m, err)
+	}
+}
