@@ -26,7 +26,7 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	}
 	s.pool.due(now)
 	s.pool.opens = time.Time{}
-	for _, l := range s.pool.urgentFirst() {
+	for _, l := range s.pool.order {
 		for es := s.take(l, now); len(es) > 0; es = s.take(l, now) {
 			if err := s.admitAll(ctx, es); err != nil {
 				if ctx.Err() == nil {

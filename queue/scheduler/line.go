@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -71,8 +70,15 @@ func (h *hostSet) all() []*host {
 func (p *pool) line(l queue.Line) *line {
 	if p.lines[l] == nil {
 		p.lines[l] = &line{Line: l}
+		i, _ := slices.BinarySearchFunc(p.order, p.lines[l], urgentFirst)
+		p.order = slices.Insert(p.order, i, p.lines[l])
 	}
 	return p.lines[l]
+}
+
+func urgentFirst(a, b *line) int {
+	return cmp.Or(cmp.Compare(slices.Index(jobs.Priorities, a.Priority), slices.Index(jobs.Priorities, b.Priority)),
+		cmp.Compare(a.Consumer(), b.Consumer()))
 }
 
 func (p *pool) tenant(name string) *tenant {
@@ -197,15 +203,6 @@ func (p *pool) busy(hs *hostSet, now time.Time) bool {
 		}
 	}
 	return false
-}
-
-// urgentFirst are all lines, the urgent ones first.
-func (p *pool) urgentFirst() []*line {
-	all := slices.Collect(maps.Values(p.lines))
-	slices.SortFunc(all, func(a, b *line) int {
-		return cmp.Or(cmp.Compare(slices.Index(jobs.Priorities, a.Priority), slices.Index(jobs.Priorities, b.Priority)), cmp.Compare(a.Consumer(), b.Consumer()))
-	})
-	return all
 }
 
 // before is how many jobs of its tenant are in line before a job.

@@ -2,19 +2,21 @@ package scheduler
 
 import (
 	"context"
+	"iter"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/rate"
 )
 
-func (s *Scheduler) watchNodes(ctx context.Context, out chan<- queue.NodeChange) error {
-	for n, err := range s.client.WatchWorkers(ctx) {
+// forward sends what a watch gives until it fails or ctx is done.
+func forward[T any](ctx context.Context, watch iter.Seq2[T, error], out chan<- T) error {
+	for x, err := range watch {
 		if err != nil {
 			return err
 		}
 		select {
-		case out <- n:
+		case out <- x:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -58,20 +60,6 @@ func (s *Scheduler) held() map[jobs.ID]uint64 {
 		}
 	}
 	return held
-}
-
-func (s *Scheduler) watchControls(ctx context.Context, out chan<- queue.Controls) error {
-	for c, err := range s.client.WatchControls(ctx) {
-		if err != nil {
-			return err
-		}
-		select {
-		case out <- c:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 // setControls heeds what people decided. Jobs that are paused now and have not started

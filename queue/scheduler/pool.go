@@ -13,6 +13,7 @@ import (
 type pool struct {
 	jobs     map[jobs.ID]*entry
 	lines    map[queue.Line]*line
+	order    []*line // the same, urgent ones first
 	tenants  map[string]*tenant
 	hosts    map[string]*host
 	hostSets map[string]*hostSet

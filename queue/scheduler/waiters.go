@@ -31,16 +31,26 @@ func (p *pool) await(e *entry, children []jobs.ID) {
 		p.unlinked = append(p.unlinked, unlinked{w, children})
 		return
 	}
-	e.open = 0
-	for _, id := range children {
-		if c := p.jobs[id]; c != nil {
-			c.parents = append(c.parents, w)
-			e.open++
-		}
-	}
+	p.link(w, children)
 	if e.open == 0 {
 		p.ready = append(p.ready, w)
 	}
+}
+
+// link makes a job wait for those of its children that the pool knows, and gives the
+// others.
+func (p *pool) link(w waiter, children []jobs.ID) (unknown []jobs.ID) {
+	w.e.open = 0
+	for _, id := range children {
+		c := p.jobs[id]
+		if c == nil {
+			unknown = append(unknown, id)
+			continue
+		}
+		c.parents = append(c.parents, w)
+		w.e.open++
+	}
+	return unknown
 }
 
 // catchUp is called once every record has been read.
@@ -138,14 +148,8 @@ func (s *Scheduler) resumeJob(ctx context.Context, e *entry) error {
 	if len(open) == 0 {
 		return s.apply(ctx, st, jobs.Resume{At: time.Now().UTC()})
 	}
-	e.open = 0
-	for _, id := range open {
-		if c := s.pool.jobs[id]; c != nil {
-			e.open++
-			c.parents = append(c.parents, waiter{e, e.revision})
-		} else {
-			s.pool.stranger(e, id)
-		}
+	for _, id := range s.pool.link(waiter{e, e.revision}, open) {
+		s.pool.stranger(e, id)
 	}
 	return nil
 }
