@@ -47,10 +47,9 @@ func (s *Scheduler) setLead(ctx context.Context, leads bool) {
 		return
 	}
 	s.log.Info("scheduler leads", "name", s.cfg.Name)
-	for _, d := range s.unburied {
+	for _, d := range s.takeUnburied() {
 		s.end(ctx, d.record, false)
 	}
-	s.unburied = nil
 	if err := s.adoptConsumers(ctx); err != nil && ctx.Err() == nil {
 		s.log.Warn("consumers not looked at", "error", err) // the sweep does
 	}
@@ -75,8 +74,8 @@ func (s *Scheduler) adoptConsumers(ctx context.Context) error {
 	return nil
 }
 
-// unburied is a job that died while this scheduler stood by: the leader may have
-// died before it wrote the letter.
+// unburied is a job that died and may have no letter: the leader of that time may have
+// died before it wrote it, or the server did not take it.
 type unburied struct {
 	record jobs.Record
 	seen   time.Time
@@ -89,6 +88,20 @@ const unburiedFor = time.Minute
 func (s *Scheduler) keepUnburied(r jobs.Record, now time.Time) {
 	if r.State == jobs.Dead {
 		s.unburied = append(s.unburied, unburied{r, now})
+	}
+}
+
+func (s *Scheduler) takeUnburied() []unburied {
+	list := s.unburied
+	s.unburied = nil
+	return list
+}
+
+// bury writes the letter of a dead job, sooner or later.
+func (s *Scheduler) bury(ctx context.Context, r jobs.Record) {
+	if err := s.client.Bury(ctx, r); err != nil {
+		s.log.Warn("dead letter not written", "id", r.ID, "error", err) // the sweep tries again
+		s.keepUnburied(r, time.Now())
 	}
 }
 

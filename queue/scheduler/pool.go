@@ -83,7 +83,9 @@ type moved struct {
 
 // update takes a record's new version in.
 func (p *pool) update(ch queue.Change) (m moved) {
-	p.heard = heard{ch.Record.ID, ch.Revision}
+	if ch.Revision > p.heard.revision {
+		p.heard = heard{ch.Record.ID, ch.Revision}
+	}
 	r, e := ch.Record, p.jobs[ch.Record.ID]
 	switch {
 	case e != nil && ch.Revision <= e.revision:

@@ -11,12 +11,13 @@ package scheduler
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
@@ -72,8 +73,10 @@ type Scheduler struct {
 	forgotten uint64            // place up to which records of jobs that ended were removed
 	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
 	leads     bool              // else it stands by: it follows, and does nothing
-	unburied  []unburied
-	adopted   bool // consumers are known to be there, with settings that are not
+	unburied  []unburied        // that died while it stood by, or whose letters could not be written
+	mark      queue.Mark        // as last written
+	unread    atomic.Uint64     // revision of the first record that this version cannot read; 0: none
+	adopted   bool              // consumers are known to be there, with settings that are not
 }
 
 // New makes a scheduler that has not started.
@@ -136,15 +139,17 @@ func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 	if n, err := s.client.Records(ctx); err == nil && n == 0 {
 		ready()
 	}
-	for m, err := range s.client.Follow(ctx, queue.StreamState, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{queue.RunFilter}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}) {
-		if err != nil {
+	mark, err := s.client.GetMark(ctx)
+	if err != nil {
+		s.log.Warn("every record is read", "error", err)
+	}
+	for ch, err := range s.client.FollowRecords(ctx, mark) {
+		if err != nil && !errors.Is(err, queue.ErrUnreadable) {
 			return err
 		}
-		ch, err := queue.DecodeChange(m)
 		if err != nil {
-			s.log.Error("unreadable record", "subject", m.Subject(), "error", err)
-			continue
+			s.unread.CompareAndSwap(0, ch.Revision)
+			s.log.Error("unreadable record", "error", err)
 		}
 		select {
 		case out <- ch:
@@ -197,6 +202,12 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 
 // change takes one version of a record into account.
 func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
+	if ch.Record.ID == "" { // it says only how far one is
+		if ch.Last {
+			s.pool.catchUp()
+		}
+		return
+	}
 	m := s.pool.update(ch)
 	if ch.Last {
 		s.pool.catchUp()
@@ -220,9 +231,7 @@ func (s *Scheduler) end(ctx context.Context, r jobs.Record, admitted bool) {
 		return
 	}
 	if r.State == jobs.Dead {
-		if err := s.client.Bury(ctx, r); err != nil {
-			s.log.Warn("dead letter not written", "id", r.ID, "error", err) // the next start tries again
-		}
+		s.bury(ctx, r)
 	}
 	if admitted && (r.State == jobs.Cancelled || r.State == jobs.Failed) {
 		if err := s.purge(ctx, queue.LineOf(r).Subject(r.ID)); err != nil {

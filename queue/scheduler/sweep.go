@@ -47,6 +47,12 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 		_, id, err := queue.ParseWork(subject)
 		return seen.work[subject] == 0 && (err != nil || s.pool.jobs[id] == nil)
 	})
+	for _, d := range s.takeUnburied() {
+		s.bury(ctx, d.record)
+	}
+	if err := s.setMark(ctx); err != nil {
+		return err
+	}
 	return s.forget(ctx)
 }
 

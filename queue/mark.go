@@ -1,0 +1,96 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lithify/lithify/jobs"
+)
+
+// Mark spares a scheduler that starts the jobs that ended: records below Revision are
+// of such, but for those of the jobs in Open. Once true it stays true, as a record that
+// changes moves to the end of STATE. It lies in STATE itself, so that a copy of the
+// stream is a copy of its mark, too.
+type Mark struct {
+	Revision uint64    `json:"revision"`
+	Open     []jobs.ID `json:"open,omitempty"`
+}
+
+// markSubject is read with the records, and is behind those that it speaks of.
+const markSubject = "st.mark"
+
+// SetMark writes the mark. Only a scheduler that has read every record may.
+func (c *Client) SetMark(ctx context.Context, m Mark) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if _, err := c.js.PublishMsg(ctx, &nats.Msg{Subject: markSubject, Data: b}); err != nil {
+		return fmt.Errorf("write mark: %w", err)
+	}
+	return nil
+}
+
+// GetMark reads the mark; it is the zero Mark, which spares nothing, if there is none.
+func (c *Client) GetMark(ctx context.Context) (m Mark, err error) {
+	msgs, err := c.last(ctx, streamState, markSubject)
+	if err != nil {
+		return m, fmt.Errorf("read mark: %w", err)
+	}
+	if msgs[markSubject] == nil {
+		return m, nil
+	}
+	if err := json.Unmarshal(msgs[markSubject].Data, &m); err != nil {
+		return Mark{}, fmt.Errorf("read mark: %w", err)
+	}
+	return m, nil
+}
+
+// FollowRecords reads the records from a mark on, and then each of their changes, until
+// ctx is done or the loop is left. The jobs that the mark names come first. A change
+// without an ID says only that none comes after it for now. One that cannot be read
+// comes with its revision and ErrUnreadable; any other error ends it.
+func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		open, err := c.GetAll(ctx, from.Open, "", 0)
+		if err != nil || len(open) < len(from.Open) { // one cannot be read, or ended and was forgotten
+			from, open = Mark{}, nil
+		}
+		for _, st := range open {
+			if !yield(Change{Record: st.Record, Revision: st.Revision}, nil) {
+				return
+			}
+		}
+		for m, err := range c.Follow(ctx, streamState, jetstream.OrderedConsumerConfig{FilterSubjects: []string{RunFilter, markSubject},
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from.Revision, 1)}) {
+			var ch Change
+			if err == nil {
+				ch, err = decodeFollowed(m)
+			}
+			if !yield(ch, err) || err != nil && !errors.Is(err, ErrUnreadable) {
+				return
+			}
+		}
+	}
+}
+
+func decodeFollowed(m jetstream.Msg) (Change, error) {
+	md, err := m.Metadata()
+	if err != nil {
+		return Change{}, fmt.Errorf("follow records: %w", err)
+	}
+	var ch Change
+	if m.Subject() != markSubject {
+		if ch, err = decodeChange(m.Subject(), m.Data(), md.Sequence.Stream); err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnreadable, err)
+		}
+	}
+	ch.Revision, ch.Last = md.Sequence.Stream, md.NumPending == 0
+	return ch, err
+}
