@@ -22,7 +22,6 @@ type Mark struct {
 	Open     []jobs.ID `json:"open,omitempty"`
 }
 
-// markSubject is read with the records, and is behind those that it speaks of.
 const markSubject = "st.mark"
 
 // SetMark writes the mark. Only a scheduler that has read every record may.
@@ -53,9 +52,9 @@ func (c *Client) GetMark(ctx context.Context) (m Mark, err error) {
 }
 
 // FollowRecords reads the records from a mark on, and then each of their changes, until
-// ctx is done or the loop is left. The jobs that the mark names come first. A change
-// without an ID says only that none comes after it for now. One that cannot be read
-// comes with its revision and ErrUnreadable; any other error ends it.
+// ctx is done or the loop is left. The jobs that the mark names come first. If there is
+// nothing else, a change says so that has no ID, but Last. One that cannot be read comes
+// with its revision and ErrUnreadable; any other error ends it.
 func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		open, err := c.GetAll(ctx, from.Open, "", 0)
@@ -67,11 +66,17 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 				return
 			}
 		}
-		for m, err := range c.Follow(ctx, streamState, jetstream.OrderedConsumerConfig{FilterSubjects: []string{RunFilter, markSubject},
-			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from.Revision, 1)}) {
+		from.Revision = max(from.Revision, 1)
+		if c.noneFrom(ctx, from.Revision) && !yield(Change{Last: true}, nil) {
+			return
+		}
+		// One filter: with a second one the server takes 0.4 ms to find each message
+		// (2.15.2), a hundred times as long.
+		for m, err := range c.Follow(ctx, streamState, jetstream.OrderedConsumerConfig{FilterSubjects: []string{RunFilter},
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from.Revision}) {
 			var ch Change
 			if err == nil {
-				ch, err = decodeFollowed(m)
+				ch, err = DecodeChange(m)
 			}
 			if !yield(ch, err) || err != nil && !errors.Is(err, ErrUnreadable) {
 				return
@@ -80,17 +85,11 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 	}
 }
 
-func decodeFollowed(m jetstream.Msg) (Change, error) {
-	md, err := m.Metadata()
-	if err != nil {
-		return Change{}, fmt.Errorf("follow records: %w", err)
+// noneFrom reports whether there is no record with this revision or a later one.
+func (c *Client) noneFrom(ctx context.Context, revision uint64) bool {
+	s, err := c.js.Stream(ctx, streamState)
+	if err == nil {
+		_, err = s.GetMsg(ctx, revision, jetstream.WithGetMsgSubject(RunFilter))
 	}
-	var ch Change
-	if m.Subject() != markSubject {
-		if ch, err = decodeChange(m.Subject(), m.Data(), md.Sequence.Stream); err != nil {
-			err = fmt.Errorf("%w: %w", ErrUnreadable, err)
-		}
-	}
-	ch.Revision, ch.Last = md.Sequence.Stream, md.NumPending == 0
-	return ch, err
+	return errors.Is(err, jetstream.ErrMsgNotFound)
 }

@@ -24,23 +24,18 @@ type Change struct {
 	Last     bool // none comes after it for now
 }
 
-// Records is how many messages STATE holds; 0 if there is no job.
-func (c *Client) Records(ctx context.Context) (uint64, error) {
-	s, err := c.js.Stream(ctx, streamState)
-	if err != nil {
-		return 0, err
-	}
-	return s.CachedInfo().State.Msgs, nil
-}
-
-// DecodeChange reads a message of STATE under RunFilter.
+// DecodeChange reads a message of STATE under RunFilter. One that cannot be read is
+// ErrUnreadable, and has its revision.
 func DecodeChange(m jetstream.Msg) (Change, error) {
 	md, err := m.Metadata()
 	if err != nil {
 		return Change{}, fmt.Errorf("decode change: %w", err)
 	}
 	ch, err := decodeChange(m.Subject(), m.Data(), md.Sequence.Stream)
-	ch.Last = md.NumPending == 0
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	ch.Revision, ch.Last = md.Sequence.Stream, md.NumPending == 0
 	return ch, err
 }
 

@@ -136,9 +136,6 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // follow reads every record and each of its changes.
 func (s *Scheduler) follow(ctx context.Context, out chan<- queue.Change) error {
 	ready := sync.OnceFunc(s.cfg.Ready)
-	if n, err := s.client.Records(ctx); err == nil && n == 0 {
-		ready()
-	}
 	mark, err := s.client.GetMark(ctx)
 	if err != nil {
 		s.log.Warn("every record is read", "error", err)
