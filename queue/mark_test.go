@@ -100,3 +100,19 @@ func TestMarkOfAnUnreadableRecord(t *testing.T) {
 		t.Error("the mark passes over it")
 	}
 }
+
+// One that is told to stop leaves a mark, so that a restart after a long day is short.
+func TestMarkIsLeft(t *testing.T) {
+	p := newPool(t)
+	stop := p.run("scheduler", scheduler.New(p.connect("scheduler"), validators, scheduler.Config{Sweep: calm}).Run)
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "ok", nil }), worker.Config{Name: "w1"})
+	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
+	st := p.submit(testArgs{}, jobs.Options{NotBefore: time.Now().Add(time.Hour), Timeout: 2 * time.Hour})
+	if _, err := p.Explain(t.Context(), st.ID); err != nil { // so that the scheduler has heard of it
+		t.Fatal(err)
+	}
+	stop()
+	if m := p.mark(); m.Revision != st.Revision+1 || !slices.Equal(m.Open, []jobs.ID{st.ID}) {
+		t.Errorf("mark %+v, the last record is %d", m, st.Revision)
+	}
+}

@@ -35,7 +35,8 @@ func (p *pool) markAt(revision uint64) queue.Mark {
 	return m
 }
 
-// setMark writes what the next start may pass over. A record that cannot be read stays
+// setMark writes what the next start may pass over. Any scheduler may that has read every
+// record, whether it leads or not. A record that cannot be read stays
 // ahead of the mark, for the version that can; so do the dead that have no letter yet.
 func (s *Scheduler) setMark(ctx context.Context) error {
 	if !s.pool.caughtUp || len(s.unburied) > 0 {

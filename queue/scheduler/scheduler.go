@@ -50,6 +50,8 @@ const (
 	// perSlot jobs are admitted for each slot of a class: enough that no slot
 	// waits for an admission, few enough that order stays the scheduler's to decide.
 	perSlot = 4
+	// leaveWithin bounds what a scheduler does that is told to stop.
+	leaveWithin = 2 * time.Second
 	// retryAdmission is the pause before a job whose admission did not work.
 	retryAdmission = 250 * time.Millisecond
 )
@@ -130,7 +132,20 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if err := g.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}
+	s.leave(context.WithoutCancel(ctx))
 	return nil
+}
+
+// leave spares the next start what has ended since the last sweep.
+func (s *Scheduler) leave(ctx context.Context) {
+	if !s.client.Connected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	if err := s.setMark(ctx); err != nil {
+		s.log.Debug("mark not written", "error", err)
+	}
 }
 
 // follow reads every record and each of its changes.
