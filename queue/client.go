@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 )
 
 // Config says how to reach the pool; the zero value finds the "lithify serve" of
@@ -57,9 +57,9 @@ type Client struct {
 
 	state, work *group // writes to STATE and WORK
 
-	key    nkeys.KeyPair // to sign with; nil: none
-	public string        // its public half
-	keys   *Keys         // whose signatures count; nil: nothing needs one
+	key    ed25519.PrivateKey // to sign with; nil: none
+	public string             // its public half
+	keys   *Keys              // whose signatures count; nil: nothing needs one
 }
 
 // Connect opens a connection and checks that the server answers. Without a pool,

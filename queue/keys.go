@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -72,13 +73,8 @@ func (w *WorkerKey) serves(c jobs.Class) bool {
 
 // setKeys reads what the client signs with, and whose signatures it believes.
 func (c *Client) setKeys(cfg *Config) (err error) {
-	if c.key, err = cfg.seedOf(); err != nil {
-		return err
-	}
-	if c.key != nil {
-		if c.public, err = c.key.PublicKey(); err != nil {
-			return fmt.Errorf("nkey file: %w", err)
-		}
+	if c.key, c.public, err = cfg.signingKey(); err != nil {
+		return fmt.Errorf("nkey file: %w", err)
 	}
 	if cfg.KeysFile != "" {
 		c.keys, err = ReadKeys(cfg.KeysFile)
@@ -86,23 +82,36 @@ func (c *Client) setKeys(cfg *Config) (err error) {
 	return err
 }
 
-// seedOf reads the key that a client logs in with, to sign with it: nil if it has
-// none.
-func (c *Config) seedOf() (nkeys.KeyPair, error) {
+// signingKey reads the key that a client logs in with, to sign with it, and its public
+// half: nil if it has none. An nkey is one of Ed25519; package nkeys would derive it
+// anew for each signature, which takes as long as the signature.
+func (c *Config) signingKey() (ed25519.PrivateKey, string, error) {
 	path := c.NkeyFile
 	if path == "" {
 		path = c.CredsFile
 	}
 	if path == "" {
-		return nil, nil
+		return nil, "", nil
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("nkey file: %w", err)
+		return nil, "", err
 	}
-	key, err := nkeys.ParseDecoratedNKey(b)
+	pair, err := nkeys.ParseDecoratedNKey(b)
 	if err != nil {
-		return nil, fmt.Errorf("nkey file %s: %w", path, err)
+		return nil, "", fmt.Errorf("%s: %w", path, err)
 	}
-	return key, nil
+	public, err := pair.PublicKey()
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	_, raw, err := nkeys.DecodeSeed(seed)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	return ed25519.NewKeyFromSeed(raw), public, nil
 }

@@ -26,7 +26,7 @@ func TestRun(t *testing.T) {
 	if text := strings.Join(told, "\n"); len(told) != 5 || !strings.Contains(text, "46,000") || !strings.Contains(text, "300 jobs") {
 		t.Errorf("told %q", told)
 	}
-	if d := r.Dispatch; d.Jobs != 10 || d.FromCall.P50 <= 0 || d.FromCall.P99 < d.FromCall.P50 || d.FromAck.P50 > d.FromCall.P50 {
+	if d := r.Dispatch; d.Jobs != 10 || d.FromCall.P50 <= 0 || d.FromCall.P99 < d.FromCall.P50 || d.FromAck.P50 > d.FromCall.P50 || d.Syncs.P50 <= 0 {
 		t.Errorf("dispatch %+v", d)
 	}
 	// The window is 64, the least that the scheduler admits; a slot's message may

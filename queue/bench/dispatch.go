@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -27,16 +28,55 @@ func (p *pool) dispatch(ctx context.Context) (d Dispatch, err error) {
 	if err := p.warm(ctx); err != nil {
 		return d, err
 	}
+	over := make(chan struct{})
 	called, acked := make([]time.Time, d.Jobs), make([]time.Time, d.Jobs)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.pace(gctx, called, acked) })
 	started := make([]time.Time, d.Jobs)
-	g.Go(func() error { return p.collect(gctx, d.Jobs, func(a arrival) { started[a.N] = a.at }) })
+	g.Go(func() error {
+		defer close(over)
+		return p.collect(gctx, d.Jobs, func(a arrival) { started[a.N] = a.at })
+	})
+	if p.srv != nil {
+		g.Go(func() (err error) { d.Syncs, err = syncs(p.cfg.Dir, over); return err })
+	}
 	if err := g.Wait(); err != nil {
 		return d, err
 	}
 	d.FromAck, d.FromCall = spread(acked, started), spread(called, started)
 	return d, nil
+}
+
+// syncs measures what no dispatch can be quicker than: two writes of a few hundred
+// bytes, each of which is on the disk before the next, as a job's message and its claim
+// are. It is measured beside the jobs, a tenth as often as they come at the default
+// rate, until over is closed.
+func syncs(dir string, over <-chan struct{}) (s Spread, err error) {
+	f, err := os.CreateTemp(dir, "sync-*")
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	var from, to []time.Time
+	tick := time.NewTicker(10 * time.Second / DefaultRate)
+	defer tick.Stop()
+	for block := make([]byte, 400); ; {
+		from = append(from, time.Now())
+		for range 2 {
+			if _, err := f.Write(block); err != nil {
+				return s, err
+			}
+			if err := f.Sync(); err != nil {
+				return s, err
+			}
+		}
+		to = append(to, time.Now())
+		select {
+		case <-tick.C:
+		case <-over:
+			return spread(from, to), nil
+		}
+	}
 }
 
 // warm runs one job through the pool: the class then has its consumer and the

@@ -56,11 +56,19 @@ type Dispatch struct {
 	Rate     int    `json:"rate"`      // jobs a second
 	FromAck  Spread `json:"from_ack"`  // from the submission's answer to the handler's start
 	FromCall Spread `json:"from_call"` // from the call to submit on: with its sync
+	Syncs    Spread `json:"syncs"`     // two writes to this disk, each synced, beside the jobs; zero: another's server
 }
 
 func (d Dispatch) String() string {
-	return fmt.Sprintf("dispatch  %d jobs at %d/s to idle workers: submitted to started %v; call to started %v", d.Jobs, d.Rate, d.FromAck, d.FromCall)
+	text := fmt.Sprintf("dispatch  %d jobs at %d/s to idle workers: submitted to started %v; call to started %v", d.Jobs, d.Rate, d.FromAck, d.FromCall)
+	if d.Syncs.P50 == 0 || d.Syncs.P99 == 0 {
+		return text
+	}
+	return text + fmt.Sprintf("\n          its message and its claim are two syncs; two writes to this disk beside it: %v; ratio %.2f at p50, %.2f at p99",
+		d.Syncs, ratio(d.FromAck.P50, d.Syncs.P50), ratio(d.FromAck.P99, d.Syncs.P99))
 }
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
 // Drain is the throughput of jobs that do nothing.
 type Drain struct {
