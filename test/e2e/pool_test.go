@@ -24,15 +24,30 @@ import (
 // pool is `lithify serve` for a user of its own: the queue and the scheduler in
 // one process, and workers beside it.
 type pool struct {
-	home string // where the context file and the store lie
+	home   string // where the context file and the store lie
+	server *process
 }
 
 func startPool(t *testing.T, slots int) *pool {
 	t.Helper()
 	p := &pool{home: t.TempDir()}
-	cmd := p.command(t, lithify(t), "serve", "--dir", filepath.Join(p.home, "queue"), "--slots", fmt.Sprint(slots))
-	start(t, cmd).says(t, "pool up", func(line string) (string, bool) { return line, strings.HasPrefix(line, "pool up at ") })
+	p.serve(t, slots)
 	return p
+}
+
+func (p *pool) serve(t *testing.T, slots int) {
+	t.Helper()
+	p.server = start(t, p.command(t, lithify(t), "serve", "--dir", filepath.Join(p.home, "queue"), "--slots", fmt.Sprint(slots)))
+	p.server.says(t, "pool up", func(line string) (string, bool) { return line, strings.HasPrefix(line, "pool up at ") })
+}
+
+// kill ends the server as a power cut would.
+func (p *pool) kill(t *testing.T) {
+	t.Helper()
+	if err := p.server.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-p.server.ended
 }
 
 // command runs one of our programs as this pool's user.
