@@ -104,12 +104,14 @@ func (p *pool) ended(e *entry) {
 	e.parents = nil
 }
 
-// waitedFor reports whether a job that has not ended waits for this one.
+// waitedFor reports whether a job that has not ended waits for this one. Those before
+// it that wait no more are dropped: thousands may end one after the other.
 func (p *pool) waitedFor(e *entry) bool {
-	for _, w := range e.parents {
-		if !w.void() && p.jobs[w.e.id] == w.e {
+	for len(e.parents) > 0 {
+		if w := e.parents[0]; !w.void() && p.jobs[w.e.id] == w.e {
 			return true
 		}
+		e.parents = e.parents[1:]
 	}
 	return false
 }
