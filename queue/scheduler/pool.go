@@ -125,8 +125,11 @@ func (p *pool) update(ch queue.Change) (m moved) {
 
 // enter puts a job where its state belongs.
 func (p *pool) enter(e *entry, r jobs.Record, known bool) {
+	was, turn := e.state, e.turn
 	e.state, e.turn = states[r.State], 0
 	switch {
+	case known && was == queued && e.state == queued && turn > 0:
+		e.turn = turn // somebody else asks for it, too
 	case e.state == waiting: // its worker takes the message away
 		p.setAdmitted(e, false)
 		p.await(e, r.Children)

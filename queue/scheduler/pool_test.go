@@ -236,6 +236,19 @@ func TestPromotion(t *testing.T) {
 	}
 }
 
+// Whoever asks for a job that waits in line, too, does not send it to the end.
+func TestJoinKeepsThePlace(t *testing.T) {
+	m := newModel(1)
+	first := jobs.Record{ID: "test-first", State: jobs.Queued}
+	m.told(first)
+	m.told(jobs.Record{ID: "test-second", State: jobs.Queued})
+	first.Direct = true
+	m.told(first)
+	if got := m.admit(testLine); !slices.Equal(got, []jobs.ID{"test-first"}) {
+		t.Errorf("admitted %v", got)
+	}
+}
+
 func TestWaiters(t *testing.T) {
 	wait := func(m *model, id jobs.ID, children ...jobs.ID) {
 		m.told(jobs.Record{ID: id, State: jobs.Waiting, Children: children})
