@@ -289,3 +289,35 @@ func TestControlsConflict(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A pause takes back the next attempt, too, of a job that has failed before.
+func TestPauseTakesBackARetry(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	id := p.submit(testArgs{Name: "a"}, jobs.Options{}).ID
+	p.until("admission", func() bool { return p.inWork(id) })
+	m := p.pullByHand(id)
+	st := p.apply(p.get(id), jobs.Claim{Worker: "w1", At: time.Now()})
+	p.apply(st, jobs.Fail{Claim: st.Revision, Failure: jobs.Failure{Class: jobs.ClassTransient}, Delay: time.Millisecond, At: time.Now()})
+	if err := m.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.until("second admission", func() bool { return p.inWork(id) })
+	p.control(func(c *queue.Controls) { c.Pauses = []queue.Pause{{Since: time.Now()}} })
+	p.until("message taken back", func() bool { return !p.inWork(id) })
+}
+
+// What was admitted before a pause that no scheduler was there for, the next one's
+// sweep takes back.
+func TestPauseWithoutAScheduler(t *testing.T) {
+	p := newPool(t)
+	stop := p.scheduler(scheduler.Config{Sweep: calm})
+	id := p.submit(testArgs{Name: "a"}, jobs.Options{}).ID
+	p.until("admission", func() bool { return p.inWork(id) })
+	stop()
+	p.control(func(c *queue.Controls) { c.Pauses = []queue.Pause{{Since: time.Now()}} })
+	p.scheduler(scheduler.Config{Sweep: 20 * time.Millisecond})
+	p.until("message taken back", func() bool { return !p.inWork(id) })
+	p.control(func(c *queue.Controls) { c.Pauses = nil })
+	p.until("message again", func() bool { return p.inWork(id) })
+}

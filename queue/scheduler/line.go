@@ -271,13 +271,14 @@ func (p *pool) pausedJob(e *entry) *queue.Pause {
 	return nil
 }
 
-// takeBack gives the admitted jobs that are paused now and have not started.
-func (p *pool) takeBack() (back []*entry) {
+// takeBack gives the jobs that are paused now, have not started, and are admitted or
+// have a message among these.
+func (p *pool) takeBack(work map[string]uint64) (back []*entry) {
 	if len(p.controls.Pauses) == 0 {
 		return nil
 	}
 	for _, e := range p.jobs {
-		if e.admitted && e.state == queued && p.pausedJob(e) != nil {
+		if (e.state == queued || e.state == retry) && p.pausedJob(e) != nil && (e.admitted || work[e.subject()] > 0) {
 			back = append(back, e)
 		}
 	}

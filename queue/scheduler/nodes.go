@@ -62,9 +62,7 @@ func (s *Scheduler) held() map[jobs.ID]uint64 {
 	return held
 }
 
-// setControls heeds what people decided. Jobs that are paused now and have not started
-// are taken back: a claim that is made at this moment stands, and its message is not
-// missed.
+// setControls heeds what people decided.
 func (s *Scheduler) setControls(ctx context.Context, c queue.Controls) {
 	s.pool.control(c)
 	limits := map[string]rate.Limit{}
@@ -74,15 +72,23 @@ func (s *Scheduler) setControls(ctx context.Context, c queue.Controls) {
 		}
 	}
 	s.limits.configure(limits)
-	if !s.leads {
-		return
+	if s.leads {
+		s.takeBack(ctx, nil)
 	}
-	for _, e := range s.pool.takeBack() {
+}
+
+// takeBack removes the messages of paused jobs that have not started: a claim that is
+// made at this moment stands, and its message is not missed. work are the messages
+// that are known to be there; one may have been admitted by an earlier scheduler.
+func (s *Scheduler) takeBack(ctx context.Context, work map[string]uint64) {
+	for _, e := range s.pool.takeBack(work) {
 		if err := s.purge(ctx, e.subject()); err != nil {
-			s.log.Warn("paused job not taken back", "id", e.id, "error", err)
+			s.log.Warn("paused job not taken back", "id", e.id, "error", err) // the next sweep does
 			continue
 		}
-		s.pool.setAdmitted(e, false)
-		s.pool.wait(e)
+		if e.admitted {
+			s.pool.setAdmitted(e, false)
+			s.pool.wait(e)
+		}
 	}
 }

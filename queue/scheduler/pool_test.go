@@ -212,7 +212,7 @@ func TestPauses(t *testing.T) {
 			m.told(jobs.Record{ID: "test-u[]0", State: jobs.Running, Tenant: "u"})
 			m.control(queue.Controls{Pauses: []queue.Pause{{Selector: tc.pause}}})
 			want := min(tc.keeps, 2) // one runs
-			if back := m.takeBack(); len(back) != want {
+			if back := m.takeBack(nil); len(back) != want {
 				t.Errorf("%d taken back, want %d", len(back), want)
 			}
 		})

@@ -34,6 +34,7 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	}
 	s.pool.catchUp() // if the last record has not been told from the first change
 	s.pool.estranged()
+	s.takeBack(ctx, seen.work)
 	for _, e := range s.pool.jobs {
 		err := s.sweepJob(ctx, e, seen)
 		if err != nil {
