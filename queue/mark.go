@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -67,6 +68,7 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 			}
 		}
 		from.Revision = max(from.Revision, 1)
+		last := c.lastWritten(ctx)
 		if c.noneFrom(ctx, from.Revision) && !yield(Change{Last: true}, nil) {
 			return
 		}
@@ -77,12 +79,23 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 			var ch Change
 			if err == nil {
 				ch, err = DecodeChange(m)
+				ch.Last = ch.Last || ch.Revision >= last
 			}
 			if !yield(ch, err) || err != nil && !errors.Is(err, ErrUnreadable) {
 				return
 			}
 		}
 	}
+}
+
+// lastWritten is the revision that was the last one just now. Under load no moment may
+// come at which nothing follows what is read.
+func (c *Client) lastWritten(ctx context.Context) uint64 {
+	s, err := c.js.Stream(ctx, streamState)
+	if err != nil {
+		return math.MaxUint64
+	}
+	return s.CachedInfo().State.LastSeq
 }
 
 // noneFrom reports whether there is no record with this revision or a later one.

@@ -88,8 +88,10 @@ func TestUnreadableJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log complaints
-	p.run("scheduler", scheduler.New(p.connect("scheduler"), validators, scheduler.Config{Sweep: 20 * time.Millisecond, AckWait: calm,
+	ready := make(chan struct{})
+	p.run("scheduler", scheduler.New(p.connect("scheduler"), validators, scheduler.Config{Sweep: 20 * time.Millisecond, AckWait: calm, Ready: func() { close(ready) },
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))}).Run)
+	await(t, ready, "end of the records, of which none can be read")
 	for i := range 3 { // each by a later sweep than the one before it
 		id := p.submit(testArgs{Name: fmt.Sprint(i)}, jobs.Options{Timeout: time.Millisecond}).ID
 		p.waitState(id, jobs.Failed)

@@ -21,7 +21,7 @@ const (
 type Change struct {
 	Record   jobs.Record
 	Revision uint64
-	Last     bool // none comes after it for now
+	Last     bool // none comes after it for now, or it was written after the reader began
 }
 
 // DecodeChange reads a message of STATE under RunFilter. One that cannot be read is

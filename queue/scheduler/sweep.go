@@ -32,7 +32,6 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 			return err
 		}
 	}
-	s.pool.catchUp() // if the last record has not been told from the first change
 	s.pool.estranged()
 	s.takeBack(ctx, seen.work)
 	for _, e := range s.pool.jobs {

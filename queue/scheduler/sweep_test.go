@@ -68,3 +68,39 @@ func TestSweepOfAnOldPool(t *testing.T) {
 		}
 	}
 }
+
+// A sweep that comes before all records were read takes no child for an orphan: its
+// parent may be among those that come. (From the edge a start is too quick.)
+func TestSweepBeforeAllIsRead(t *testing.T) {
+	c := client(t)
+	j, err := jobs.New(args{}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Parent = "test-parent"
+	child, err := c.Submit(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(c, nil, Config{})
+	s.pool, s.consumers = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}
+	s.faults, s.leads = map[string]string{}, true
+	s.change(t.Context(), queue.Change{Record: child.Record, Revision: child.Revision})
+	for range 3 {
+		if err := s.sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := c.Get(t.Context(), j.ID); err != nil || st.State != jobs.Queued {
+		t.Errorf("the child is %s, %v", st.State, err)
+	}
+	s.change(t.Context(), queue.Change{Revision: child.Revision + 1, Last: true}) // an unreadable one
+	for range 2 {
+		if err := s.sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := c.Get(t.Context(), j.ID); err != nil || st.State != jobs.Cancelled {
+		t.Errorf("once all are read, the child that nobody waits for is %s, %v", st.State, err)
+	}
+}

@@ -207,7 +207,7 @@ func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
 // cancelled meanwhile.)
 func (s *Scheduler) sweepOrphan(ctx context.Context, e *entry) error {
 	was := e.orphan
-	e.orphan = !e.direct && !s.pool.waitedFor(e)
+	e.orphan = !e.direct && s.pool.caughtUp && !s.pool.waitedFor(e)
 	if !was || !e.orphan {
 		return nil
 	}
