@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -221,4 +222,29 @@ func TestAwaitWindowAfterRestart(t *testing.T) {
 
 func containsAll(s string, parts ...string) bool {
 	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(s, part) })
+}
+
+// A child that somebody tries again by hand is theirs: that no job waits for it any
+// more does not end it.
+func TestRetryOfAChild(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: 10 * time.Millisecond})
+	j, err := jobs.New(pureArgs{"a"}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Parent = "test-parent"
+	if _, err := p.Submit(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	p.waitState(j.ID, jobs.Cancelled) // nobody waits for it
+	if _, err := p.Retry(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // each is ended by a later sweep than the one before it
+		p.waitState(p.submit(testArgs{Name: fmt.Sprint(i)}, jobs.Options{Timeout: time.Millisecond}).ID, jobs.Failed)
+	}
+	if st := p.get(j.ID); st.State != jobs.Queued || !st.Direct {
+		t.Errorf("got %+v", st.Record)
+	}
 }

@@ -138,6 +138,7 @@ func (c *Client) Retry(ctx context.Context, id jobs.ID) (Status, error) {
 		}
 		j, now := st.Job, time.Now().UTC()
 		j.Created, j.Deadline = now, now.Add(j.Deadline.Sub(j.Created))
+		j.Parent = "" // whoever asks now waits for it
 		again, err := c.open(ctx, st, jobs.Open{Job: j, Force: true, At: now})
 		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
 		case err == nil:
