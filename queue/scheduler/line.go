@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ type line struct {
 	credit   int      // of the first one: jobs left in its turn
 	admitted int
 	slots    int
+	used     uint64 // the last round of prune that found a job of it; so for tenants and hosts
 }
 
 // share is what a tenant has waiting in a line: first come first served, but a job
@@ -48,6 +50,7 @@ type tenant struct {
 	weight   int // at least 1
 	limit    int // jobs in flight; 0: no limit
 	inFlight int
+	used     uint64
 }
 
 // host is a registry.
@@ -55,10 +58,14 @@ type host struct {
 	name     string
 	limit    int // jobs in flight; 0: no limit
 	inFlight int
+	used     uint64
 }
 
 // hostSet are the registries that a job burdens. Jobs that burden the same share it.
-type hostSet struct{ hosts []*host }
+type hostSet struct {
+	hosts []*host
+	used  uint64
+}
 
 func (h *hostSet) all() []*host {
 	if h == nil {
@@ -222,16 +229,47 @@ func (l *line) before(e *entry) (n int) {
 	return n
 }
 
-// prune drops the places that are void: where nobody takes, they would pile up.
+// prune drops what is of no use any more: where nobody takes, it would pile up.
 func (p *pool) prune() {
 	for _, l := range p.lines {
-		for _, s := range l.waiting {
-			for _, q := range s.queues {
-				q.jobs = slices.DeleteFunc(q.jobs, place.void)
-			}
-		}
+		l.prune()
 	}
 	p.ready = slices.DeleteFunc(p.ready, func(w waiter) bool { return w.void() || p.jobs[w.e.id] != w.e })
+	p.round++
+	for _, e := range p.jobs {
+		e.line.used, e.tenant.used = p.round, p.round
+		if e.hosts != nil {
+			e.hosts.used = p.round
+		}
+	}
+	maps.DeleteFunc(p.hostSets, func(_ string, hs *hostSet) bool { return hs.used != p.round })
+	for _, hs := range p.hostSets {
+		for _, h := range hs.hosts {
+			h.used = p.round
+		}
+	}
+	maps.DeleteFunc(p.hosts, func(_ string, h *host) bool { return h.used != p.round })
+	maps.DeleteFunc(p.tenants, func(_ string, t *tenant) bool { return t.used != p.round })
+	maps.DeleteFunc(p.lines, func(_ queue.Line, l *line) bool { return l.used != p.round && l.slots == 0 })
+	p.order = slices.DeleteFunc(p.order, func(l *line) bool { return p.lines[l.Line] != l })
+}
+
+// prune drops places that are void, and tenants who have no other.
+func (l *line) prune() {
+	if len(l.waiting) == 0 {
+		return
+	}
+	turn := l.waiting[0]
+	l.waiting = slices.DeleteFunc(l.waiting, func(s *share) bool {
+		s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool {
+			q.jobs = slices.DeleteFunc(q.jobs, place.void)
+			return len(q.jobs) == 0
+		})
+		return len(s.queues) == 0
+	})
+	if len(l.waiting) == 0 || l.waiting[0] != turn {
+		l.credit = 0
+	}
 }
 
 func (p *pool) pausedKind(kind string) *queue.Pause {

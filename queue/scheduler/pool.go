@@ -29,6 +29,7 @@ type pool struct {
 
 	window int
 	turns  uint64 // places given so far
+	round  uint64 // of prune
 	heard  heard
 }
 

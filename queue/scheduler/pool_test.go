@@ -109,6 +109,32 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// What no job uses any more is forgotten, whether or not it had a turn.
+func TestPruneForgets(t *testing.T) {
+	m := newModel(1)
+	m.queue("stays", 1, "stays.example.com")
+	m.told(jobs.Record{ID: "test-later", State: jobs.Queued, Tenant: "later", Hosts: []string{"later.example.com"}, NotBefore: m.now.Add(time.Hour)})
+	other := testLine
+	other.Class.Feature = "gpu"
+	for i := range 100 {
+		r := jobs.Record{ID: "test-x", State: jobs.Queued, Generation: i + 1, Class: other.Class, Tenant: fmt.Sprint(i), Hosts: []string{fmt.Sprint(i)}}
+		m.told(r)
+		r.State = jobs.Cancelled
+		m.told(r)
+	}
+	m.prune()
+	if len(m.tenants) != 2 || len(m.hosts) != 2 || len(m.hostSets) != 2 || len(m.lines) != 1 || len(m.order) != 1 || len(m.line(testLine).waiting) != 1 {
+		t.Errorf("left: tenants %v, hosts %v, %d sets of hosts, lines %v, %d tenants in line", m.tenants, m.hosts, len(m.hostSets), m.lines, len(m.line(testLine).waiting))
+	}
+	for _, id := range m.admit(testLine) {
+		m.told(jobs.Record{ID: id, State: jobs.Done})
+	}
+	m.due(m.now.Add(time.Hour))
+	if got := m.admit(testLine); !slices.Equal(got, []jobs.ID{"test-later"}) {
+		t.Errorf("admitted %v", got)
+	}
+}
+
 func TestTenantsTakeTurns(t *testing.T) {
 	m := newModel(12)
 	m.control(queue.Controls{Tenants: map[string]queue.Tenant{"b": {Weight: 2}, "d": {MaxInFlight: 1}}})

@@ -53,6 +53,7 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	if err := s.setMark(ctx); err != nil {
 		return err
 	}
+	s.pool.prune()
 	return s.forget(ctx)
 }
 
