@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -250,4 +251,57 @@ func notEnabled(b []byte) bool {
 		} `json:"error"`
 	}
 	return json.Unmarshal(b, &e) == nil && e.Error.Code == int(jetstream.JSErrCodeJetStreamNotEnabledForAccount)
+}
+
+// What a worker may write under its own subjects takes nothing away from others. Only
+// the list of workers it can empty, until they speak again: a bucket whose keys
+// expire takes roll-ups.
+func TestHeadersAreNoWayOut(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	mine, other := p.submit(p.Client, imageArgs{}), p.submit(p.Client, otherArgs{})
+	node := queue.Node{Name: "others.w1", Started: time.Now()}
+	listed := func() bool {
+		nodes, err := p.Workers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(nodes, func(n queue.Node) bool { return n.Name == node.Name })
+	}
+	nc := p.raw(auth.WorkerKey("images"))
+	run, history := "st.image."+mine.ID.Key()+".run", "ev.image."+mine.ID.Key()
+	for _, tc := range []struct {
+		name, subject string
+		header        nats.Header
+		unlisted      bool
+	}{
+		{name: "roll up the records", subject: run, header: nats.Header{"Nats-Rollup": {"all"}}},
+		{name: "roll up the histories", subject: history, header: nats.Header{"Nats-Rollup": {"all"}}},
+		{name: "a timetable", subject: history, header: nats.Header{"Nats-Schedule": {"@every 1s"}, "Nats-Schedule-Target": {"ev.other.x"}}},
+		{name: "purge its name", subject: "$KV.nodes.images.w1", header: nats.Header{"KV-Operation": {"PURGE"}, "Nats-Rollup": {"sub"}}},
+		{name: "roll up the workers", subject: "$KV.nodes.images.w1", header: nats.Header{"Nats-Rollup": {"all"}}, unlisted: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if err := p.Announce(t.Context(), node); err != nil {
+				t.Fatal(err)
+			}
+			m := nats.NewMsg(tc.subject)
+			m.Header = tc.header
+			answer, err := nc.RequestMsg(m, patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := listed(); got == tc.unlisted {
+				t.Errorf("another's worker is listed: %v; answer %s", got, answer.Data)
+			}
+			if st, err := p.Get(t.Context(), other.ID); err != nil || st.Revision != other.Revision {
+				t.Errorf("another's job: %+v, %v; answer %s", st.Record, err, answer.Data)
+			}
+		})
+	}
+	if err := p.Announce(t.Context(), node); err != nil || !listed() {
+		t.Errorf("a worker that spoke again is not listed, %v", err)
+	}
 }
