@@ -140,12 +140,14 @@ func TestForgedAdmission(t *testing.T) {
 	var ran atomic.Int32
 	p.worker(handle(func(context.Context, testArgs) (any, error) { ran.Add(1); return 1, nil }), worker.Config{Name: "w1"})
 	stop := p.scheduler(scheduler.Config{}) // makes the consumer
-	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
+	first := p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
+	p.until("its ack", func() bool { return !p.inWork(first.Job.ID) })
 	stop()
-	st := p.submit(testArgs{}, jobs.Options{})
-	subject := queue.LineOf(st.Record).Subject(st.Job.ID)
+	st := p.get(p.submit(testArgs{}, jobs.Options{}).ID)
 	terms := p.spy("$JS.ACK." + queue.StreamWork + ".>")
-	if _, err := p.JetStream().Publish(t.Context(), subject, nil); err != nil {
+	forged := p.Admission(st) // right but for the signature, which is of another job
+	forged.Header["Lithify-Signature"] = p.Admission(first).Header["Lithify-Signature"]
+	if _, err := p.JetStream().PublishMsg(t.Context(), forged); err != nil {
 		t.Fatal(err)
 	}
 	if m := await(t, terms, "refusal"); !strings.HasPrefix(string(m.Data), "+TERM") {
