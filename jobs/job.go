@@ -114,8 +114,8 @@ func newJob(kind string, args json.RawMessage, o Options) (Job, error) {
 	if o.Tenant == "" {
 		o.Tenant = DefaultTenant
 	}
-	if !isName(o.Tenant) {
-		return Job{}, fmt.Errorf("tenant %q: want 1 to %d letters, digits, - and _", o.Tenant, maxToken)
+	if err := CheckTenant(o.Tenant); err != nil {
+		return Job{}, err
 	}
 	now := time.Now().UTC()
 	begin := now

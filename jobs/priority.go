@@ -30,6 +30,14 @@ func ParsePriority(s string) (Priority, error) {
 // DefaultTenant is whose a job is that names nobody.
 const DefaultTenant = "default"
 
+// CheckTenant reports whether a name can be a tenant's.
+func CheckTenant(name string) error {
+	if !isName(name) {
+		return fmt.Errorf("tenant %q: want 1 to %d letters, digits, - and _", name, maxToken)
+	}
+	return nil
+}
+
 // Hosted is implemented by args of kinds that burden registries: the pool bounds how
 // many jobs do so at a time.
 type Hosted interface {

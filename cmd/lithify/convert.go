@@ -8,6 +8,7 @@ import (
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/erofs"
+	"github.com/lithify/lithify/jobs"
 	convertjob "github.com/lithify/lithify/jobs/convert"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/spf13/cobra"
@@ -143,4 +144,14 @@ func exactArgs(n int) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// jobIDs wants nothing but IDs of jobs.
+func jobIDs(_ *cobra.Command, args []string) error {
+	for _, id := range args {
+		if _, err := jobs.ParseID(id); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
 }

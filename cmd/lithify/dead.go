@@ -132,6 +132,7 @@ func (a *app) jobsRetry(p *poolFlags) *cobra.Command {
 	var s selection
 	cmd := &cobra.Command{
 		Use:   "retry [ID]...",
+		Args:  jobIDs,
 		Short: "Run jobs again that ended without a result",
 		Long: `Run jobs again that failed, died or were cancelled, with all their attempts and, from
 now, all their time. stdout gets the IDs.`,
@@ -163,6 +164,7 @@ func (a *app) jobsDiscard(p *poolFlags) *cobra.Command {
 	var everything bool
 	cmd := &cobra.Command{
 		Use:   "discard [ID]...",
+		Args:  jobIDs,
 		Short: "Take dead jobs off the list that jobs dead shows",
 		Long: `Take dead jobs off the list that "jobs dead" shows. Their records and history stay as
 long as those of other ended jobs, and they can still be retried. stdout gets the IDs.`,

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 	"github.com/spf13/cobra"
 )
@@ -85,6 +86,16 @@ func checkSelector(s queue.Selector) error {
 	if n > 1 {
 		return usageError{errors.New("--kind, --tenant and --registry exclude each other: pause one after the other")}
 	}
+	return checkTenant(s.Tenant)
+}
+
+func checkTenant(name string) error {
+	if name == "" {
+		return nil
+	}
+	if err := jobs.CheckTenant(name); err != nil {
+		return usageError{err}
+	}
 	return nil
 }
 
@@ -152,6 +163,9 @@ many jobs admitted as its weight says.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if t.Weight < 1 || t.MaxInFlight < 0 {
 				return usageError{errors.New("--weight is above zero, and --max-in-flight not below")}
+			}
+			if err := jobs.CheckTenant(args[0]); err != nil {
+				return usageError{err}
 			}
 			return a.control(cmd.Context(), p, func(c *queue.Controls) error {
 				if c.Tenants == nil {
