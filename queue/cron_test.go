@@ -48,6 +48,15 @@ func (p *pool) fire(name string) jobs.ID {
 	return id
 }
 
+// submitted waits until a scheduler has submitted the job of a fire.
+func (p *pool) submitted(id jobs.ID) jobs.ID {
+	p.t.Helper()
+	if err := p.AwaitJob(p.t.Context(), id); err != nil {
+		p.t.Fatal(err)
+	}
+	return id
+}
+
 func (p *pool) crons() []queue.CronStatus {
 	p.t.Helper()
 	all, err := p.Crons(p.t.Context())
@@ -80,7 +89,7 @@ func TestCronFires(t *testing.T) {
 	if len(all) != 2 || all[0].Name != "never" || all[0].Last != nil || all[1].Name != "tick" || all[1].Last == nil {
 		t.Fatalf("got %+v", all)
 	}
-	p.waitState(all[1].Last.Job, jobs.Done)
+	p.waitState(p.submitted(all[1].Last.Job), jobs.Done)
 	if d := all[1].Next.Sub(all[1].Last.Time); d <= 0 || d > 2*time.Second {
 		t.Errorf("the next fire is %v after the last", d)
 	}
