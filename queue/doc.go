@@ -28,6 +28,8 @@
 // sequence of its one subject, so of two claims, or of a claim and a result,
 // the server takes exactly one. The sequence of a claim is its fencing token.
 //
+// [Client.Export] and [Client.Import] move all this to another server.
+//
 // # What is promised
 //
 // A submission that returned survives the server's death. A job runs at least

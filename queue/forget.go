@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // forgetBatch bounds one step of Forget: it reads so many records at most.
@@ -61,18 +60,13 @@ func deleteExact(ctx context.Context, s jetstream.Stream, seq uint64) (bool, err
 
 // endedBefore reads a batch of records and gives those of jobs that ended before.
 func (c *Client) endedBefore(ctx context.Context, before time.Time, from uint64) (old []Change, next uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	msgs, err := jetstreamext.GetBatch(ctx, c.js, streamState, forgetBatch, jetstreamext.GetBatchSubject(RunFilter), jetstreamext.GetBatchSeq(max(from, 1)))
+	msgs, err := c.batch(ctx, streamState, RunFilter, forgetBatch, max(from, 1))
 	if err != nil {
 		return nil, from, fmt.Errorf("read old records: %w", err)
 	}
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) || err == nil && !m.Time.Before(before) {
+	for _, m := range msgs {
+		if !m.Time.Before(before) {
 			return old, 0, nil
-		}
-		if err != nil {
-			return nil, from, fmt.Errorf("read old records: %w", err)
 		}
 		next = m.Sequence + 1
 		ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
@@ -83,5 +77,5 @@ func (c *Client) endedBefore(ctx context.Context, before time.Time, from uint64)
 			old = append(old, ch)
 		}
 	}
-	return old, next, ctx.Err()
+	return old, next, nil
 }

@@ -20,6 +20,8 @@ const (
 	// groupFew is up to how many single messages are quicker one by one: a batch
 	// costs a few syncs more than they do, whatever its size.
 	groupFew = 12
+	// groupApart messages are written within one callTimeout, each with a sync.
+	groupApart = 100
 	// headerRoom is what the headers of a batch add to a message.
 	headerRoom = 256
 )
@@ -72,10 +74,12 @@ func (g *group) do(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
 
 // each writes messages, each on its own, and tells how it went with each.
 func (g *group) each(ctx context.Context, msgs []*nats.Msg) []error {
-	ws, errs := make([]*write, len(msgs)), make([]error, len(msgs))
-	for i, m := range msgs {
-		ws[i] = &write{msgs: []*nats.Msg{m}, done: make(chan struct{})}
-	}
+	return g.all(ctx, slices.Collect(slices.Chunk(msgs, 1)))
+}
+
+// all writes sets of messages, each set in one step, and tells how it went with each.
+func (g *group) all(ctx context.Context, sets [][]*nats.Msg) []error {
+	ws, errs := writes(sets), make([]error, len(sets))
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	g.add(ws...)
@@ -84,6 +88,28 @@ func (g *group) each(ctx context.Context, msgs []*nats.Msg) []error {
 		errs[i] = w.err
 	}
 	return errs
+}
+
+// apart writes messages to a stream that takes no batches, in order, and tells how it
+// went with each.
+func (g *group) apart(ctx context.Context, msgs []*nats.Msg) []error {
+	var errs []error
+	for part := range slices.Chunk(msgs, groupApart) {
+		ws := writes(slices.Collect(slices.Chunk(part, 1)))
+		g.singles(ctx, ws)
+		for _, w := range ws {
+			errs = append(errs, w.err)
+		}
+	}
+	return errs
+}
+
+func writes(sets [][]*nats.Msg) []*write {
+	ws := make([]*write, len(sets))
+	for i, msgs := range sets {
+		ws[i] = &write{msgs: msgs, done: make(chan struct{})}
+	}
+	return ws
 }
 
 func (g *group) add(ws ...*write) {

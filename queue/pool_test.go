@@ -64,6 +64,12 @@ type pool struct {
 func newPool(t *testing.T) *pool {
 	t.Helper()
 	t.Parallel()
+	return startPool(t)
+}
+
+// startPool is for a test that has a pool already.
+func startPool(t *testing.T) *pool {
+	t.Helper()
 	p := &pool{t: t, log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	dir := t.TempDir()
 	p.cfg = natsd.Config{Dir: filepath.Join(dir, "store"), ContextFile: filepath.Join(dir, "context.json"), Version: "test"}
