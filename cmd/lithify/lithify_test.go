@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -165,24 +166,33 @@ func servePool(t *testing.T) {
 	if code, _, stderr := lithify(t, "jobs", "list"); code != 5 || !strings.Contains(stderr, "lithify serve") {
 		t.Fatalf("without a pool: exit code %d, %q", code, stderr)
 	}
-	ctx, stop := context.WithCancelCause(t.Context())
+	serve(t, t.TempDir())
+}
+
+// serve runs lithify serve on a directory until stop, which is also called at the end
+// of the test.
+func serve(t *testing.T, dir string, flags ...string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
 	up, w := io.Pipe()
 	served := make(chan int, 1)
 	go func() {
-		served <- execute(ctx, []string{"serve", "--dir", t.TempDir()}, w, os.Stderr)
+		served <- execute(ctx, append([]string{"serve", "--dir", dir}, flags...), w, os.Stderr)
 		w.Close()
 	}()
-	t.Cleanup(func() {
-		stop(errors.New("test over"))
+	stop = sync.OnceFunc(func() {
+		cancel(errors.New("test over"))
 		go io.Copy(io.Discard, up)
 		if code := <-served; code != 0 && code != 130 {
 			t.Errorf("serve ended with %d", code)
 		}
 	})
+	t.Cleanup(stop)
 	if _, err := up.Read(make([]byte, 1)); err != nil {
 		t.Fatal("serve did not come up")
 	}
 	go io.Copy(io.Discard, up)
+	return stop
 }
 
 // TestPool submits to a pool in this process and looks at it.
