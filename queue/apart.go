@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,22 @@ func (c *Client) Account() string {
 		return w.Account
 	}
 	return ""
+}
+
+// CheckAccount is errdefs.ErrPermissionDenied if the client's account does not hold the
+// pool's streams: it is a worker's, which takes jobs and neither submits nor lists any.
+func (c *Client) CheckAccount(ctx context.Context) error {
+	apart := c.Account() != ""
+	if !apart {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		_, err := c.js.AccountInfo(ctx)
+		apart = apiCode(err) == jetstream.JSErrCodeJetStreamNotEnabledForAccount
+	}
+	if apart {
+		return fmt.Errorf("the key is a worker's, which only takes jobs: --nkey wants the one of those who submit (client.nk of lithify auth init): %w", errdefs.ErrPermissionDenied)
+	}
+	return nil
 }
 
 // Classes are those that this client's key may serve; none: all.

@@ -41,6 +41,9 @@ func (a *app) withPool(ctx context.Context, p *poolFlags, f func(*queue.Client) 
 		return err
 	}
 	defer client.Close()
+	if err := client.CheckAccount(ctx); err != nil {
+		return err
+	}
 	return f(client)
 }
 
