@@ -210,7 +210,24 @@ func TestWatchEndsAsTheJobDid(t *testing.T) {
 	if code != 0 {
 		t.Fatal(stderr)
 	}
-	if code, stdout, stderr := lithify(t, "jobs", "watch", strings.TrimSpace(id)); code != 3 || !strings.Contains(stderr, "Linux") {
+	id = strings.TrimSpace(id)
+	code, stdout, stderr := lithify(t, "jobs", "watch", id)
+	if code != 3 || strings.Count(stderr, "Linux") != 1 {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	// The attempt's error is told once, and the job's is that of the command.
+	if strings.Count(stdout, "Linux") != 1 || !strings.HasSuffix(stdout, ": failed\n") {
+		t.Errorf("history %q", stdout)
+	}
+	code, stdout, stderr = lithify(t, "jobs", "watch", "-o", "json", id)
+	lines := strings.Split(strings.TrimSuffix(stdout, "\n"), "\n")
+	for i, line := range lines {
+		var e queue.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.State.Ended() != (i == len(lines)-1) {
+			t.Errorf("line %d is %q, %v", i, line, err)
+		}
+	}
+	if code != 3 || len(lines) < 3 {
+		t.Errorf("as JSON: exit code %d, %d lines; %s", code, len(lines), stderr)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -123,7 +124,7 @@ func (a *app) watch(ctx context.Context, client *queue.Client, id jobs.ID, after
 			return err
 		}
 		if a.output == "json" {
-			if err := a.printJSON(e); err != nil {
+			if err := json.NewEncoder(a.out).Encode(e); err != nil { // one a line: they come one by one
 				return err
 			}
 			continue
@@ -139,10 +140,14 @@ func (a *app) watch(ctx context.Context, client *queue.Client, id jobs.ID, after
 	return st.Err()
 }
 
-// eventLine is an event for people: when, who, what, and the facts by name.
+// eventLine is an event for people: when, who, what, and the facts by name. Of the last
+// one they are left out: the command ends with the job's error.
 func eventLine(e queue.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %s", e.Time.Local().Format(time.TimeOnly), e.Source, e.Phrase)
+	if e.State.Ended() {
+		return b.String()
+	}
 	for _, k := range slices.Sorted(maps.Keys(e.Attrs)) {
 		if f, ok := e.Attrs[k].(float64); ok { // every number of JSON is one
 			fmt.Fprintf(&b, " %s=%s", k, strconv.FormatFloat(f, 'f', -1, 64))

@@ -29,6 +29,8 @@ func TestPoolControls(t *testing.T) {
 		{"bad priority", []string{"submit", "convert", "--insecure", "--priority", "high", host + "/app:1", host + "/app:2"}, 2, []string{"interactive"}},
 		{"bad tenant", []string{"submit", "convert", "--insecure", "--tenant", "a.b", host + "/app:1", host + "/app:2"}, 2, []string{"a.b"}},
 		{"at and delay", []string{"submit", "convert", "--insecure", "--at", "2027-01-01T00:00:00Z", "--delay", "1m", host + "/app:1", host + "/app:2"}, 2, []string{"--delay"}},
+		{"delay below zero", []string{"submit", "convert", "--insecure", "--delay", "-1s", host + "/app:1", host + "/app:2"}, 2, []string{"--delay -1s is below zero"}},
+		{"no timeout", []string{"submit", "convert", "--insecure", "--timeout", "0", host + "/app:1", host + "/app:2"}, 2, []string{"--timeout 0s is not above zero"}},
 		{"bad time", []string{"submit", "convert", "--insecure", "--at", "tomorrow", host + "/app:1", host + "/app:2"}, 2, []string{"tomorrow"}},
 	} {
 		code, stdout, stderr := lithify(t, tc.args...)

@@ -126,8 +126,10 @@ func (s *shareFlags) add(fs *pflag.FlagSet, priority jobs.Priority) {
 func (s *submission) options(now time.Time) (jobs.Options, error) {
 	o := jobs.Options{IdempotencyKey: s.key, Timeout: s.timeout, Priority: jobs.Priority(s.share.priority), Tenant: s.share.tenant}
 	switch {
-	case s.timeout <= 0 || s.delay < 0:
-		return o, errors.New("--timeout and --delay are above zero")
+	case s.timeout <= 0:
+		return o, fmt.Errorf("--timeout %v is not above zero", s.timeout)
+	case s.delay < 0:
+		return o, fmt.Errorf("--delay %v is below zero", s.delay)
 	case s.at != "" && s.delay > 0:
 		return o, errors.New("--at and --delay exclude each other")
 	case s.at != "":
