@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"container/heap"
+	"math"
 	"time"
 
 	"github.com/lithify/lithify/jobs"
@@ -119,7 +120,7 @@ func (p *pool) update(ch queue.Change) (m moved) {
 	if e.tenant == nil || !known {
 		e.tenant, e.hosts = p.tenant(r.Tenant), p.hostSet(r.Hosts)
 	}
-	e.revision, e.gen, e.direct, e.deadline = ch.Revision, int32(r.Generation), r.Direct, r.Deadline.UnixNano()
+	e.revision, e.gen, e.direct, e.deadline = ch.Revision, int32(r.Generation), r.Direct, nanos(r.Deadline)
 	p.enter(e, r, known && m.from == nil)
 	return m
 }
@@ -179,7 +180,15 @@ func (p *pool) wait(e *entry) {
 }
 
 func (p *pool) waitUntil(e *entry, at time.Time) {
-	heap.Push(&p.timers, timer{at.UnixNano(), e, e.revision})
+	heap.Push(&p.timers, timer{nanos(at), e, e.revision})
+}
+
+// nanos is a time in unix nanoseconds, which end in 2262: what is later is that.
+func nanos(t time.Time) int64 {
+	if t.After(time.Unix(0, math.MaxInt64)) {
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // due moves jobs whose time has come to the waiting ones.

@@ -359,3 +359,17 @@ func liveHeap(b *testing.B) uint64 {
 	runtime.ReadMemStats(&s)
 	return s.HeapAlloc
 }
+
+// A time that is no number of nanoseconds is far away, and not long ago.
+func TestTimesFarAway(t *testing.T) {
+	m := newModel(1)
+	far := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	m.told(jobs.Record{ID: "test-x", State: jobs.Queued, NotBefore: far, Deadline: far.Add(jobs.DefaultTimeout)})
+	m.due(m.now)
+	if got := m.admit(testLine); len(got) != 0 {
+		t.Errorf("admitted %v", got)
+	}
+	if d := m.jobs["test-x"].deadline; d < m.now.UnixNano() {
+		t.Errorf("its deadline is %v", time.Unix(0, d))
+	}
+}
