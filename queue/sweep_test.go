@@ -144,3 +144,26 @@ func TestRetryMeetsItsOldMessage(t *testing.T) {
 	}
 	p.until("another admission", func() bool { return p.inWork(id) })
 }
+
+// A job that died is opened again before its worker has acked: it is admitted soon
+// after the ack, and not by the next sweep.
+func TestReopenedMeetsItsOldMessage(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: time.Hour})
+	published := p.spy(bulk(testClass).Subject("*"))
+	o := jobs.Options{IdempotencyKey: "k", MaxAttempts: 1}
+	id := p.submit(testArgs{}, o).ID
+	m := p.pullByHand(id)
+	st := p.apply(p.get(id), jobs.Claim{Worker: "w1", At: time.Now()})
+	p.apply(st, jobs.Fail{Claim: st.Revision, Failure: jobs.Failure{Class: jobs.ClassTransient}, At: time.Now()})
+	if st := p.submit(testArgs{}, o); st.Generation != 2 {
+		t.Fatalf("got %+v", st.Record)
+	}
+	for _, which := range []string{"first admission", "second one, refused", "third one, refused"} {
+		await(t, published, which)
+	}
+	if err := m.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.until("another admission", func() bool { return p.inWork(id) })
+}

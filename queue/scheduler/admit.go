@@ -45,8 +45,8 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 // isThere reports whether the message that is in WORK under a job's name is the one
 // that admits it, and not that of an attempt which has ended.
 func (s *Scheduler) isThere(ctx context.Context, st queue.Status) (bool, error) {
-	if st.State != jobs.Retry && st.Waits == 0 {
-		return true, nil // it had no other
+	if st.State != jobs.Retry && st.Waits == 0 && (st.Generation == 1 || st.Claim > 0) {
+		return true, nil // it had no other, or was handed back with it
 	}
 	revision, err := s.client.AdmittedRevision(ctx, st)
 	return revision == st.Revision, err
