@@ -65,7 +65,8 @@ type Pause struct {
 const (
 	bucketControls = "controls"
 	keyControls    = "all"
-	controlTries   = 5
+	// controlTries lets many decide at the same time: of those who write at once one succeeds.
+	controlTries = 100
 )
 
 // Controls reads what has been decided.

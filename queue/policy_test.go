@@ -3,8 +3,11 @@ package queue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -320,4 +323,31 @@ func TestPauseWithoutAScheduler(t *testing.T) {
 	p.until("message taken back", func() bool { return !p.inWork(id) })
 	p.control(func(c *queue.Controls) { c.Pauses = nil })
 	p.until("message again", func() bool { return p.inWork(id) })
+}
+
+// Many may decide at the same time, and nothing of it is lost.
+func TestControlTogether(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	const people = 30
+	var g errgroup.Group
+	for i := range people {
+		g.Go(func() error {
+			return p.Control(t.Context(), func(c *queue.Controls) error {
+				if c.Tenants == nil {
+					c.Tenants = map[string]queue.Tenant{}
+				}
+				c.Tenants[fmt.Sprint(i)] = queue.Tenant{Weight: 2}
+				return nil
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	if c, err := p.Controls(t.Context()); err != nil || len(c.Tenants) != people {
+		t.Errorf("%d tenants, want %d; %v", len(c.Tenants), people, err)
+	}
 }
