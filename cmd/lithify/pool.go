@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/all"
+	"github.com/lithify/lithify/jobs/layer"
 	"github.com/lithify/lithify/queue"
 	"github.com/spf13/cobra"
 )
@@ -76,7 +78,8 @@ func selectorFlags(cmd *cobra.Command, s *queue.Selector) {
 	cmd.Flags().StringVar(&s.Registry, "registry", "", "jobs that talk to this registry, host[:port]")
 }
 
-func checkSelector(s queue.Selector) error {
+// checkSelector has the selector name a registry as jobs do.
+func checkSelector(s *queue.Selector) (err error) {
 	n := 0
 	for _, name := range []string{s.Kind, s.Tenant, s.Registry} {
 		if name != "" {
@@ -86,7 +89,21 @@ func checkSelector(s queue.Selector) error {
 	if n > 1 {
 		return usageError{errors.New("--kind, --tenant and --registry exclude each other: pause one after the other")}
 	}
+	if s.Registry != "" {
+		if s.Registry, err = registryHost(s.Registry); err != nil {
+			return err
+		}
+	}
 	return checkTenant(s.Tenant)
+}
+
+// registryHost is a registry as jobs name it: Docker Hub has two names.
+func registryHost(name string) (string, error) {
+	host := layer.RegistryHosts(name + "/x")[0]
+	if name != host && name != "docker.io" {
+		return "", usageError{fmt.Errorf("%q is no registry: want HOST[:PORT], as references to images have it", name)}
+	}
+	return host, nil
 }
 
 func checkTenant(name string) error {
@@ -108,8 +125,11 @@ func (a *app) poolPause(p *poolFlags) *cobra.Command {
 run go on, jobs that are submitted wait. "jobs explain" says who paused them and why.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkSelector(x.Selector); err != nil {
+			if err := checkSelector(&x.Selector); err != nil {
 				return err
+			}
+			if kinds := all.Validators(); x.Kind != "" && kinds[x.Kind] == nil {
+				return usageError{fmt.Errorf("--kind %q is none of %v", x.Kind, slices.Sorted(maps.Keys(kinds)))}
 			}
 			if u, err := user.Current(); err == nil {
 				x.By = u.Username
@@ -134,7 +154,7 @@ func (a *app) poolResume(p *poolFlags) *cobra.Command {
 		Short: "End a pause",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkSelector(s); err != nil {
+			if err := checkSelector(&s); err != nil {
 				return err
 			}
 			return a.control(cmd.Context(), p, func(c *queue.Controls) error {
@@ -192,11 +212,15 @@ func (a *app) poolRegistry(p *poolFlags) *cobra.Command {
 			if min(float64(r.Concurrency), r.Rate, float64(r.Burst)) < 0 {
 				return usageError{errors.New("--concurrency, --rate and --burst are not below zero")}
 			}
+			host, err := registryHost(args[0])
+			if err != nil {
+				return err
+			}
 			return a.control(cmd.Context(), p, func(c *queue.Controls) error {
 				if c.Registries == nil {
 					c.Registries = map[string]queue.Registry{}
 				}
-				c.Registries[args[0]] = r
+				c.Registries[host] = r
 				return nil
 			})
 		},
