@@ -65,9 +65,9 @@ func TestLostStore(t *testing.T) {
 }
 
 // layers are the pool's layer jobs.
-func (p *pool) layers(t *testing.T) (list []queue.Status) {
+func (p *pool) layers(t *testing.T, flags ...string) (list []queue.Status) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(p.output(t, "jobs", "list", "--kind", "layer", "-o", "json")), &list); err != nil {
+	if err := json.Unmarshal([]byte(p.output(t, append([]string{"jobs", "list", "--kind", "layer", "-o", "json"}, flags...)...)), &list); err != nil {
 		t.Fatal(fmt.Errorf("jobs list: %w", err))
 	}
 	return list
