@@ -140,18 +140,23 @@ func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool)
 // tar, and the image is read back for its digests when the tar has ended: both
 // take as long as reading the tar did.
 type telling struct {
-	erofs.File
+	*scratch
 	told func()
 }
 
 func (f *telling) WriteAt(p []byte, off int64) (int, error) {
 	defer f.told()
-	return f.File.WriteAt(p, off)
+	return f.scratch.WriteAt(p, off)
 }
 
 func (f *telling) ReadAt(p []byte, off int64) (int, error) {
 	defer f.told()
-	return f.File.ReadAt(p, off)
+	return f.scratch.ReadAt(p, off)
+}
+
+func (f *telling) Map(off int64, n int) ([]byte, func() error, error) {
+	defer f.told()
+	return erofs.MapFile(f.File, off, n)
 }
 
 // blame finds out whether a decoder's complaint is about what was sent or about

@@ -97,7 +97,7 @@ func TestNoWorkIsSilent(t *testing.T) {
 		if got := p.most.Load(); got > most {
 			t.Errorf("%s: %d bytes moved in silence, want at most %d", how, got, most)
 		}
-		if got := atEnd.Load(); how == "converted" && got < size>>20 {
+		if got := atEnd.Load(); how == "converted" && got < size>>21 {
 			t.Errorf("told %d times of a layer of %d bytes that was read back", got, size)
 		}
 	}

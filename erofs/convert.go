@@ -3,6 +3,7 @@ package erofs
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -162,15 +163,20 @@ func (c *conversion) digests(ctx context.Context, dst File) error {
 	l := &c.layer
 	blob, span := sha256.New(), sha256.New()
 	image, imageSum := io.Reader(io.NewSectionReader(dst, 0, l.Size)), blob
+	m := mapperOf(dst)
 	if l.Profile == ProfileZstd {
 		dec, err := zstd.NewReader(io.TeeReader(image, blob), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return err
 		}
 		defer dec.Close()
-		image, imageSum = dec, sha256.New()
+		image, imageSum, m = dec, sha256.New(), nil
 	}
-	n, err := c.copy(ctx, io.MultiWriter(imageSum, &spanWriter{w: span, span: l.Metadata}), image)
+	w := io.MultiWriter(imageSum, &spanWriter{w: span, span: l.Metadata})
+	n, err := c.copyMapped(ctx, w, m, l.Size)
+	if errors.Is(err, errors.ErrUnsupported) {
+		n, err = c.copy(ctx, w, image)
+	}
 	if err != nil {
 		return err
 	}
