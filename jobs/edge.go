@@ -60,13 +60,16 @@ func (e Open) next(r Record) (Record, bool) {
 // it lost and sent another for this very record. That poisons the attempt, as the
 // owner may have died of the job, until it is heard of again. Any other message of a
 // running job is a duplicate of the one that was claimed, and there is no edge. Past
-// its deadline the record comes back Failed, and after its last attempt, or a second
-// poisoned one, Dead; whoever claims looks at the state.
+// its deadline the record comes back Failed; whoever claims looks at the state.
+//
+// After the job's last attempt, or a second poisoned one, it comes back in Retry if
+// that attempt ended by silence, and is Dead if none of the silent is back by Doubt.
 type Claim struct {
 	Worker  string
-	Message uint64   // sequence in WORK: that of a redelivery is the same
-	Current bool     // the message was sent for this version of the record
-	Back    []string // those of Record.Silent that were heard of again
+	Message uint64        // sequence in WORK: that of a redelivery is the same
+	Current bool          // the message was sent for this version of the record
+	Back    []string      // those of Record.Silent that were heard of again
+	Doubt   time.Duration // how long a silence that ends the job is not believed; 0: it is at once
 	At      time.Time
 }
 
@@ -81,6 +84,14 @@ func (e Claim) next(r Record) (Record, bool) {
 		if r.lastAttempt() {
 			r.State, r.Failure = Dead, &Failure{ClassPoison, KindUnavailable,
 				fmt.Sprintf("worker %s fell silent in attempt %d of %d (poisoned: %d)", r.Worker, r.Attempt, r.MaxAttempts, r.Poisoned)}
+			if e.Doubt > 0 {
+				r.State, r.NotBefore = Retry, e.At.Add(e.Doubt)
+			}
+			return r, ok
+		}
+	case r.Doubted():
+		if r = r.pardoned(e.Back); r.lastAttempt() {
+			r.State, r.NotBefore = Dead, time.Time{}
 			return r, ok
 		}
 	}

@@ -95,6 +95,8 @@ func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 	case "claim":
 		message, _ := strconv.ParseUint(arg(2), 10, 64) // none: a record of an earlier version
 		return jobs.Claim{Worker: arg(1), Message: message, Current: arg(3) == "current", Back: w[2:], At: now}
+	case "doubt": // a claim by one that does not believe a last silence
+		return jobs.Claim{Worker: arg(1), Back: w[2:], Doubt: 5 * time.Minute, At: now}
 	case "finish":
 		return jobs.Finish{Claim: 7, Result: json.RawMessage(arg(1)), At: now}
 	case "fail":

@@ -63,10 +63,10 @@ func TestWorkerIsHeardOfAgain(t *testing.T) {
 		want  jobs.State
 	}{
 		"without the job": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: before} }, jobs.Done},
-		"another process": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: after} }, jobs.Dead},
+		"another process": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: after} }, jobs.Retry},
 		"still on the job": {func(id jobs.ID, before, after time.Time) queue.Node {
 			return queue.Node{Started: before, Running: []queue.RunningJob{{ID: id}}}
-		}, jobs.Dead},
+		}, jobs.Retry},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPool(t)
@@ -86,11 +86,36 @@ func TestWorkerIsHeardOfAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.worker(handle(func(context.Context, testArgs) (any, error) { return "third", nil }), worker.Config{Name: "third"})
-			st := p.waitState(id, tc.want)
+			var st queue.Status
+			p.until("decision", func() bool { st = p.get(id); return st.State == jobs.Done || st.State == jobs.Retry })
+			if st.State != tc.want || tc.want == jobs.Retry && !st.Doubted() {
+				t.Errorf("got %+v, want %s", st.Record, tc.want)
+			}
 			if st.State == jobs.Done && (st.Attempt != 2 || st.Poisoned != 1) {
 				t.Errorf("got %+v", st.Record)
 			}
 		})
+	}
+}
+
+// One worker died with the job, and the network of the second was away: heard of again
+// before its silence is believed, it takes no job with it.
+func TestLastSilenceIsDoubted(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{AckWait: lease})
+	before := time.Now()
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	m := p.pullByHand(id)
+	for _, w := range []string{"first", "second"} {
+		p.apply(p.get(id), p.claimOf(m, w))
+	}
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "third", nil }), worker.Config{Name: "third"})
+	p.until("doubt", func() bool { return p.get(id).Doubted() })
+	if err := p.Announce(t.Context(), queue.Node{Name: "second", Started: before}); err != nil {
+		t.Fatal(err)
+	}
+	if st := p.waitState(id, jobs.Done); st.Attempt != 2 || st.Poisoned != 1 {
+		t.Errorf("got %+v", st.Record)
 	}
 }
 

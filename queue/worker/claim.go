@@ -17,6 +17,9 @@ const (
 	// claimAgain is the pause after a claim whose outcome is not known.
 	claimAgain = 250 * time.Millisecond
 	claimRetry = time.Second
+	// doubtFor ack waits, five minutes, a silence is not believed that would end the
+	// job: outages of the network are rarely longer.
+	doubtFor = 10
 	// claimLater is for a job that only another version can read.
 	claimLater = time.Minute
 )
@@ -61,7 +64,7 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 		if err != nil { // in an account of its own a worker may not ask
 			w.log.Warn("silent workers not looked up", "id", id, "error", err)
 		}
-		e := jobs.Claim{Worker: w.cfg.Name, Message: d.sequence, Current: queue.AdmittedBy(d.Headers()) == st.Revision, Back: back, At: now}
+		e := jobs.Claim{Worker: w.cfg.Name, Message: d.sequence, Current: queue.AdmittedBy(d.Headers()) == st.Revision, Back: back, Doubt: doubtFor * d.ackWait, At: now}
 		st, err = w.client.Apply(ctx, st, e)
 		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
 		case edge: // the job runs by another message, or has ended meanwhile
@@ -69,6 +72,10 @@ func (w *Worker) claim(ctx context.Context, d delivery) (queue.Status, bool) {
 			return st, false
 		case err == nil && st.State == jobs.Running:
 			return st, true
+		case err == nil && st.State == jobs.Retry:
+			w.log.Warn("job put off", "id", id, "until", st.NotBefore, "error", st.Failure.Message)
+			w.ignore(d.TermWithReason(st.Failure.Message))
+			return st, false
 		case err == nil:
 			w.log.Warn("job ended unclaimed", "id", id, "state", st.State, "error", st.Failure.Message)
 			w.ignore(d.TermWithReason(st.Failure.Message))

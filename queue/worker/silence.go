@@ -15,7 +15,7 @@ import (
 // it: whatever kept them from the queue, it was not the job. A process that began
 // after its namesake had claimed the job is another one.
 func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
-	if r.State != jobs.Running || len(r.Silent) == 0 {
+	if r.State != jobs.Running && !r.Doubted() || len(r.Silent) == 0 {
 		return nil, nil
 	}
 	var names []string
