@@ -118,7 +118,7 @@ func (e Finish) next(r Record) (Record, bool) {
 
 // Fail ends a running attempt: Failed if it was permanent, else Retry or, after
 // the last attempt, Dead. A second poisoned attempt is the last. A lack of the
-// worker's resources costs no attempt.
+// worker's resources costs no attempt, nor does a wait that is longer than any backoff.
 type Fail struct {
 	Claim   uint64
 	Failure Failure
@@ -139,7 +139,7 @@ func (e Fail) next(r Record) (Record, bool) {
 	switch {
 	case e.Failure.Class == ClassPermanent:
 		r.State = Failed
-	case e.Failure.Class == ClassResource:
+	case e.Failure.Class == ClassResource, e.Delay > maxBackoff: // so seldom that the deadline is bound enough
 		r.State, r.NotBefore = Retry, e.At.Add(delay)
 		r.Attempt--
 	case r.lastAttempt():

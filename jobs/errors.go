@@ -30,7 +30,8 @@ func (e *classified) Unwrap() error { return e.error }
 func Permanent(err error) error { return mark(err, ClassPermanent, 0) }
 
 // RetryAfter marks an error worth another attempt, not before d has passed:
-// a 429 with its Retry-After. RetryAfter(d, nil) is nil.
+// a 429 with its Retry-After. One of more than 5 minutes, the longest backoff, costs
+// no attempt. RetryAfter(d, nil) is nil.
 func RetryAfter(d time.Duration, err error) error { return mark(err, ClassTransient, d) }
 
 // Resource marks a lack of this worker (disk, memory, a device), not of the job.

@@ -107,7 +107,7 @@ func (s *Scheduler) explain(r jobs.Record, revision uint64, now time.Time) (reas
 		add(queue.ReasonSilent, "worker %s has it since %s and does not say so any more: if it is gone, the job runs again within %v",
 			r.Worker, r.Updated.Format(time.RFC3339), s.cfg.AckWait)
 	case r.State == jobs.Retry && wait > 0:
-		add(queue.ReasonRetry, "attempt %d of %d failed, the next is due in %v: %s", r.Attempt, r.MaxAttempts, wait, r.Failure.Message)
+		add(queue.ReasonRetry, "its last attempt failed, attempt %d of %d is due in %v: %s", r.Attempt+1, r.MaxAttempts, wait, r.Failure.Message)
 	case wait > 0:
 		add(queue.ReasonDelayed, "it is not to run before %s, in %v", r.NotBefore.Format(time.RFC3339), wait)
 	default:
