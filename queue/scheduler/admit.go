@@ -36,6 +36,9 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 			}
 		}
 	}
+	if len(s.pool.ready) > 0 {
+		return 0
+	}
 	if next, ok := s.pool.next(); ok { // perhaps one that was set just now
 		return max(time.Until(next), 0)
 	}

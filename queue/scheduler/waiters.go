@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/lithify/lithify/jobs"
 )
 
@@ -116,44 +118,63 @@ func (p *pool) waitedFor(e *entry) bool {
 	return false
 }
 
-// resume queues the jobs whose children have all ended. It asks their records: one
-// may have been opened again. A job that cannot be resumed for a reason of its own is
-// left to the next sweep.
+const (
+	// resumeBatch jobs are resumed before others are admitted: 100,000 may have waited
+	// for one layer.
+	resumeBatch = 500
+	// together is how many jobs are read and written at the same time, so that their
+	// writes go out in one.
+	together = 64
+)
+
+// resume queues some of the jobs whose children have all ended. It asks their records:
+// one may have been opened again. A job that cannot be resumed for a reason of its own
+// is left to the next sweep.
 func (s *Scheduler) resume(ctx context.Context) error {
-	for len(s.pool.ready) > 0 {
-		next := s.pool.ready[0]
-		if !next.void() && s.pool.jobs[next.e.id] == next.e {
-			if err := s.fault(next.e.subject(), s.resumeJob(ctx, next.e)); err != nil {
-				return err
-			}
+	batch := s.pool.ready[:min(len(s.pool.ready), resumeBatch)]
+	open, errs := make([][]jobs.ID, len(batch)), make([]error, len(batch))
+	var g errgroup.Group
+	g.SetLimit(together)
+	for i, w := range batch {
+		if !w.void() && s.pool.jobs[w.e.id] == w.e {
+			g.Go(func() error { open[i], errs[i] = s.resumeJob(ctx, w.e); return nil })
 		}
-		s.pool.ready = s.pool.ready[1:]
 	}
+	g.Wait()
+	for i, w := range batch {
+		if err := s.fault(w.e.subject(), errs[i]); err != nil {
+			return err
+		}
+		if len(open[i]) == 0 {
+			continue
+		}
+		for _, id := range s.pool.link(w, open[i]) {
+			s.pool.stranger(w.e, id)
+		}
+	}
+	s.pool.ready = s.pool.ready[len(batch):]
 	return nil
 }
 
-func (s *Scheduler) resumeJob(ctx context.Context, e *entry) error {
+// resumeJob queues a job, or gives those of its children that have not ended.
+func (s *Scheduler) resumeJob(ctx context.Context, e *entry) (open []jobs.ID, _ error) {
 	st, err := s.client.GetAt(ctx, e.id, e.revision)
 	if err != nil || st.State != jobs.Waiting || st.Revision > e.revision {
-		return err // the change is on its way
+		return nil, err // the change is on its way
 	}
 	children, err := s.client.GetAll(ctx, st.Children, s.pool.heard.id, s.pool.heard.revision)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var open []jobs.ID
 	for id, child := range children {
 		if !child.State.Ended() {
 			open = append(open, id)
 		}
 	}
-	if len(open) == 0 {
-		return s.apply(ctx, st, jobs.Resume{At: time.Now().UTC()})
+	if len(open) > 0 {
+		return open, nil
 	}
-	for _, id := range s.pool.link(waiter{e, e.revision}, open) {
-		s.pool.stranger(e, id)
-	}
-	return nil
+	return nil, s.apply(ctx, st, jobs.Resume{At: time.Now().UTC()})
 }
 
 // raise makes the children of an urgent job that waits as urgent as it is.
@@ -161,15 +182,21 @@ func (s *Scheduler) raise(ctx context.Context, r jobs.Record) {
 	if r.State != jobs.Waiting || r.Priority != jobs.Interactive {
 		return
 	}
+	var g errgroup.Group
+	g.SetLimit(together)
 	for _, id := range r.Children {
 		c := s.pool.jobs[id]
 		if c == nil || c.line.Priority == jobs.Interactive || c.state == running {
 			continue
 		}
-		if err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()}); err != nil {
-			s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
-		}
+		g.Go(func() error {
+			if err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()}); err != nil {
+				s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
+			}
+			return nil
+		})
 	}
+	g.Wait()
 }
 
 func (s *Scheduler) join(ctx context.Context, id jobs.ID, e jobs.Join) error {
@@ -182,15 +209,22 @@ func (s *Scheduler) join(ctx context.Context, id jobs.ID, e jobs.Join) error {
 
 // release cancels the children of a job that ended which nobody needs any more.
 func (s *Scheduler) release(ctx context.Context, r jobs.Record) {
+	reason := fmt.Sprintf("job %s, which waited for it, is %s, and nobody else does", r.ID, r.State)
+	var g errgroup.Group
+	g.SetLimit(together)
 	for _, id := range r.Children {
 		c := s.pool.jobs[id]
 		if c == nil || c.direct || s.pool.waitedFor(c) {
 			continue
 		}
-		if err := s.cancel(ctx, c, fmt.Sprintf("job %s, which waited for it, is %s, and nobody else does", r.ID, r.State)); err != nil {
-			s.log.Warn("job that nobody waits for not cancelled", "id", id, "error", err) // a sweep does
-		}
+		g.Go(func() error {
+			if err := s.cancel(ctx, c, reason); err != nil {
+				s.log.Warn("job that nobody waits for not cancelled", "id", id, "error", err) // a sweep does
+			}
+			return nil
+		})
 	}
+	g.Wait()
 }
 
 func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
