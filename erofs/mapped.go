@@ -74,7 +74,7 @@ func (c *conversion) copyMapped(ctx context.Context, w io.Writer, m Mapper, size
 func lend(ctx context.Context, m Mapper, size int64, serial bool) (next func() window, stop func()) {
 	off := int64(0)
 	one := func() (win window) {
-		if win.err = ctx.Err(); win.err != nil {
+		if win.err = context.Cause(ctx); win.err != nil {
 			return win
 		}
 		win.p, win.release, win.err = m.Map(off, int(min(mapWindow, size-off)))

@@ -2,6 +2,7 @@ package erofs_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -88,6 +89,27 @@ func TestMapped(t *testing.T) {
 					t.Errorf("%d windows, %d of them not given back, want %d and none", windows, lent, tc.windows)
 				}
 			})
+		}
+	}
+}
+
+// TestMappedCancel: a conversion that is ended while it reads back says why.
+func TestMappedCancel(t *testing.T) {
+	src := makeTar(t, file("data", strings.Repeat("x", 9<<20)))
+	why := errors.New("the worker is drained")
+	for _, serial := range []bool{false, true} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "blob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		l := &lender{File: f, before: func(*os.File, int64) error { cancel(why); return nil }}
+		if _, err := erofs.Convert(ctx, l, bytes.NewReader(src), erofs.Options{Serial: serial}); !errors.Is(err, why) {
+			t.Errorf("serial %v: got %v, want %v", serial, err, why)
+		}
+		if lent := l.lent.Load(); lent != 0 {
+			t.Errorf("serial %v: %d windows not given back", serial, lent)
 		}
 	}
 }
