@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -34,7 +35,12 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	}
 	s.pool.estranged()
 	s.takeBack(ctx, seen.work)
+	var late []*entry
 	for _, e := range s.pool.jobs {
+		if e.late() {
+			late = append(late, e)
+			continue
+		}
 		err := s.sweepJob(ctx, e, seen)
 		if err != nil {
 			err = s.fault(e.subject(), err)
@@ -42,6 +48,9 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.expire(ctx, late[:min(len(late), expireBatch)]); err != nil {
+		return err
 	}
 	maps.DeleteFunc(s.faults, func(subject, _ string) bool {
 		_, id, err := queue.ParseWork(subject)
@@ -117,10 +126,7 @@ func (s *Scheduler) sweepMessage(ctx context.Context, subject string) error {
 const expireGrace = time.Minute
 
 func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error {
-	late := time.Since(time.Unix(0, e.deadline))
 	switch {
-	case late > expireGrace || late > 0 && e.state != running:
-		return s.expire(ctx, e)
 	case e.state == waiting && e.open == 0 && s.pool.caughtUp:
 		s.pool.ready = append(s.pool.ready, waiter{e, e.revision}) // a replica may have said of a child that it runs
 		return nil
@@ -132,12 +138,40 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error
 	return s.sweepOrphan(ctx, e)
 }
 
-func (s *Scheduler) expire(ctx context.Context, e *entry) error {
-	st, err := s.client.GetAt(ctx, e.id, e.revision)
-	if err != nil || st.Revision != e.revision {
-		return err
+// late reports whether a job is past its deadline and nobody ends it.
+func (e *entry) late() bool {
+	late := time.Since(time.Unix(0, e.deadline))
+	return late > expireGrace || late > 0 && e.state != running
+}
+
+// expireBatch jobs are ended by one sweep: those of a campaign that nobody served are
+// late together, and others are not to wait for all of them.
+const expireBatch = 2000
+
+func (s *Scheduler) expire(ctx context.Context, es []*entry) error {
+	errs := make([]error, len(es))
+	var g errgroup.Group
+	g.SetLimit(together)
+	for i, e := range es {
+		g.Go(func() error {
+			st, err := s.client.GetAt(ctx, e.id, e.revision)
+			if err == nil && st.Revision == e.revision {
+				err = s.apply(ctx, st, jobs.Expire{At: time.Now().UTC()})
+			}
+			errs[i] = err
+			return nil
+		})
 	}
-	return s.apply(ctx, st, jobs.Expire{At: time.Now().UTC()})
+	g.Wait()
+	for i, e := range es {
+		if errs[i] == nil {
+			continue
+		}
+		if err := s.fault(e.subject(), errs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweepLost sends an admitted job's message again that is gone. If the job runs

@@ -104,3 +104,39 @@ func TestSweepBeforeAllIsRead(t *testing.T) {
 		t.Errorf("once all are read, the child that nobody waits for is %s, %v", st.State, err)
 	}
 }
+
+// However many jobs are late at once, a sweep ends some of them and is over.
+func TestSweepExpiresInParts(t *testing.T) {
+	const extra = 5
+	c := client(t)
+	var js []jobs.Job
+	for range expireBatch + extra {
+		j, err := jobs.New(args{}, jobs.Options{Timeout: time.Nanosecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		js = append(js, j)
+	}
+	sts, err := c.SubmitAll(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(c, nil, Config{})
+	s.pool, s.consumers = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}
+	s.faults = map[string]string{}
+	for _, st := range sts {
+		s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
+	}
+	for _, want := range []int{expireBatch, expireBatch + extra} {
+		if err := s.sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		failed, err := c.List(t.Context(), queue.Filter{States: []jobs.State{jobs.Failed}, Limit: len(js)})
+		if err != nil || len(failed) != want {
+			t.Fatalf("%d have ended, want %d; %v", len(failed), want, err)
+		}
+		for _, st := range failed {
+			s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
+		}
+	}
+}
