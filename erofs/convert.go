@@ -174,7 +174,7 @@ func (c *conversion) digests(ctx context.Context, dst File) error {
 	}
 	w := io.MultiWriter(imageSum, &spanWriter{w: span, span: l.Metadata})
 	n, err := c.copyMapped(ctx, w, m, l.Size)
-	if errors.Is(err, errors.ErrUnsupported) {
+	if n == 0 && errors.Is(err, errors.ErrUnsupported) {
 		n, err = c.copy(ctx, w, image)
 	}
 	if err != nil {
