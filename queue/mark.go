@@ -1,12 +1,15 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,7 +56,7 @@ func (c *Client) GetMark(ctx context.Context) (m Mark, err error) {
 }
 
 // FollowRecords reads the records from a mark on, and then each of their changes, until
-// ctx is done or the loop is left. The jobs that the mark names come first. If there is
+// ctx is done or the loop is left. The jobs that the mark names come first, in the order of their revisions. If there is
 // nothing else, a change says so that has no ID, but Last. One that cannot be read comes
 // with its revision and ErrUnreadable; any other error ends it.
 func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change, error] {
@@ -62,7 +65,8 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 		if err != nil || len(open) < len(from.Open) { // one cannot be read, or ended and was forgotten
 			from, open = Mark{}, nil
 		}
-		for _, st := range open {
+		// In the order in which they were written: it is their place in line.
+		for _, st := range slices.SortedFunc(maps.Values(open), func(a, b Status) int { return cmp.Compare(a.Revision, b.Revision) }) {
 			if !yield(Change{Record: st.Record, Revision: st.Revision}, nil) {
 				return
 			}

@@ -107,12 +107,21 @@ func TestMarkIsLeft(t *testing.T) {
 	stop := p.run("scheduler", scheduler.New(p.connect("scheduler"), validators, scheduler.Config{Sweep: calm}).Run)
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return "ok", nil }), worker.Config{Name: "w1"})
 	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
-	st := p.submit(testArgs{}, jobs.Options{NotBefore: time.Now().Add(time.Hour), Timeout: 2 * time.Hour})
+	var line []jobs.ID
+	var st queue.Status
+	for range 10 {
+		st = p.submit(testArgs{}, jobs.Options{NotBefore: time.Now().Add(time.Hour), Timeout: 2 * time.Hour})
+		line = append(line, st.ID)
+	}
 	if _, err := p.Explain(t.Context(), st.ID); err != nil { // so that the scheduler has heard of it
 		t.Fatal(err)
 	}
 	stop()
-	if m := p.mark(); m.Revision != st.Revision+1 || !slices.Equal(m.Open, []jobs.ID{st.ID}) {
+	m := p.mark()
+	if m.Revision != st.Revision+1 || len(m.Open) != len(line) {
 		t.Errorf("mark %+v, the last record is %d", m, st.Revision)
+	}
+	if got := p.read(m); !slices.Equal(got, line) {
+		t.Errorf("read %v, want them in the order in which they came: %v", got, line)
 	}
 }

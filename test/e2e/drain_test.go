@@ -18,7 +18,7 @@ import (
 // what it runs; after it, it hands the layer back, which costs no attempt. Either way it
 // takes no more jobs, leaves nothing behind and ends well.
 func TestDrain(t *testing.T) {
-	l := openLayer(t, "debian")
+	l := openLayer(t, "node_modules")
 	registry := startRegistry(t)
 	image, err := corpus.Image(corpus.Linux, nil, l.Registry(corpus.Gzip))
 	if err != nil {
@@ -34,7 +34,7 @@ func TestDrain(t *testing.T) {
 			p, key := startPool(t, 0), ledgerKey(t)
 			first, temp := p.worker(t, "first", "--ledger-key", key, "--grace", tc.grace)
 			id := strings.TrimSpace(p.output(t, "submit", "convert", "--insecure", repo+":tar", repo+":erofs"))
-			await(t, "a layer half written", func(context.Context) error { return holdsMB(first.Process.Pid, temp, 20) })
+			await(t, "a layer half written", func(context.Context) error { return holdsMB(first.Process.Pid, temp, 50) })
 			if err := first.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
