@@ -79,7 +79,10 @@ func (c *Client) Setup(ctx context.Context, replicas int) error {
 }
 
 func (c *Client) setup(ctx context.Context, replicas int) error {
-	acc, err := c.js.AccountInfo(ctx)
+	// A cluster that is still electing its leader does not answer: it is asked again.
+	actx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	acc, err := c.js.AccountInfo(actx)
 	if err != nil {
 		return fmt.Errorf("ask the server for JetStream: %w", err)
 	}
