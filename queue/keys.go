@@ -97,21 +97,29 @@ func (c *Config) signingKey() (ed25519.PrivateKey, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	pair, err := nkeys.ParseDecoratedNKey(b)
+	key, public, err := decodeKey(b)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	return key, public, nil
+}
+
+func decodeKey(b []byte) (ed25519.PrivateKey, string, error) {
+	pair, err := nkeys.ParseDecoratedNKey(b)
+	if err != nil {
+		return nil, "", err
 	}
 	public, err := pair.PublicKey()
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+		return nil, "", err
 	}
 	seed, err := pair.Seed()
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+		return nil, "", err
 	}
 	_, raw, err := nkeys.DecodeSeed(seed)
 	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+		return nil, "", err
 	}
 	return ed25519.NewKeyFromSeed(raw), public, nil
 }

@@ -146,6 +146,9 @@ func exactArgs(n int) cobra.PositionalArgs {
 	}
 }
 
+// oneJob wants the ID of a job.
+var oneJob = cobra.MatchAll(exactArgs(1), jobIDs)
+
 // jobIDs wants nothing but IDs of jobs.
 func jobIDs(_ *cobra.Command, args []string) error {
 	for _, id := range args {

@@ -12,14 +12,7 @@ func TestCron(t *testing.T) {
 	servePool(t)
 	host := newRegistry(t)
 	pushImage(t, host+"/app:1", "linux", "amd64")
-	ok := func(args ...string) string {
-		t.Helper()
-		code, stdout, stderr := lithify(t, args...)
-		if code != 0 {
-			t.Fatalf("%v: exit code %d: %s", args, code, stderr)
-		}
-		return stdout
-	}
+	ok := func(args ...string) string { t.Helper(); return must(t, args...) }
 	ok("cron", "add", "convert", "nightly", "30 3 * * *", "--timezone", "Europe/Zurich", "--insecure", host+"/app:1", host+"/app:2")
 	id := strings.TrimSpace(ok("cron", "run", "nightly"))
 	ok("jobs", "watch", id)

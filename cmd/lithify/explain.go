@@ -15,7 +15,7 @@ func (a *app) jobsExplain(p *poolFlags) *cobra.Command {
 		Long: `Say why a job is not running, or that it is: what it waits for, which workers
 could take it and why they do not, how many are before it. The scheduler answers
 from what it decides by.`,
-		Args: cobra.MatchAll(exactArgs(1), jobIDs),
+		Args: oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				x, err := client.Explain(cmd.Context(), jobs.ID(args[0]))

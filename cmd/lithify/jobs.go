@@ -85,7 +85,7 @@ func (a *app) jobsGet(p *poolFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "get ID",
 		Short: "Show one job whole, as JSON",
-		Args:  cobra.MatchAll(exactArgs(1), jobIDs),
+		Args:  oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				st, err := client.Get(cmd.Context(), jobs.ID(args[0]))
@@ -104,7 +104,7 @@ func (a *app) jobsWatch(p *poolFlags) *cobra.Command {
 		Use:   "watch ID",
 		Short: "Follow a job's history until it ends",
 		Long:  "Follow a job's history until it ends. The exit code is the one that submit --wait would end with.",
-		Args:  cobra.MatchAll(exactArgs(1), jobIDs),
+		Args:  oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				return a.watch(cmd.Context(), client, jobs.ID(args[0]), after)
@@ -163,7 +163,7 @@ func (a *app) jobsCancel(p *poolFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel ID",
 		Short: "End a job that has not ended",
-		Args:  cobra.MatchAll(exactArgs(1), jobIDs),
+		Args:  oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				_, err := client.Cancel(cmd.Context(), jobs.ID(args[0]), reason)

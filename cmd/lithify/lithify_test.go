@@ -31,6 +31,16 @@ func lithify(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
+// must gives the stdout of a command that ends well.
+func must(t *testing.T, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := lithify(t, args...)
+	if code != 0 {
+		t.Fatalf("%v: exit code %d: %s", args, code, stderr)
+	}
+	return stdout
+}
+
 func newRegistry(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))

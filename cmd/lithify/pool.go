@@ -94,7 +94,10 @@ func checkSelector(s *queue.Selector) (err error) {
 			return err
 		}
 	}
-	return checkTenant(s.Tenant)
+	if s.Tenant != "" {
+		return checkTenant(s.Tenant)
+	}
+	return nil
 }
 
 // registryHost is a registry as jobs name it: Docker Hub has two names.
@@ -107,9 +110,6 @@ func registryHost(name string) (string, error) {
 }
 
 func checkTenant(name string) error {
-	if name == "" {
-		return nil
-	}
 	if err := jobs.CheckTenant(name); err != nil {
 		return usageError{err}
 	}
@@ -184,8 +184,8 @@ many jobs admitted as its weight says.`,
 			if t.Weight < 1 || t.MaxInFlight < 0 {
 				return usageError{errors.New("--weight is above zero, and --max-in-flight not below")}
 			}
-			if err := jobs.CheckTenant(args[0]); err != nil {
-				return usageError{err}
+			if err := checkTenant(args[0]); err != nil {
+				return err
 			}
 			return a.control(cmd.Context(), p, func(c *queue.Controls) error {
 				if c.Tenants == nil {

@@ -18,14 +18,7 @@ func TestQueueExportImport(t *testing.T) {
 	from, to, file := filepath.Join(home, "from"), filepath.Join(home, "to"), filepath.Join(home, "pool.jsonl")
 	host := newRegistry(t)
 	pushImage(t, host+"/app:1", "linux", "amd64")
-	ok := func(args ...string) string {
-		t.Helper()
-		code, stdout, stderr := lithify(t, args...)
-		if code != 0 {
-			t.Fatalf("%v: exit code %d: %s", args, code, stderr)
-		}
-		return stdout
-	}
+	ok := func(args ...string) string { t.Helper(); return must(t, args...) }
 	fails := func(want int, says string, args ...string) {
 		t.Helper()
 		if code, stdout, stderr := lithify(t, args...); code != want || !strings.Contains(stderr, says) || stdout != "" {

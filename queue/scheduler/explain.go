@@ -29,30 +29,31 @@ const showChildren = 5
 // answerQuestions answers what clients ask, until stop: records are read here, what
 // the pool makes of them the loop says.
 func (s *Scheduler) answerQuestions(ctx context.Context, ask chan<- question) (stop func()) {
-	stop, err := s.client.ServeExplain(func(id jobs.ID) queue.Explanation {
-		for end := time.Now().Add(hearsWithin); ; {
-			st, err := s.client.Get(ctx, id)
-			if err != nil {
-				return queue.Explanation{ID: id, Reasons: []queue.Reason{{Code: queue.ReasonUnknown, Text: "its record was not read: " + err.Error()}}}
-			}
-			x := queue.Explanation{ID: id, State: st.State, Reasons: s.ask(ctx, ask, st)}
-			switch {
-			case st.State == jobs.Waiting:
-				x.Reasons = append(x.Reasons, s.explainChildren(ctx, ask, st)...)
-			case x.Reasons == nil && time.Now().Before(end) && ctx.Err() == nil:
-				time.Sleep(hearsWithin / 100)
-				continue
-			case x.Reasons == nil:
-				x.Reasons = []queue.Reason{{Code: queue.ReasonDue, Text: "the scheduler has not heard of it yet"}}
-			}
-			return x
-		}
-	})
+	stop, err := s.client.ServeExplain(func(id jobs.ID) queue.Explanation { return s.answer(ctx, ask, id) })
 	if err != nil {
 		s.log.Warn("nobody explains", "error", err)
 		return func() {}
 	}
 	return stop
+}
+
+func (s *Scheduler) answer(ctx context.Context, ask chan<- question, id jobs.ID) queue.Explanation {
+	for end := time.Now().Add(hearsWithin); ; time.Sleep(hearsWithin / 100) {
+		st, err := s.client.Get(ctx, id)
+		if err != nil {
+			return queue.Explanation{ID: id, Reasons: []queue.Reason{{Code: queue.ReasonUnknown, Text: "its record was not read: " + err.Error()}}}
+		}
+		x := queue.Explanation{ID: id, State: st.State, Reasons: s.ask(ctx, ask, st)}
+		switch {
+		case st.State == jobs.Waiting:
+			x.Reasons = append(x.Reasons, s.explainChildren(ctx, ask, st)...)
+		case x.Reasons == nil && time.Now().Before(end) && ctx.Err() == nil:
+			continue
+		case x.Reasons == nil:
+			x.Reasons = []queue.Reason{{Code: queue.ReasonDue, Text: "the scheduler has not heard of it yet"}}
+		}
+		return x
+	}
 }
 
 func (s *Scheduler) ask(ctx context.Context, ask chan<- question, st queue.Status) []queue.Reason {

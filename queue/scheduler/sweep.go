@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -18,8 +17,9 @@ import (
 
 // sweep compares STATE with WORK and mends what a crash left between two writes:
 // a message whose job has ended (result without ack), an admitted job without a
-// message or with one that its consumer forgot, a job past its deadline that nobody will claim. It also makes sure of
-// the consumers. A job that it cannot read does not keep it from the others.
+// message or with one that its consumer forgot, a job past its deadline that nobody
+// will claim. It also makes sure of the consumers. A job that it cannot read does not
+// keep it from the others.
 func (s *Scheduler) sweep(ctx context.Context) error {
 	seen, err := s.look(ctx)
 	if err != nil {
@@ -149,20 +149,13 @@ func (e *entry) late() bool {
 const expireBatch = 2000
 
 func (s *Scheduler) expire(ctx context.Context, es []*entry) error {
-	errs := make([]error, len(es))
-	var g errgroup.Group
-	g.SetLimit(together)
-	for i, e := range es {
-		g.Go(func() error {
-			st, err := s.client.GetAt(ctx, e.id, e.revision)
-			if err == nil && st.Revision == e.revision {
-				err = s.apply(ctx, st, jobs.Expire{At: time.Now().UTC()})
-			}
-			errs[i] = err
-			return nil
-		})
-	}
-	g.Wait()
+	errs := each(es, func(e *entry) error {
+		st, err := s.client.GetAt(ctx, e.id, e.revision)
+		if err != nil || st.Revision != e.revision {
+			return err
+		}
+		return s.apply(ctx, st, jobs.Expire{At: time.Now().UTC()})
+	})
 	for i, e := range es {
 		if errs[i] == nil {
 			continue

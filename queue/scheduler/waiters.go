@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -127,29 +128,43 @@ const (
 	together = 64
 )
 
+// each calls f for all of list, many at the same time, and gives what it returned.
+func each[T any](list []T, f func(T) error) []error {
+	errs := make([]error, len(list))
+	var g errgroup.Group
+	g.SetLimit(together)
+	for i, x := range list {
+		g.Go(func() error { errs[i] = f(x); return nil })
+	}
+	g.Wait()
+	return errs
+}
+
 // resume queues some of the jobs whose children have all ended. It asks their records:
 // one may have been opened again. A job that cannot be resumed for a reason of its own
 // is left to the next sweep.
 func (s *Scheduler) resume(ctx context.Context) error {
 	batch := s.pool.ready[:min(len(s.pool.ready), resumeBatch)]
-	open, errs := make([][]jobs.ID, len(batch)), make([]error, len(batch))
-	var g errgroup.Group
-	g.SetLimit(together)
-	for i, w := range batch {
+	type asked struct {
+		waiter
+		open []jobs.ID // of its children
+	}
+	var ask []*asked
+	for _, w := range batch {
 		if !w.void() && s.pool.jobs[w.e.id] == w.e {
-			g.Go(func() error { open[i], errs[i] = s.resumeJob(ctx, w.e); return nil })
+			ask = append(ask, &asked{waiter: w})
 		}
 	}
-	g.Wait()
-	for i, w := range batch {
-		if err := s.fault(w.e.subject(), errs[i]); err != nil {
+	errs := each(ask, func(a *asked) (err error) { a.open, err = s.resumeJob(ctx, a.e); return err })
+	for i, a := range ask {
+		if err := s.fault(a.e.subject(), errs[i]); err != nil {
 			return err
 		}
-		if len(open[i]) == 0 {
+		if len(a.open) == 0 {
 			continue
 		}
-		for _, id := range s.pool.link(w, open[i]) {
-			s.pool.stranger(w.e, id)
+		for _, id := range s.pool.link(a.waiter, a.open) {
+			s.pool.stranger(a.e, id)
 		}
 	}
 	s.pool.ready = s.pool.ready[len(batch):]
@@ -182,21 +197,17 @@ func (s *Scheduler) raise(ctx context.Context, r jobs.Record) {
 	if r.State != jobs.Waiting || r.Priority != jobs.Interactive {
 		return
 	}
-	var g errgroup.Group
-	g.SetLimit(together)
-	for _, id := range r.Children {
+	calm := slices.DeleteFunc(slices.Clone(r.Children), func(id jobs.ID) bool {
 		c := s.pool.jobs[id]
-		if c == nil || c.line.Priority == jobs.Interactive || c.state == running {
-			continue
+		return c == nil || c.line.Priority == jobs.Interactive || c.state == running
+	})
+	each(calm, func(id jobs.ID) error {
+		err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()})
+		if err != nil {
+			s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
 		}
-		g.Go(func() error {
-			if err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()}); err != nil {
-				s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
-			}
-			return nil
-		})
-	}
-	g.Wait()
+		return err
+	})
 }
 
 func (s *Scheduler) join(ctx context.Context, id jobs.ID, e jobs.Join) error {
@@ -210,21 +221,19 @@ func (s *Scheduler) join(ctx context.Context, id jobs.ID, e jobs.Join) error {
 // release cancels the children of a job that ended which nobody needs any more.
 func (s *Scheduler) release(ctx context.Context, r jobs.Record) {
 	reason := fmt.Sprintf("job %s, which waited for it, is %s, and nobody else does", r.ID, r.State)
-	var g errgroup.Group
-	g.SetLimit(together)
+	var idle []*entry
 	for _, id := range r.Children {
-		c := s.pool.jobs[id]
-		if c == nil || c.direct || s.pool.waitedFor(c) {
-			continue
+		if c := s.pool.jobs[id]; c != nil && !c.direct && !s.pool.waitedFor(c) {
+			idle = append(idle, c)
 		}
-		g.Go(func() error {
-			if err := s.cancel(ctx, c, reason); err != nil {
-				s.log.Warn("job that nobody waits for not cancelled", "id", id, "error", err) // a sweep does
-			}
-			return nil
-		})
 	}
-	g.Wait()
+	each(idle, func(c *entry) error {
+		err := s.cancel(ctx, c, reason)
+		if err != nil {
+			s.log.Warn("job that nobody waits for not cancelled", "id", c.id, "error", err) // a sweep does
+		}
+		return err
+	})
 }
 
 func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
