@@ -2,10 +2,11 @@
 // its promises: a nats-server, schedulers and workers, each behind a proxy that can
 // delay, cut and deafen, are killed, frozen and stopped by a list of faults that
 // follows from one number. Handlers keep a diary, an observer follows STATE from
-// outside, the proxies note who wrote what; package history judges it all.
+// outside, the proxies note who wrote what; package history judges it all. Root can
+// give the server a disk of its own, whose power fails.
 //
-//	go test ./test/chaos                                     # a short seeded run
-//	go test ./test/chaos -run Random -seed 7 -faults 1000    # make chaos
+//	go test ./test/chaos -short                                        # a short seeded run
+//	go test ./test/chaos -seed 7 -faults 1000 -args -test.root         # make chaos
 //
 // A run that fails prints its seed and faults, and leaves its logs where it says.
 package chaos

@@ -21,10 +21,12 @@ import (
 )
 
 var (
-	seed     = flag.Int64("seed", 1, "what the faults, the jobs and their order follow from")
-	faults   = flag.Int("faults", 40, "how many faults TestRandomFaults does")
-	duration = flag.Duration("duration", 0, "TestRandomFaults stops with its faults after this, done or not (0: when they are done)")
-	keepLogs = flag.Bool("keep", false, "leave the logs of runs that pass, too")
+	seed         = flag.Int64("seed", 1, "what the faults, the jobs and their order follow from")
+	faults       = flag.Int("faults", 40, "how many faults TestRandomFaults does")
+	syncInterval = flag.String("sync", "always", "sync_interval of the server; with its own default, 2m, TestPowerCut fails")
+	duration     = flag.Duration("duration", 0, "TestRandomFaults stops with its faults after this, done or not (0: when they are done)")
+	rootFlag     = flag.Bool("test.root", false, "run tests that mount disks, as root")
+	keepLogs     = flag.Bool("keep", false, "leave the logs of runs that pass, too")
 )
 
 // The pool's times are short, so that a run sees many of them pass.

@@ -3,11 +3,16 @@
 package chaos_test
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -122,12 +127,39 @@ func (p *process) signal(sig syscall.Signal) {
 	p.cmd.Process.Signal(sig) // one that has just ended does not mind
 }
 
+// freeze stops this life and returns when none of its threads runs: until SIGCONT it
+// does nothing more.
+func (p *process) freeze(t *testing.T) {
+	t.Helper()
+	p.signal(syscall.SIGSTOP)
+	until(t, "stop of "+p.name, func(context.Context) error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		for _, path := range threads {
+			stat, rerr := os.ReadFile(path)
+			if !bytes.Contains(stat, []byte(") T ")) {
+				err = errors.Join(err, rerr, fmt.Errorf("%s: %s", path, stat))
+			}
+		}
+		return err
+	})
+}
+
 // setDown ends this life and has no other begin.
 func (p *process) setDown(sig syscall.Signal) {
 	p.mu.Lock()
 	p.down = true
 	p.mu.Unlock()
 	p.end(sig, 0)
+}
+
+// setUp has the next life begin after setDown.
+func (p *process) setUp() {
+	p.mu.Lock()
+	p.down = false
+	p.mu.Unlock()
+	p.wake <- struct{}{}
 }
 
 // close ends the process for good.

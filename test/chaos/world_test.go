@@ -98,7 +98,7 @@ func (w *world) startServer() {
 	w.t.Helper()
 	path := filepath.Join(w.dir, "nats.conf")
 	// As deploy/nats/single.conf, but for keys: proxies read what passes.
-	text := fmt.Sprintf("server_name: chaos\nlisten: %q\njetstream { store_dir: %q, max_file_store: 20GB, sync_interval: always }\nmax_payload: 256KB\n", w.addr, w.store)
+	text := fmt.Sprintf("server_name: chaos\nlisten: %q\njetstream { store_dir: %q, max_file_store: 20GB, sync_interval: %s }\nmax_payload: 256KB\n", w.addr, w.store, *syncInterval)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
@@ -152,10 +152,15 @@ func (w *world) connect(name, url string) *queue.Client {
 	return c
 }
 
-// until asks until there is no error: for what sends no event.
 func (w *world) until(what string, ask func(context.Context) error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	until(w.t, what, ask)
+}
+
+// until asks until there is no error: for what sends no event.
+func until(t *testing.T, what string, ask func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for tick := time.Tick(20 * time.Millisecond); ; {
 		err := ask(ctx)
@@ -165,7 +170,7 @@ func (w *world) until(what string, ask func(context.Context) error) {
 		select {
 		case <-tick:
 		case <-ctx.Done():
-			w.t.Fatalf("no %s in %v: %v", what, patience, err)
+			t.Fatalf("no %s in %v: %v", what, patience, err)
 		}
 	}
 }

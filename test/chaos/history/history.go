@@ -111,6 +111,7 @@ const (
 	Deaf      Kind = "deaf" // the process hears nothing and is heard
 	Mute      Kind = "mute" // the process is not heard and hears
 	Slow      Kind = "slow"
+	PowerCut  Kind = "power cut"
 	Stall     Kind = "stall"
 )
 
