@@ -79,14 +79,15 @@ func (l *lease) hold(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseCall)
 	defer cancel()
 	if l.leads {
-		if err := l.write(ctx, l.revision); !errdefs.IsConflict(err) {
+		if err := l.write(ctx, l.revision); !errdefs.IsConflict(err) && !errors.Is(err, jetstream.ErrNoStreamResponse) {
 			return err
 		}
 	}
 	subject := schedulerSubject(leaseKey)
 	msgs, err := l.c.last(ctx, "KV_"+bucketSchedulers, subject)
 	if err != nil {
-		return errors.Join(err, l.c.setupSchedulers(ctx, l.replicas)) // it is lost with a single server
+		l.announced = time.Time{} // the list is lost with a single server, as the lease is
+		return errors.Join(err, l.c.setupSchedulers(ctx, l.replicas))
 	}
 	var revision uint64
 	if m := msgs[subject]; m != nil {

@@ -92,6 +92,17 @@ func TestStandbyTakesOverFromOneThatIsGone(t *testing.T) {
 	})
 }
 
+// The lease and the list are in the server's memory: a scheduler that is alone makes
+// them again.
+func TestLeaderOutlivesServer(t *testing.T) {
+	p := newPool(t)
+	p.named("a")
+	p.leader(1)
+	p.stop()
+	p.start()
+	p.leader(1)
+}
+
 // The lease proves nothing: while two schedulers believe that they lead, each job
 // runs once.
 func TestTwoLead(t *testing.T) {
