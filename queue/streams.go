@@ -111,6 +111,25 @@ func (c *Client) setup(ctx context.Context, replicas int) error {
 	return c.setupSchedulers(ctx, replicas)
 }
 
+// SetupHistory makes EVENTS again if it is gone. A power cut takes a young one as a
+// whole: with its persist mode the server does not sync its configuration, either.
+func (c *Client) SetupHistory(ctx context.Context, replicas int) error {
+	_, err := c.js.Stream(ctx, streamEvents)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	for _, want := range streamConfigs(max(replicas, 1)) {
+		if want.Name != streamEvents {
+			continue
+		}
+		if _, err := c.js.CreateStream(ctx, want); err != nil {
+			return fmt.Errorf("create stream %s: %w", want.Name, err)
+		}
+		c.log.Warn("history was lost and begins anew")
+	}
+	return nil
+}
+
 // drift names what differs in the settings that the promises rest on. Sizes,
 // ages and replicas are the operator's.
 func drift(got, want jetstream.StreamConfig) string {

@@ -126,6 +126,14 @@ func TestDeletedConsumer(t *testing.T) {
 	p.waitState(p.submit(testArgs{}, jobs.Options{}).ID, jobs.Done)
 }
 
+// The history that a power cut took is made again.
+func TestLostHistory(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: 20 * time.Millisecond})
+	p.until("EVENTS", func() bool { return p.JetStream().DeleteStream(t.Context(), "EVENTS") == nil })
+	p.until("EVENTS again", func() bool { _, err := p.JetStream().Stream(t.Context(), "EVENTS"); return err == nil })
+}
+
 // The time of a retry comes before its worker has acked the attempt that failed:
 // it is admitted soon after the ack, and not by the next sweep.
 func TestRetryMeetsItsOldMessage(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 // sweep compares STATE with WORK and mends what a crash left between two writes:
 // a message whose job has ended (result without ack), an admitted job without a
 // message or with one that its consumer forgot, a job past its deadline that nobody
-// will claim. It also makes sure of the consumers. A job that it cannot read does not
+// will claim. It also makes sure of the consumers and of EVENTS. A job that it cannot read does not
 // keep it from the others.
 func (s *Scheduler) sweep(ctx context.Context) error {
 	seen, err := s.look(ctx)
@@ -58,6 +58,9 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	})
 	for _, d := range s.takeUnburied() {
 		s.bury(ctx, d.record)
+	}
+	if err := s.client.SetupHistory(ctx, s.cfg.Replicas); err != nil {
+		return err
 	}
 	if err := s.setMark(ctx); err != nil {
 		return err

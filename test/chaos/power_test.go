@@ -30,6 +30,10 @@ func TestPowerCut(t *testing.T) {
 		w.cutPower(d)
 	}
 	w.submitted(between * (cuts + 1))
+	w.until("history", func(ctx context.Context) error {
+		_, err := w.direct.JetStream().Stream(ctx, "EVENTS")
+		return err
+	})
 	stop()
 	w.finish()
 }
