@@ -218,5 +218,6 @@ const (
 	codeWrongSequence           = jetstream.JSErrCodeStreamWrongLastSequence // 10071
 	codeWrongSequenceReplicated = jetstream.ErrorCode(10164)                 // the same on a stream of several replicas
 	codeSubjectFull             = jetstream.ErrorCode(10077)
+	codeBatchIncomplete         = jetstream.ErrorCode(10176) // or its messages could not be stored
 	codeTimeZone                = jetstream.ErrorCode(10223)
 )

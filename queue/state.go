@@ -191,17 +191,27 @@ func (c *Client) open(ctx context.Context, prev Status, e jobs.Open) (Status, er
 
 // refused marks what trying again does not change: the server's refusal of a
 // compare-and-set (errdefs.ErrConflict), and a message that is larger than the
-// server takes (errdefs.ErrOutOfRange).
+// server takes (errdefs.ErrOutOfRange). It says what silence may mean.
 func refused(err error) error {
 	switch apiCode(err) {
 	case codeWrongSequence, codeWrongSequenceReplicated:
 		return fmt.Errorf("%w: %w", errdefs.ErrConflict, err)
+	case codeBatchIncomplete:
+		return fmt.Errorf("%w: %w", errUnstored, err)
 	}
-	if errors.Is(err, nats.ErrMaxPayload) {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("%w: %w", errdefs.ErrOutOfRange, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", errUnstored, err)
 	}
 	return err
 }
+
+// errUnstored: nats-server 2.15.2 does not answer a write that its disk has no room
+// for, and after the first one stores nothing more in that stream until it is restarted.
+var errUnstored = fmt.Errorf("the server does not say that this is stored: if that goes on, look at its log; "+
+	"one whose disk was full has to be restarted when there is room: %w", errdefs.ErrUnavailable)
 
 // IsQueued reports whether a publish to WORK was refused because the job's
 // message is there already.

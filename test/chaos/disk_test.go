@@ -117,3 +117,27 @@ func (w *world) cutPower(d *disk) {
 	f.Until = time.Now()
 	w.log.fault(f)
 }
+
+// fill leaves no room on the disk, until free.
+func (d *disk) fill() {
+	d.t.Helper()
+	f, err := os.Create(d.ballast())
+	for mib := make([]byte, 1<<20); err == nil; {
+		_, err = f.Write(mib)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		d.t.Fatal(err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *disk) free() {
+	d.t.Helper()
+	if err := os.Remove(d.ballast()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *disk) ballast() string { return filepath.Join(d.at, "ballast") }

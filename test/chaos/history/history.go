@@ -112,6 +112,7 @@ const (
 	Mute      Kind = "mute" // the process is not heard and hears
 	Slow      Kind = "slow"
 	PowerCut  Kind = "power cut"
+	Full      Kind = "full" // the disk is
 	Stall     Kind = "stall"
 )
 

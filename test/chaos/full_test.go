@@ -1,0 +1,103 @@
+//go:build linux
+
+package chaos_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/test/chaos/history"
+)
+
+// TestDiskFull has the server's disk fill up under load. What was acknowledged is not
+// lost, and once there is room the pool needs a restart of the server to go on; one
+// that was restarted too early needs another.
+func TestDiskFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a submission that is refused takes 30 s: run without -short")
+	}
+	for name, early := range map[string]bool{"restarted when there is room": false, "restarted too early": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk(t, 64)
+			w := newWorld(t, d.at)
+			for _, name := range []string{"s1", "w1", "w2", "w3"} {
+				w.node(name)
+			}
+			stop := w.load(4)
+			w.submitted(50)
+			f := history.Fault{Kind: history.Full, Victim: history.Server, From: time.Now()}
+			d.fill()
+			w.serverSays(1, full)
+			if early {
+				w.server.end(syscall.SIGKILL, 0)
+				w.serverSays(2, full)
+			} else if _, err := w.direct.Submit(t.Context(), job(step{Key: "refused"})); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "disk") {
+				t.Errorf("a submission to a full disk: %v", err)
+			}
+			d.free()
+			w.server.end(syscall.SIGTERM, 0)
+			f.Until = time.Now()
+			w.log.fault(f)
+			w.submitted(len(w.log.snapshot().Submissions) + 50)
+			stop()
+			w.finish()
+		})
+	}
+}
+
+const full = "no space left on device"
+
+// serverSays waits until the server's log has a text of one of its lives.
+func (w *world) serverSays(life int, text string) {
+	w.t.Helper()
+	w.until(text, func(context.Context) error {
+		log, err := os.ReadFile(w.server.log.Name())
+		if _, of, _ := strings.Cut(string(log), fmt.Sprint("begins life ", life)); err == nil && !strings.Contains(of, text) {
+			return errors.New("not in the server's log")
+		}
+		return err
+	})
+}
+
+// TestWorkersDiskFull has a job need room that its worker has not. It is put off, which
+// costs no attempt, and is done once there is room.
+func TestWorkersDiskFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a worker that lacks room takes no job for 30 s: run without -short")
+	}
+	d := newDisk(t, 16)
+	w := newWorld(t, "")
+	w.node("s1")
+	w.node("w1")
+	d.fill()
+	l, j := w.newLoad("load", 0), job(step{Key: "wide", Dir: d.at})
+	l.submit(t.Context(), j, history.Done)
+	w.state(j.ID, jobs.Retry)
+	d.free()
+	if st := w.state(j.ID, jobs.Done); st.Attempt != 1 {
+		t.Errorf("got %+v, want one attempt", st.Record)
+	}
+	w.finish()
+}
+
+// state waits until a job is in a state.
+func (w *world) state(id jobs.ID, want jobs.State) (st queue.Status) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("job that is %s", want), func(ctx context.Context) (err error) {
+		if st, err = w.direct.Get(ctx, id); err == nil && st.State != want {
+			return fmt.Errorf("it is %s", st.State)
+		}
+		return err
+	})
+	return st
+}
