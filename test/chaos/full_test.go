@@ -28,6 +28,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	for name, early := range map[string]bool{"restarted when there is room": false, "restarted too early": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := newDisk(t, 64)
 			w := newWorld(t, d.at)
 			for _, name := range []string{"s1", "w1", "w2", "w3"} {
@@ -75,6 +76,7 @@ func TestWorkersDiskFull(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a worker that lacks room takes no job for 30 s: run without -short")
 	}
+	t.Parallel()
 	d := newDisk(t, 16)
 	w := newWorld(t, "")
 	w.node("s1")

@@ -55,6 +55,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		f.Value.Set("12") // those that are parallel wait for leases and claims, not for the processor
+	}
 	os.Exit(m.Run())
 }
 

@@ -14,6 +14,7 @@ import (
 // TestPowerCut has the power of the server's machine fail under load, again and again.
 // Nothing is lost that was acknowledged: it is on the disk by then.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	const between = 50 // submissions before the first cut, between two, and after the last
 	cuts := 10
 	if testing.Short() {

@@ -50,6 +50,13 @@ func (r *recorder) note(what string, v any) {
 	fmt.Fprintf(r.file, "%s %s %s\n", time.Now().Format("15:04:05.000"), what, b)
 }
 
+// remark is for whoever reads the file.
+func (r *recorder) remark(what, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(what, text)
+}
+
 func add[T any](r *recorder, what string, list *[]T, v T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
