@@ -24,7 +24,8 @@ import (
 // pool is `lithify serve` for a user of its own: the queue and the scheduler in
 // one process, and workers beside it.
 type pool struct {
-	home   string // where the context file and the store lie
+	home   string   // where the context file and the store lie
+	env    []string // of its commands, beside that
 	server *process
 }
 
@@ -55,6 +56,7 @@ func (p *pool) command(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := command(t, name, args...)
 	cmd.Env = append(cmd.Env, "HOME="+p.home, "XDG_CONFIG_HOME="+p.home, "XDG_CACHE_HOME="+p.home, "LITHIFY_CONTEXT=")
+	cmd.Env = append(cmd.Env, p.env...)
 	return cmd
 }
 
@@ -70,9 +72,9 @@ func (p *pool) output(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func (p *pool) job(t *testing.T, id string) (st queue.Status) {
+func (p *pool) job(t *testing.T, id string, flags ...string) (st queue.Status) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(p.output(t, "jobs", "get", id)), &st); err != nil {
+	if err := json.Unmarshal([]byte(p.output(t, append([]string{"jobs", "get", id}, flags...)...)), &st); err != nil {
 		t.Fatal(err)
 	}
 	return st

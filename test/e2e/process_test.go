@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -85,11 +86,16 @@ type process struct {
 	*exec.Cmd
 	lines chan string // of its output, until ready has seen what it waits for
 	ended chan struct{}
-	err   error // valid once ended is closed
+	err   error         // valid once ended is closed
+	quiet chan struct{} // closed when all of its output was read
+
+	mu   sync.Mutex
+	text strings.Builder // its output
 }
 
 // start runs a program until the test ends. What it writes is in the test's log,
-// but for what logrus calls info: a line for each request.
+// but for what logrus calls info, a line for each request, and what NATS calls trace,
+// two for each message.
 func start(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -101,10 +107,9 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 		t.Fatal(err)
 	}
 	w.Close()
-	p := &process{Cmd: cmd, lines: make(chan string, 4096), ended: make(chan struct{})}
-	logged := make(chan struct{})
+	p := &process{Cmd: cmd, lines: make(chan string, 4096), ended: make(chan struct{}), quiet: make(chan struct{})}
 	go func() {
-		defer close(logged)
+		defer close(p.quiet)
 		p.log(t, r)
 	}()
 	go func() {
@@ -115,15 +120,20 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 		cmd.Process.Kill()
 		<-p.ended
 		r.Close() // a child of it may hold the other end
-		<-logged
+		<-p.quiet
 	})
 	return p
 }
 
 func (p *process) log(t *testing.T, r io.Reader) {
 	name := filepath.Base(p.Path)
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		if !strings.Contains(lines.Text(), "level=info") {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20) // a message of the queue may be one
+	for lines.Scan() {
+		p.mu.Lock()
+		p.text.WriteString(lines.Text() + "\n")
+		p.mu.Unlock()
+		if !strings.Contains(lines.Text(), "level=info") && !strings.Contains(lines.Text(), " [TRC] ") {
 			fmt.Fprintf(t.Output(), "%s: %s\n", name, lines.Text())
 		}
 		select {
@@ -131,6 +141,23 @@ func (p *process) log(t *testing.T, r io.Reader) {
 		default: // nobody reads them any more
 		}
 	}
+}
+
+// said is all that it has said.
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// stop tells it to end, as an init system does, and waits until it has.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	happens(t, "end of "+filepath.Base(p.Path), p.quiet)
+	<-p.ended
 }
 
 // says waits for a line that match accepts, and returns what it made of it.
@@ -149,6 +176,19 @@ func (p *process) says(t *testing.T, what string, match func(line string) (strin
 			t.Fatalf("%s: no %s in %v", p.Path, what, patience)
 		}
 	}
+}
+
+// happens waits for a channel that is closed when something does.
+func happens(t *testing.T, what string, c <-chan struct{}) {
+	t.Helper()
+	await(t, what, func(context.Context) error {
+		select {
+		case <-c:
+			return nil
+		default:
+			return errors.New("not yet")
+		}
+	})
 }
 
 // await polls for an event in another process: there is nothing to wait on.

@@ -20,21 +20,28 @@ var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
 // startRegistry runs distribution's registry and returns its address.
 func startRegistry(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	address, _ := runRegistry(t, t.TempDir(), "")
+	return address
+}
+
+// runRegistry runs one with more settings than it needs.
+func runRegistry(t *testing.T, dir, settings string) (address string, p *process) {
+	t.Helper()
 	config := filepath.Join(dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\nhttp: {addr: \"127.0.0.1:0\"}\n", dir)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\nhttp: {addr: \"127.0.0.1:0\"}\n%s", dir, settings)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := command(t, need(t, "registry"), "serve", config)
 	cmd.Env = append(cmd.Env, "OTEL_TRACES_EXPORTER=none")
-	return start(t, cmd).says(t, "address", func(line string) (string, bool) {
+	p = start(t, cmd)
+	return p.says(t, "address", func(line string) (string, bool) {
 		m := listening.FindStringSubmatch(line)
 		if m == nil {
 			return "", false
 		}
 		return m[1], true
-	})
+	}), p
 }
 
 // push puts an image or index into a registry by crane: Debian's skopeo finds no
