@@ -55,7 +55,7 @@ func (o Options) apply(tree Tree) {
 // FromDir reads a directory.
 func FromDir(root string) (Tree, error) {
 	t := Tree{}
-	names := map[uint64][]string{}
+	names := map[inode][]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -71,7 +71,8 @@ func FromDir(root string) (Tree, error) {
 		if t[name], err = dirEntry(path, &st); err != nil {
 			return err
 		}
-		names[st.Ino] = append(names[st.Ino], name)
+		file := inode{uint64(st.Dev), st.Ino}
+		names[file] = append(names[file], name)
 		return nil
 	})
 	t.inodes(names)

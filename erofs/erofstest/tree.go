@@ -38,8 +38,11 @@ type Entry struct {
 	Same string
 }
 
+// inode is one file, of a stack of file systems too.
+type inode struct{ dev, ino uint64 }
+
 // inodes fills Same: names is the paths of each inode.
-func (t Tree) inodes(names map[uint64][]string) {
+func (t Tree) inodes(names map[inode][]string) {
 	for _, paths := range names {
 		slices.Sort(paths)
 		for _, p := range paths {
@@ -62,14 +65,14 @@ func FromImage(r io.ReaderAt) (Tree, error) {
 // FromFS reads a tree of package erofs, with or without the files' contents.
 func FromFS(fsys fs.ReadLinkFS, contents bool) (Tree, error) {
 	t := Tree{}
-	names := map[uint64][]string{}
+	names := map[inode][]string{}
 	err := walk(fsys, ".", func(name string, info fs.FileInfo) error {
 		e, err := entryOf(fsys, name, info, contents)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		t[name] = e
-		ino := uint64(info.Sys().(*goerofs.Stat).Ino)
+		ino := inode{ino: uint64(info.Sys().(*goerofs.Stat).Ino)}
 		names[ino] = append(names[ino], name)
 		return nil
 	})
