@@ -34,6 +34,7 @@ const convertExample = `  # this machine's platform, beside the original
 
 func (a *app) convertCommand() *cobra.Command {
 	var f convertFlags
+	var local localFlags
 	cmd := &cobra.Command{
 		Use:     "convert SRC DST",
 		Short:   "Convert an image here, without a queue",
@@ -45,21 +46,12 @@ func (a *app) convertCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if f.parallel < 0 {
-				return usageError{fmt.Errorf("--parallel %d is below zero", f.parallel)}
-			}
-			if (f.ledgerKey == "") != (job.LedgerRepo == "") {
-				return usageError{errors.New("--ledger-repo and --ledger-key go together")}
+			h, err := local.handler(a, job.Output)
+			if err != nil {
+				return err
 			}
 			show := newProgress(a.err)
-			h := convertrun.Handler{AllowFiles: true, TempDir: f.tempDir, Parallel: f.parallel, Log: a.log, Progress: show.event}
-			if f.ledgerKey != "" {
-				key, err := convertrun.LoadKey(f.ledgerKey)
-				if err != nil {
-					return usageError{err}
-				}
-				h.SignWith(key)
-			}
+			h.Progress = show.event
 			result, err := h.Run(cmd.Context(), job)
 			show.close(err)
 			if err != nil {
@@ -69,39 +61,49 @@ func (a *app) convertCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
-	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", "", "repository of DST's registry in which converted layers are looked up (default none)")
-	cmd.Flags().StringVar(&f.ledgerKey, "ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records")
-	cmd.Flags().StringVar(&f.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
-	cmd.Flags().IntVar(&f.parallel, "parallel", 0, "layers in flight (default the number of CPUs)")
+	local.add(cmd.Flags(), &f.job.Output)
 	return cmd
 }
 
 // convertFlags are the flags of convert and submit convert.
 type convertFlags struct {
-	flags     *pflag.FlagSet
-	job       convertjob.Args
-	ledgerKey string
-	tempDir   string
-	parallel  int
+	flags *pflag.FlagSet
+	job   convertjob.Args
 }
 
 func (f *convertFlags) add(fs *pflag.FlagSet) {
 	f.flags = fs
 	j := &f.job
-	fs.StringVar(&j.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, or erofs+zstd")
-	fs.StringVar(&j.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
 	fs.StringSliceVar(&j.Platforms, "platform", nil, "platform to convert, os/arch[/variant]; may be repeated (default this machine's)")
 	fs.BoolVar(&j.AllPlatforms, "all-platforms", false, "convert every Linux platform")
-	fs.BoolVar(&j.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")
 	fs.BoolVar(&j.InPlace, "in-place", false, "allow DST to be the tag that SRC names")
-	fs.BoolVar(&j.BreakSignature, "break-signature", false, "move DST even if what it names is signed or referred to")
-	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
+	addOutputFlags(fs, &j.Output)
+}
+
+// addOutputFlags are those of every verb that publishes an image.
+func addOutputFlags(fs *pflag.FlagSet, o *convertjob.Output) {
+	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, or erofs+zstd")
+	fs.StringVar(&o.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
+	fs.BoolVar(&o.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")
+	fs.BoolVar(&o.BreakSignature, "break-signature", false, "move DST even if what it names is signed or referred to")
+	fs.BoolVar(&o.Insecure, "insecure", false, "speak plain HTTP to the registries")
 	d := erofs.DefaultLimits
-	fs.Int64Var(&j.Limits.Bytes, "max-bytes", d.Bytes, "refuse a layer that unpacks to more bytes")
-	fs.Int64Var(&j.Limits.FileBytes, "max-file-bytes", d.FileBytes, "refuse a layer with a file of more bytes, holes included")
-	fs.Int64Var(&j.Limits.Entries, "max-entries", d.Entries, "refuse a layer with more entries")
-	fs.Int64Var(&j.Limits.PAXBytes, "max-pax-bytes", d.PAXBytes, "refuse a layer with an extended header of more bytes")
-	fs.Int64Var(&j.Limits.MetaBytes, "max-meta-bytes", d.MetaBytes, "refuse a layer with more bytes of names and attributes")
+	fs.Int64Var(&o.Limits.Bytes, "max-bytes", d.Bytes, "refuse a layer that unpacks to more bytes")
+	fs.Int64Var(&o.Limits.FileBytes, "max-file-bytes", d.FileBytes, "refuse a layer with a file of more bytes, holes included")
+	fs.Int64Var(&o.Limits.Entries, "max-entries", d.Entries, "refuse a layer with more entries")
+	fs.Int64Var(&o.Limits.PAXBytes, "max-pax-bytes", d.PAXBytes, "refuse a layer with an extended header of more bytes")
+	fs.Int64Var(&o.Limits.MetaBytes, "max-meta-bytes", d.MetaBytes, "refuse a layer with more bytes of names and attributes")
+}
+
+// checkOutput is what args.Validate cannot know of a command line.
+func checkOutput(o convertjob.Output) error {
+	if min(o.Limits.Bytes, o.Limits.FileBytes, o.Limits.Entries, o.Limits.PAXBytes, o.Limits.MetaBytes) == 0 {
+		return usageError{errors.New("a limit of 0 refuses every layer: --max-bytes and its like are above zero")}
+	}
+	if _, err := registry.Create(o.Target, registry.Options{}); err != nil { // makes nothing before it is written to
+		return usageError{err}
+	}
+	return nil
 }
 
 func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {
@@ -110,22 +112,52 @@ func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {
 	if err := j.Validate(); err != nil {
 		return j, usageError{err}
 	}
-	if min(j.Limits.Bytes, j.Limits.FileBytes, j.Limits.Entries, j.Limits.PAXBytes, j.Limits.MetaBytes) == 0 {
-		return j, usageError{errors.New("a limit of 0 refuses every layer: --max-bytes and its like are above zero")}
-	}
 	if f.flags.Changed("platform") && (len(j.Platforms) == 0 || slices.Contains(j.Platforms, "")) {
 		return j, usageError{errors.New("--platform is empty: want os/arch[/variant]")}
 	}
 	if err := registry.Check(src); err != nil {
 		return j, usageError{err}
 	}
-	if _, err := registry.Create(dst, registry.Options{}); err != nil { // makes nothing before it is written to
-		return j, usageError{err}
+	if err := checkOutput(j.Output); err != nil {
+		return j, err
 	}
 	if registry.SamePlace(src, dst) {
 		return j, usageError{fmt.Errorf("DST %s is the layout of SRC: name the tag that the result is to get, %s:TAG", dst, dst)}
 	}
 	return j, nil
+}
+
+// localFlags are those of every verb that converts here.
+type localFlags struct {
+	ledgerKey, tempDir string
+	parallel           int
+}
+
+func (l *localFlags) add(fs *pflag.FlagSet, o *convertjob.Output) {
+	fs.StringVar(&o.LedgerRepo, "ledger-repo", "", "repository of DST's registry in which converted layers are looked up (default none)")
+	fs.StringVar(&l.ledgerKey, "ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records")
+	fs.StringVar(&l.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
+	fs.IntVar(&l.parallel, "parallel", 0, "layers in flight (default the number of CPUs)")
+}
+
+// handler is one that publishes o.
+func (l *localFlags) handler(a *app, o convertjob.Output) (h convertrun.Handler, err error) {
+	if l.parallel < 0 {
+		return h, usageError{fmt.Errorf("--parallel %d is below zero", l.parallel)}
+	}
+	if (l.ledgerKey == "") != (o.LedgerRepo == "") {
+		return h, usageError{errors.New("--ledger-repo and --ledger-key go together")}
+	}
+	h = convertrun.Handler{AllowFiles: true, TempDir: l.tempDir, Parallel: l.parallel, Log: a.log}
+	if l.ledgerKey == "" {
+		return h, nil
+	}
+	key, err := convertrun.LoadKey(l.ledgerKey)
+	if err != nil {
+		return h, usageError{err}
+	}
+	h.SignWith(key)
+	return h, nil
 }
 
 func (a *app) printResult(r *convert.Result) error {

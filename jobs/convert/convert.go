@@ -24,15 +24,22 @@ type Args struct {
 	Source string `json:"source"` // reference, as package convert/registry opens it
 	// SourceDigest pins the source to what it named when the job was submitted.
 	SourceDigest digest.Digest `json:"sourceDigest,omitempty"`
-	Target       string        `json:"target"`
 
-	Profile      string   `json:"profile,omitempty"`   // an erofs.Profile; default erofs
-	Dialect      string   `json:"dialect,omitempty"`   // an erofs.Dialect; default legacy
 	Platforms    []string `json:"platforms,omitempty"` // os/arch[/variant]; default the worker's
 	AllPlatforms bool     `json:"allPlatforms,omitempty"`
+	InPlace      bool     `json:"inPlace,omitempty"`
+
+	Output
+}
+
+// Output says where an image goes and in which form, whatever it is made from.
+type Output struct {
+	Target string `json:"target"` // reference, as package convert/registry creates it
+
+	Profile string `json:"profile,omitempty"` // an erofs.Profile; default erofs
+	Dialect string `json:"dialect,omitempty"` // an erofs.Dialect; default legacy
 
 	Replace        bool `json:"replace,omitempty"`
-	InPlace        bool `json:"inPlace,omitempty"`
 	BreakSignature bool `json:"breakSignature,omitempty"`
 	Insecure       bool `json:"insecure,omitempty"` // plain HTTP
 
@@ -48,7 +55,7 @@ func (a Args) String() string { return "convert " + a.Source + " to " + a.Target
 
 // Validate implements jobs.Args. It looks at the words alone and asks nobody.
 func (a Args) Validate() error {
-	if err := cmp.Or(checkSecret("source", a.Source), checkSecret("target", a.Target), checkSecret("ledger repository", a.LedgerRepo)); err != nil {
+	if err := checkSecret("source", a.Source); err != nil {
 		return err
 	}
 	switch {
@@ -56,26 +63,35 @@ func (a Args) Validate() error {
 		return fmt.Errorf("a source and a target are required")
 	case a.AllPlatforms && len(a.Platforms) > 0:
 		return fmt.Errorf("--platform and --all-platforms exclude each other")
-	case strings.HasPrefix(a.Target, "docker-archive:") || strings.HasPrefix(a.Target, "oci-archive:"):
-		return fmt.Errorf("target %q: archives can only be read; use oci:DIR or a registry reference", a.Target)
 	case a.SourceDigest != "" && a.SourceDigest.Validate() != nil:
 		return fmt.Errorf("source digest %q is not valid", a.SourceDigest)
-	}
-	if err := a.Limits.Validate(); err != nil {
-		return err
-	}
-	if err := oneOf("profile", a.Profile, "", "erofs", "erofs+zstd"); err != nil {
-		return err
-	}
-	if err := oneOf("dialect", a.Dialect, "", "legacy", "spec"); err != nil {
-		return err
 	}
 	for _, p := range a.Platforms {
 		if _, err := platforms.Parse(p); err != nil {
 			return fmt.Errorf("platform %q: %w", p, err)
 		}
 	}
-	return nil
+	return a.Output.Validate()
+}
+
+// Validate is part of that of the args that hold o.
+func (o Output) Validate() error {
+	if err := cmp.Or(checkSecret("target", o.Target), checkSecret("ledger repository", o.LedgerRepo)); err != nil {
+		return err
+	}
+	switch {
+	case o.Target == "":
+		return fmt.Errorf("a target is required")
+	case strings.HasPrefix(o.Target, "docker-archive:") || strings.HasPrefix(o.Target, "oci-archive:"):
+		return fmt.Errorf("target %q: archives can only be read; use oci:DIR or a registry reference", o.Target)
+	}
+	if err := o.Limits.Validate(); err != nil {
+		return err
+	}
+	if err := oneOf("profile", o.Profile, "", "erofs", "erofs+zstd"); err != nil {
+		return err
+	}
+	return oneOf("dialect", o.Dialect, "", "legacy", "spec")
 }
 
 func oneOf(name, got string, allowed ...string) error {

@@ -25,9 +25,9 @@ func TestPasswordsAreRefused(t *testing.T) {
 		"hunter2@reg.example.com/debian",
 	} {
 		for what, a := range map[string]convert.Args{
-			"source": {Source: ref, Target: "reg.example.com/debian:erofs"},
-			"target": {Source: "debian:12", Target: ref},
-			"ledger": {Source: "debian:12", Target: "reg.example.com/debian:erofs", LedgerRepo: ref},
+			"source": {Source: ref, Output: convert.Output{Target: "reg.example.com/debian:erofs"}},
+			"target": {Source: "debian:12", Output: convert.Output{Target: ref}},
+			"ledger": {Source: "debian:12", Output: convert.Output{Target: "reg.example.com/debian:erofs", LedgerRepo: ref}},
 		} {
 			_, err := jobs.New(a, jobs.Options{})
 			if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), what) {
@@ -36,7 +36,7 @@ func TestPasswordsAreRefused(t *testing.T) {
 		}
 	}
 	for _, ref := range []string{"debian:12", "debian:12" + pin, "oci:/var/a@b:1", "oci-archive:a@b.tar" + pin, "docker-archive:a@b.tar:x"} {
-		if _, err := jobs.New(convert.Args{Source: ref, Target: "oci:/var/a@b:erofs"}, jobs.Options{}); err != nil {
+		if _, err := jobs.New(convert.Args{Source: ref, Output: convert.Output{Target: "oci:/var/a@b:erofs"}}, jobs.Options{}); err != nil {
 			t.Errorf("source %s: %v", ref, err)
 		}
 	}
@@ -52,7 +52,7 @@ func TestHosts(t *testing.T) {
 		{"oci-archive:/a/b.tar", "reg.example.com/debian:erofs", []string{"reg.example.com"}},
 		{"docker-archive:b.tar:x", "oci:/a/b.c:x", nil},
 	} {
-		got := convert.Args{Source: tc.source, Target: tc.target}.Hosts()
+		got := convert.Args{Source: tc.source, Output: convert.Output{Target: tc.target}}.Hosts()
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%s to %s (-want +got):\n%s", tc.source, tc.target, diff)
 		}

@@ -201,8 +201,8 @@ func (l *load) source(i int) string { return fmt.Sprintf("%s/source:%d", l.regis
 // submit has the pool convert one of the sources to a tag of its own.
 func (l *load) submit(ctx context.Context, n int) (jobs.ID, error) {
 	source := n % l.sources
-	j, err := jobs.New(convertjob.Args{Source: l.source(source), Target: fmt.Sprintf("%s/made:%d", l.registry, n), Insecure: true,
-		LedgerRepo: convertjob.DefaultLedgerRepo}, jobs.Options{})
+	j, err := jobs.New(convertjob.Args{Source: l.source(source), Output: convertjob.Output{
+		Target: fmt.Sprintf("%s/made:%d", l.registry, n), Insecure: true, LedgerRepo: convertjob.DefaultLedgerRepo}}, jobs.Options{})
 	if err != nil {
 		return "", err
 	}

@@ -159,7 +159,7 @@ func fleet(t *testing.T, images int, polite bool) (taken, refused int, states ma
 	var ids []jobs.ID
 	for i := range images {
 		src, dst := b.image(t, fmt.Sprint("app", i))
-		j, err := jobs.New(convertjob.Args{Source: src, Target: dst, AllPlatforms: true}, jobs.Options{})
+		j, err := jobs.New(convertjob.Args{Source: src, AllPlatforms: true, Output: convertjob.Output{Target: dst}}, jobs.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

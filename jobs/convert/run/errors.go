@@ -34,10 +34,10 @@ type kinded struct {
 
 func (e kinded) Unwrap() []error { return []error{e.error, e.kind} }
 
-// withKind gives err its kind where convert and erofs leave it to their types. A
+// WithKind gives err its kind where convert and erofs leave it to their types. A
 // conflict's own, a failed precondition, will not do: a certificate that nobody
 // trusts is one, too.
-func withKind(err error) error {
+func WithKind(err error) error {
 	var conflict *convert.ConflictError
 	var entry *erofs.EntryError
 	var limit *erofs.LimitError

@@ -34,7 +34,7 @@ func (h Handler) Layer(ctx context.Context, a layerjob.Args) (*convert.LayerResu
 		Log:      h.Log,
 		Progress: report(ctx, h.Progress),
 	})
-	return r, withKind(err)
+	return r, WithKind(err)
 }
 
 // elsewhere makes layer jobs of an image's layers and waits for them. It is nil

@@ -68,7 +68,7 @@ func (p *pool) push(repo string, image v1.Image) {
 }
 
 func (p *pool) args(repo string) convertjob.Args {
-	return convertjob.Args{Source: p.host + "/" + repo + ":tar", Target: p.host + "/" + repo + ":erofs", LedgerRepo: convertjob.DefaultLedgerRepo, AllPlatforms: true}
+	return convertjob.Args{Source: p.host + "/" + repo + ":tar", AllPlatforms: true, Output: convertjob.Output{Target: p.host + "/" + repo + ":erofs", LedgerRepo: convertjob.DefaultLedgerRepo}}
 }
 
 // waits runs the job and gives those that it waits for.

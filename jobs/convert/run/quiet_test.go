@@ -57,7 +57,7 @@ func TestRegistryIsWaitedForAloud(t *testing.T) {
 	host := strings.TrimPrefix(srv.URL, "http://")
 	r := &reporter{}
 	h := run.Handler{Keychain: authn.NewMultiKeychain()}
-	_, err := h.Run(jobs.WithReporter(t.Context(), r), convertjob.Args{Source: host + "/app:v1", Target: host + "/app:v2"})
+	_, err := h.Run(jobs.WithReporter(t.Context(), r), convertjob.Args{Source: host + "/app:v1", Output: convertjob.Output{Target: host + "/app:v2"}})
 	if !errors.Is(err, errdefs.ErrNotFound) {
 		t.Fatal(err)
 	}

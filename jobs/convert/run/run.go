@@ -56,17 +56,21 @@ func (h Handler) Register(m *jobs.Mux) {
 // not be moved is an ErrAborted.
 func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
 	r, err := h.run(ctx, a)
-	return r, withKind(err)
+	return r, WithKind(err)
 }
 
 func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
-	opts, err := h.options(ctx, a)
-	if err != nil {
-		return nil, err
-	}
 	if !h.AllowFiles && (convertjob.IsFile(a.Source) || convertjob.IsFile(a.Target)) {
 		return nil, &convert.RefusedError{What: a.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
 	}
+	dst, opts, err := h.Output(ctx, a.Output)
+	if err != nil {
+		return nil, err
+	}
+	if err := selectPlatforms(&opts, a); err != nil {
+		return nil, err
+	}
+	opts.InPlace = a.InPlace
 	ends := h.ends(a.Insecure)
 	src, err := h.source(ctx, a, ends)
 	if err != nil {
@@ -79,15 +83,34 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 		}
 		opts.SourceTag = tag.Name()
 	}
-	dst, err := registry.Create(a.Target, ends)
-	if err != nil {
-		return nil, err
-	}
-	if repo := ledgerIn(dst.Name(), a.LedgerRepo); repo != "" {
-		opts.Ledger = h.ledger(repo, a.Insecure)
-		opts.Elsewhere = h.elsewhere(a, repo)
+	if opts.Ledger != nil {
+		opts.Elsewhere = h.elsewhere(a, ledgerIn(dst.Name(), a.LedgerRepo))
 	}
 	return convert.Image(ctx, src, dst, opts)
+}
+
+// Output opens the target that o names and says how to convert for it. Progress goes to
+// the job in ctx, if there is one, and to h.Progress.
+func (h Handler) Output(ctx context.Context, o convertjob.Output) (convert.Target, convert.Options, error) {
+	opts := convert.Options{
+		Profile:        erofs.Profile(o.Profile),
+		Dialect:        erofs.Dialect(o.Dialect),
+		Replace:        o.Replace,
+		BreakSignature: o.BreakSignature,
+		Limits:         limits(o.Limits),
+		TempDir:        h.TempDir,
+		Parallel:       h.Parallel,
+		Log:            h.Log,
+		Progress:       report(ctx, h.Progress),
+	}
+	dst, err := registry.Create(o.Target, h.ends(o.Insecure))
+	if err != nil {
+		return nil, opts, err
+	}
+	if repo := ledgerIn(dst.Name(), o.LedgerRepo); repo != "" {
+		opts.Ledger = h.ledger(repo, o.Insecure)
+	}
+	return dst, opts, nil
 }
 
 // source opens what the job was submitted for, whatever its tag names now.
@@ -124,32 +147,25 @@ func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descri
 	return src.Root(ctx)
 }
 
+// Open opens an image of a registry to read.
+func (h Handler) Open(ref string, insecure bool) (convert.Source, error) {
+	return registry.Open(ref, h.ends(insecure))
+}
+
 func (h Handler) ends(insecure bool) registry.Options {
 	return registry.Options{Insecure: insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Limiter: h.Limiter, Quiet: jobs.Quiet}
 }
 
-func (h Handler) options(ctx context.Context, a convertjob.Args) (convert.Options, error) {
-	opts := convert.Options{
-		Profile:        erofs.Profile(a.Profile),
-		Dialect:        erofs.Dialect(a.Dialect),
-		AllPlatforms:   a.AllPlatforms,
-		Replace:        a.Replace,
-		InPlace:        a.InPlace,
-		BreakSignature: a.BreakSignature,
-		Limits:         limits(a.Limits),
-		TempDir:        h.TempDir,
-		Parallel:       h.Parallel,
-		Log:            h.Log,
-		Progress:       report(ctx, h.Progress),
-	}
+func selectPlatforms(opts *convert.Options, a convertjob.Args) error {
+	opts.AllPlatforms = a.AllPlatforms
 	for _, s := range a.Platforms {
 		p, err := platforms.Parse(s)
 		if err != nil {
-			return opts, fmt.Errorf("platform %q: %w", s, err)
+			return fmt.Errorf("platform %q: %w", s, err)
 		}
 		opts.Platforms = append(opts.Platforms, p)
 	}
-	return opts, nil
+	return nil
 }
 
 func limits(l layerjob.Limits) erofs.Limits {
