@@ -27,12 +27,14 @@ var floors = []struct {
 // sameFloor are the imports along a floor.
 var sameFloor = []edge{
 	{"convert", "erofs"}, {"convert", "cimfs"},
-	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"convert/stack", "convert"},
+	{"convert", "convert/inflate"}, {"convert/registry", "convert"},
+	{"convert/commit", "convert"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "convert/registry"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
 	{"jobs/*/run", "jobs/*"},
 	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
+	{"jobs/commit", "jobs/convert"}, {"jobs/commit", "jobs/layer"}, {"jobs/commit/run", "jobs/convert/run"}, // what is committed is converted
 	{"jobs/all/run", "jobs/all"},
 }
 

@@ -1,0 +1,112 @@
+package commit
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Compression is how a layer's tar travels.
+type Compression string
+
+// The compressions of the OCI image spec's layers.
+const (
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+	None Compression = "none"
+)
+
+// ParseCompression reads one; "" is Gzip.
+func ParseCompression(s string) (Compression, error) {
+	switch c := Compression(s); c {
+	case "":
+		return Gzip, nil
+	case Gzip, Zstd, None:
+		return c, nil
+	}
+	return "", fmt.Errorf("compression %q is none of gzip, zstd, none: %w", s, errdefs.ErrInvalidArgument)
+}
+
+func (c Compression) mediaType() string {
+	switch c {
+	case Zstd:
+		return ocispec.MediaTypeImageLayerZstd
+	case None:
+		return ocispec.MediaTypeImageLayer
+	}
+	return ocispec.MediaTypeImageLayerGzip
+}
+
+// compress gives bytes that depend on the input alone.
+func (c Compression) compress(w io.Writer) (io.WriteCloser, error) {
+	switch c {
+	case Zstd:
+		return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault))
+	case None:
+		return struct {
+			io.Writer
+			io.Closer
+		}{w, io.NopCloser(nil)}, nil
+	}
+	return gzip.NewWriterLevel(w, gzip.DefaultCompression)
+}
+
+// layer is a tar that is compressed into a file as it is written.
+type layer struct {
+	file   *os.File // without a name
+	pack   io.WriteCloser
+	tar    hash.Hash
+	blob   hash.Hash
+	ends   io.Writer // of the tar
+	desc   ocispec.Descriptor
+	diffID digest.Digest
+}
+
+func newLayer(dir string, c Compression) (*layer, error) {
+	c, err := ParseCompression(string(c))
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, "lithify-commit-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	l := &layer{file: f, tar: sha256.New(), blob: sha256.New(), desc: ocispec.Descriptor{MediaType: c.mediaType()}}
+	if l.pack, err = c.compress(io.MultiWriter(f, l.blob)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	l.ends = io.MultiWriter(l.tar, l.pack)
+	return l, nil
+}
+
+func (l *layer) Write(p []byte) (int, error) { return l.ends.Write(p) }
+
+// finish ends the layer, which can be read from then on.
+func (l *layer) finish() error {
+	if err := l.pack.Close(); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	size, err := l.file.Seek(0, io.SeekCurrent)
+	l.desc.Size = size
+	l.desc.Digest = digest.NewDigest(digest.SHA256, l.blob)
+	l.diffID = digest.NewDigest(digest.SHA256, l.tar)
+	return err
+}
+
+func (l *layer) open() io.ReadCloser {
+	return io.NopCloser(io.NewSectionReader(l.file, 0, l.desc.Size))
+}
+
+func (l *layer) Close() error { return l.file.Close() }

@@ -1,0 +1,152 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/pkg/identifiers"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+)
+
+// DefaultAddress is where containerd listens.
+const DefaultAddress = defaults.DefaultAddress
+
+// DefaultNamespace is that of ctr and nerdctl; Kubernetes' is k8s.io.
+const DefaultNamespace = namespaces.Default
+
+// dialTimeout is how long a daemon is waited for that does not answer.
+const dialTimeout = 10 * time.Second
+
+// Daemon is a containerd on this machine, seen in one namespace.
+type Daemon struct {
+	client             *client.Client
+	address, namespace string
+}
+
+// Dial connects to the containerd that listens at address, a path or a Windows pipe.
+// One that is not there is an errdefs.ErrUnavailable.
+func Dial(address, namespace string) (*Daemon, error) {
+	if err := identifiers.Validate(namespace); err != nil {
+		return nil, fmt.Errorf("namespace %q: %w", namespace, err)
+	}
+	c, err := client.New(address, client.WithDefaultNamespace(namespace), client.WithTimeout(dialTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("containerd at %s does not answer: %w: %w", address, err, errdefs.ErrUnavailable)
+	}
+	return &Daemon{c, address, namespace}, nil
+}
+
+// Close ends the connection.
+func (d *Daemon) Close() error { return d.client.Close() }
+
+// Container is one that the daemon has, running or not.
+type Container struct {
+	daemon *Daemon
+	client.Container
+	info containers.Container
+}
+
+// nerdctlName is the label under which nerdctl keeps a container's name.
+const nerdctlName = "nerdctl/name"
+
+// Container finds a container by its ID, by the name that nerdctl gave it, or by the
+// beginning of its ID, if no other begins so.
+func (d *Daemon) Container(ctx context.Context, name string) (*Container, error) {
+	found, err := d.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := found.Info(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", name, err)
+	}
+	return &Container{daemon: d, Container: found, info: info}, nil
+}
+
+func (d *Daemon) find(ctx context.Context, name string) (client.Container, error) {
+	if name == "" {
+		return nil, fmt.Errorf("the container has no name: %w", errdefs.ErrInvalidArgument)
+	}
+	all, err := d.client.Containers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var begin []client.Container
+	for _, c := range all {
+		if c.ID() == name {
+			return c, nil
+		}
+		labels, err := c.Labels(ctx)
+		if err != nil && !errdefs.IsNotFound(err) { // it went meanwhile
+			return nil, err
+		}
+		if labels[nerdctlName] == name {
+			return c, nil
+		}
+		if strings.HasPrefix(c.ID(), name) {
+			begin = append(begin, c)
+		}
+	}
+	switch len(begin) {
+	case 1:
+		return begin[0], nil
+	case 0:
+		return nil, fmt.Errorf("no container %s among the %d of namespace %s at %s: %w", name, len(all), d.namespace, d.address, errdefs.ErrNotFound)
+	}
+	return nil, fmt.Errorf("%d containers have an ID that begins with %s, the first two %s and %s: %w", len(begin), name, begin[0].ID(), begin[1].ID(), errdefs.ErrInvalidArgument)
+}
+
+// Image is the name of the image that the container was made from; "" if none.
+func (c *Container) Image() string { return c.info.Image }
+
+// Images lists the daemon's images, that of the container first, if it is still there.
+func (c *Container) Images(ctx context.Context) ([]images.Image, error) {
+	all, err := c.daemon.client.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	for i, img := range all {
+		if img.Name == c.info.Image {
+			all[0], all[i] = all[i], all[0]
+		}
+	}
+	return all, nil
+}
+
+// Parent is the snapshot that the container's own one stands on: of an image that
+// containerd unpacked it is named by the chain ID of its layers. "" if there is none.
+func (c *Container) Parent(ctx context.Context) (string, error) {
+	if c.info.Snapshotter == "" || c.info.SnapshotKey == "" {
+		return "", fmt.Errorf("container %s has no snapshot: %w", c.ID(), errdefs.ErrFailedPrecondition)
+	}
+	s, err := c.daemon.client.SnapshotService(c.info.Snapshotter).Stat(ctx, c.info.SnapshotKey)
+	if err != nil {
+		return "", fmt.Errorf("snapshot of container %s: %w", c.ID(), err)
+	}
+	return s.Parent, nil
+}
+
+// MountPoints are where the container's own mounts lie, relative to its root. The
+// runtime makes what is missing there, in the container's own layer.
+func (c *Container) MountPoints(ctx context.Context) ([]string, error) {
+	spec, err := c.Spec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("spec of container %s: %w", c.ID(), err)
+	}
+	var points []string
+	for _, m := range spec.Mounts {
+		points = append(points, strings.Trim(m.Destination, "/"))
+	}
+	return points, nil
+}
+
+// Content is what the container's daemon has pulled.
+func (c *Container) Content() content.Provider { return c.daemon.client.ContentStore() }

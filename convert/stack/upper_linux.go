@@ -1,0 +1,110 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/mountinfo"
+)
+
+// Upper is where overlayfs keeps what a container has changed.
+type Upper struct {
+	Dir string
+	// UserXattrs says that overlayfs was mounted with userxattr.
+	UserXattrs bool
+}
+
+// Upper finds the container's upper directory. Of one that runs it is that of its own
+// mount, which is right whatever the snapshotter calls its mounts: the erofs
+// snapshotter's block mode keeps it in a file system of its own, which containerd's
+// differs (2.4.2) overlook. Of one that does not it is what the snapshotter says.
+//
+// What is no overlayfs, or lies in a file system that is not mounted, is an
+// errdefs.ErrFailedPrecondition.
+func (c *Container) Upper(ctx context.Context) (Upper, error) {
+	task, err := c.Task(ctx, nil)
+	if err == nil {
+		return upperOf(int(task.Pid()))
+	}
+	if !errdefs.IsNotFound(err) {
+		return Upper{}, fmt.Errorf("task of container %s: %w", c.ID(), err)
+	}
+	mounts, err := c.daemon.client.SnapshotService(c.info.Snapshotter).Mounts(ctx, c.info.SnapshotKey)
+	if err != nil {
+		return Upper{}, fmt.Errorf("mounts of container %s: %w", c.ID(), err)
+	}
+	up, err := upperIn(mounts)
+	if err != nil {
+		return up, fmt.Errorf("container %s: %w", c.ID(), err)
+	}
+	return up, nil
+}
+
+// upperOf reads proc_pid_mountinfo(5).
+func upperOf(pid int) (Upper, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return Upper{}, fmt.Errorf("mounts of process %d: %w", pid, err)
+	}
+	defer f.Close()
+	all, err := mountinfo.GetMountsFromReader(f, mountinfo.SingleEntryFilter("/"))
+	if err != nil {
+		return Upper{}, fmt.Errorf("mounts of process %d: %w", pid, err)
+	}
+	for _, m := range slices.Backward(all) { // the last one covers those before it
+		if m.FSType != "overlay" {
+			return Upper{}, fmt.Errorf("the container's root is of type %s and no overlayfs: %w", m.FSType, errdefs.ErrFailedPrecondition)
+		}
+		if up, ok := upperOption(strings.Split(m.VFSOptions, ",")); ok {
+			return up, nil
+		}
+		return Upper{}, errReadOnly
+	}
+	return Upper{}, fmt.Errorf("process %d has no root mount: %w", pid, errdefs.ErrFailedPrecondition)
+}
+
+var errReadOnly = fmt.Errorf("the container's root is read-only, there is nothing to commit: %w", errdefs.ErrFailedPrecondition)
+
+// upperIn reads what a snapshotter says, whose last mount is the container's root.
+func upperIn(mounts []mount.Mount) (Upper, error) {
+	if len(mounts) == 0 {
+		return Upper{}, errors.New("the snapshotter names no mount")
+	}
+	last := mounts[len(mounts)-1]
+	switch _, fs := cut(last.Type); {
+	case fs == "bind" && !slices.Contains(last.Options, "ro"): // no layer below
+		return Upper{Dir: last.Source}, nil
+	case fs != "overlay":
+		return Upper{}, fmt.Errorf("its root is of type %s and no overlayfs: %w", last.Type, errdefs.ErrFailedPrecondition)
+	}
+	up, ok := upperOption(last.Options)
+	switch {
+	case !ok:
+		return Upper{}, errReadOnly
+	case strings.Contains(up.Dir, "{{"): // a template of containerd's mount manager
+		return Upper{}, fmt.Errorf("its upper directory lies in a file system that is mounted while the container runs only: start it: %w", errdefs.ErrFailedPrecondition)
+	}
+	return up, nil
+}
+
+// cut splits a type of containerd's mount manager, as format/mkdir/overlay.
+func cut(fstype string) (how, fs string) {
+	i := strings.LastIndexByte(fstype, '/')
+	return fstype[:max(i, 0)], fstype[i+1:]
+}
+
+func upperOption(options []string) (up Upper, ok bool) {
+	for _, o := range options {
+		if dir, is := strings.CutPrefix(o, "upperdir="); is {
+			up.Dir, ok = dir, true
+		}
+		up.UserXattrs = up.UserXattrs || o == "userxattr"
+	}
+	return up, ok
+}

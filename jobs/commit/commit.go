@@ -1,0 +1,61 @@
+// Package commit is the job kind that makes an image of a container.
+package commit
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/lithify/lithify/jobs/convert"
+	"github.com/lithify/lithify/jobs/layer"
+)
+
+// Kind names the job kind.
+const Kind = "commit"
+
+// Args say which container to commit and what is made of it. They hold no secrets.
+type Args struct {
+	Container string `json:"container"` // as package convert/stack finds one
+	// Namespace and Address are containerd's; default those of the worker.
+	Namespace string `json:"namespace,omitempty"`
+	Address   string `json:"address,omitempty"`
+
+	Message     string    `json:"message,omitempty"`
+	Author      string    `json:"author,omitempty"`
+	Changes     []string  `json:"changes,omitempty"` // Dockerfile instructions
+	Compression string    `json:"compression,omitempty"`
+	Exclude     []string  `json:"exclude,omitempty"`
+	Running     bool      `json:"running,omitempty"` // is not paused
+	Epoch       time.Time `json:"epoch,omitzero"`    // SOURCE_DATE_EPOCH
+
+	convert.Output
+}
+
+// Kind implements jobs.Args.
+func (Args) Kind() string { return Kind }
+
+// String is the job in a few words.
+func (a Args) String() string { return "commit " + a.Container + " to " + a.Target }
+
+// Validate implements jobs.Args. It looks at the words alone and asks nobody.
+func (a Args) Validate() error {
+	switch {
+	case a.Container == "":
+		return fmt.Errorf("a container is required")
+	case !a.Epoch.IsZero() && a.Epoch.Unix() < 0:
+		return fmt.Errorf("the epoch %v lies before 1970", a.Epoch)
+	}
+	switch a.Compression {
+	case "", "gzip", "zstd", "none":
+	default:
+		return fmt.Errorf("compression %q is none of gzip, zstd, none", a.Compression)
+	}
+	return a.Output.Validate()
+}
+
+// Hosts are the registries that the job talks to.
+func (a Args) Hosts() []string {
+	if convert.IsFile(a.Target) {
+		return nil
+	}
+	return layer.RegistryHosts(a.Target)
+}
