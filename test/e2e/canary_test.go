@@ -69,7 +69,7 @@ func TestNoSecretInAnyJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	h.dies(client, convertjob.Args{Source: leaving + "/private/app:tar", Target: token + "/private/left:erofs", Insecure: true})
+	h.dies(client, convertjob.Args{Source: leaving + "/private/app:tar", Output: convertjob.Output{Target: token + "/private/left:erofs", Insecure: true}})
 	h.lookAround(client, flags)
 	await(t, "logs at the collector", func(context.Context) error {
 		if !strings.Contains(collector.said(), "Str(job ended)") {
