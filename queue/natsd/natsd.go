@@ -6,6 +6,7 @@
 package natsd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -54,10 +56,16 @@ func DefaultDir() (string, error) {
 
 // Server is a running server.
 type Server struct {
-	ns       *server.Server
 	lock     *dirLock
 	cfg      Config
 	nkeyFile string
+	full     chan struct{} // a write had no room on the disk
+
+	refills sync.WaitGroup
+	cancel  context.CancelFunc // ends refills
+
+	mu sync.Mutex
+	ns *server.Server
 }
 
 // Start locks the directory, starts the server and writes the context file. It
@@ -76,10 +84,13 @@ func Start(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, cfg: cfg, nkeyFile: filepath.Join(cfg.Dir, "client.nk")}
+	s := &Server{lock: lock, cfg: cfg, nkeyFile: filepath.Join(cfg.Dir, "client.nk"), full: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(context.Background()) // until Stop
+	s.cancel = cancel
 	if err := s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start queue server in %s: %w", cfg.Dir, err), s.Stop())
 	}
+	s.refills.Go(func() { s.refill(ctx) })
 	return s, nil
 }
 
@@ -133,10 +144,12 @@ func (s *Server) start() error {
 		DontListen: s.cfg.InProcess, Host: "127.0.0.1", Port: s.lastPort(),
 		Nkeys: []*server.NkeyUser{{Nkey: public}},
 	}
-	if s.ns, err = server.NewServer(opts); err != nil {
+	ns, err := server.NewServer(opts)
+	if err != nil {
 		return err
 	}
-	s.ns.SetLoggerV2(serverLog{s.cfg.Log}, false, false, false)
+	s.ns = ns
+	s.ns.SetLoggerV2(serverLog{s.cfg.Log, s.full}, false, false, false)
 	s.ns.Start()
 	if !s.ns.ReadyForConnections(readyWait) {
 		return fmt.Errorf("not ready after %v", readyWait)
@@ -176,7 +189,7 @@ func (s *Server) publish() error {
 	if s.cfg.ContextFile == "-" {
 		return nil
 	}
-	return queue.WriteContext(s.cfg.ContextFile, queue.Context{URL: s.URL(), NkeyFile: s.nkeyFile, KeysFile: s.keysFile(), PID: os.Getpid(), Version: s.cfg.Version})
+	return queue.WriteContext(s.cfg.ContextFile, queue.Context{URL: s.url(), NkeyFile: s.nkeyFile, KeysFile: s.keysFile(), PID: os.Getpid(), Version: s.cfg.Version})
 }
 
 // URL is the address for other processes, empty if the server does not listen.
@@ -184,12 +197,16 @@ func (s *Server) URL() string {
 	if s.cfg.InProcess {
 		return ""
 	}
-	return "nats://" + s.ns.Addr().String()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.url()
 }
+
+func (s *Server) url() string { return "nats://" + s.ns.Addr().String() }
 
 // Client says how to connect from inside this process, without a socket.
 func (s *Server) Client() queue.Config {
-	return queue.Config{URL: "nats://in-process", NkeyFile: s.nkeyFile, KeysFile: s.keysFile(), Options: []nats.Option{nats.InProcessServer(s.ns)}}
+	return queue.Config{URL: "nats://in-process", NkeyFile: s.nkeyFile, KeysFile: s.keysFile(), Options: []nats.Option{nats.InProcessServer(s)}}
 }
 
 // Stop ends the server after what it accepted is on disk, removes the context
@@ -197,6 +214,8 @@ func (s *Server) Client() queue.Config {
 // move to, so it does not wait for them as a lame duck would: they reconnect
 // when it comes back.
 func (s *Server) Stop() error {
+	s.cancel()
+	s.refills.Wait()
 	if s.ns != nil {
 		s.ns.Shutdown()
 		s.ns.WaitForShutdown()

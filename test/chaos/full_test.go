@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/natsd"
 	"github.com/lithify/lithify/test/chaos/history"
 )
 
@@ -68,6 +71,55 @@ func (w *world) serverSays(life int, text string) {
 		}
 		return err
 	})
+}
+
+// TestEmbeddedServersDiskFull has the disk of the server that is part of lithify serve
+// fill up. When there is room the server goes on by itself.
+func TestEmbeddedServersDiskFull(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t, 64)
+	s, err := natsd.Start(natsd.Config{Dir: filepath.Join(d.at, "store"), InProcess: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := queue.Connect(t.Context(), s.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var accepted []jobs.ID
+	submit := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		st, err := c.Submit(ctx, job(step{Key: fmt.Sprint(len(accepted))}))
+		if err == nil {
+			accepted = append(accepted, st.ID)
+		}
+		return err
+	}
+	for range 10 {
+		if err := submit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.fill()
+	for submit(t.Context()) == nil { // in what is left of a block
+	}
+	d.free()
+	until(t, "submission after there was room", submit)
+	for _, id := range accepted {
+		if _, err := c.Get(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestWorkersDiskFull has a job need room that its worker has not. It is put off, which
