@@ -53,7 +53,7 @@ const (
 
 // Options are the optional parts of a submission; the zero value works.
 type Options struct {
-	Class          Class         `json:"class,omitzero"`         // default: kind/any/any/any
+	Class          Class         `json:"class,omitzero"`         // default: kind/any/any/any; of Bound args: their node's
 	IdempotencyKey string        `json:"-"`                      // submissions under one key are one job; a pure kind needs none
 	Timeout        time.Duration `json:"timeout,omitempty"`      // from now to the deadline; default DefaultTimeout
 	MaxAttempts    int           `json:"max_attempts,omitempty"` // default DefaultMaxAttempts
@@ -70,6 +70,9 @@ func New(a Args, o Options) (Job, error) {
 	}
 	if err := a.Validate(); err != nil {
 		return Job{}, fmt.Errorf("%s: %w", a.Kind(), err)
+	}
+	if err := bind(a, &o); err != nil {
+		return Job{}, err
 	}
 	raw, err := json.Marshal(a)
 	if err != nil {

@@ -217,3 +217,32 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// boundArgs are of a kind that only a node can run.
+type boundArgs struct {
+	Node string `json:"node"`
+}
+
+func (boundArgs) Kind() string      { return "bound" }
+func (boundArgs) Validate() error   { return nil }
+func (a boundArgs) BoundTo() string { return a.Node }
+
+func TestBound(t *testing.T) {
+	a := newJob(t, boundArgs{"node-1.example"}, jobs.Options{})
+	b := newJob(t, boundArgs{"node-2.example"}, jobs.Options{Class: jobs.Class{Kind: "bound", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}})
+	if a.Class != jobs.NodeClass("bound", "node-1.example") || b.Class != jobs.NodeClass("bound", "node-2.example") || a.Class == b.Class {
+		t.Errorf("classes %v and %v, want those of the nodes", a.Class, b.Class)
+	}
+	if _, err := jobs.ParseClass(a.Class.String()); err != nil {
+		t.Error(err)
+	}
+	if _, err := jobs.New(boundArgs{}, jobs.Options{}); err == nil {
+		t.Error("a job without its node was made")
+	}
+	var m jobs.Mux
+	jobs.Handle(&m, func(context.Context, boundArgs) (any, error) { return nil, nil })
+	jobs.Handle(&m, func(context.Context, copyArgs) (any, error) { return nil, nil })
+	if !m.Bound("bound") || m.Bound(copyArgs{}.Kind()) || m.Bound("none") {
+		t.Error("the mux does not know which kinds are bound")
+	}
+}

@@ -17,6 +17,7 @@ type Handler[A Args] func(ctx context.Context, a A) (any, error)
 // Mux finds the handler of a kind. Fill it before use; the zero value is empty.
 type Mux struct {
 	handlers map[string]func(context.Context, json.RawMessage) (any, error)
+	bound    map[string]bool
 }
 
 // Handle registers h for A's kind. It panics if the kind has a handler.
@@ -28,7 +29,9 @@ func Handle[A Args](m *Mux, h Handler[A]) {
 	}
 	if m.handlers == nil {
 		m.handlers = make(map[string]func(context.Context, json.RawMessage) (any, error))
+		m.bound = map[string]bool{}
 	}
+	_, m.bound[kind] = Args(zero).(Bound)
 	m.handlers[kind] = func(ctx context.Context, raw json.RawMessage) (any, error) {
 		a, err := DecodeArgs[A](raw)
 		if err != nil {
@@ -40,6 +43,9 @@ func Handle[A Args](m *Mux, h Handler[A]) {
 
 // Kinds are the kinds that have a handler, sorted.
 func (m *Mux) Kinds() []string { return slices.Sorted(maps.Keys(m.handlers)) }
+
+// Bound reports whether the jobs of a kind are [Bound] to a node.
+func (m *Mux) Bound(kind string) bool { return m.bound[kind] }
 
 // Run decodes the args of a job of kind, runs its handler and encodes the
 // result. Args that do not decode and an unknown kind are permanent errors.

@@ -78,7 +78,7 @@ other may share one.`,
 func parseWorkers(specs []string) (ws []auth.Worker, err error) {
 	for _, s := range specs {
 		name, list, given := strings.Cut(s, "=")
-		w := auth.Worker{Name: name, Classes: worker.Classes(slices.Sorted(maps.Keys(all.Validators())))}
+		w := auth.Worker{Name: name, Classes: worker.Classes(anywhere())}
 		if given {
 			if w.Classes, err = parseClasses(list); err != nil {
 				return nil, fmt.Errorf("--worker %s: %w", s, err)
@@ -164,4 +164,10 @@ func natsURLs(cfg auth.Config) string {
 		urls = append(urls, "tls://"+net.JoinHostPort(h, auth.Port))
 	}
 	return strings.Join(urls, ",")
+}
+
+// anywhere are the kinds of jobs that any node can run.
+func anywhere() []string {
+	kinds := slices.Sorted(maps.Keys(all.Validators()))
+	return slices.DeleteFunc(kinds, all.Bound)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -8,8 +9,10 @@ import (
 
 	"github.com/lithify/lithify/convert/commit"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
 	commitjob "github.com/lithify/lithify/jobs/commit"
 	commitrun "github.com/lithify/lithify/jobs/commit/run"
+	convertjob "github.com/lithify/lithify/jobs/convert"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -30,6 +33,7 @@ const commitExample = `  lithify commit web-1 registry.example.com/web:patched
 func (a *app) commitCommand() *cobra.Command {
 	var f commitFlags
 	var local localFlags
+	var address string
 	cmd := &cobra.Command{
 		Use:     "commit CONTAINER DST",
 		Short:   "Make an image of a container here, without a queue",
@@ -47,7 +51,7 @@ func (a *app) commitCommand() *cobra.Command {
 			}
 			show := newProgress(a.err)
 			convert.Progress = show.event
-			h := commitrun.Handler{Convert: convert, Frozen: func(d time.Duration) {
+			h := commitrun.Handler{Convert: convert, Address: address, Frozen: func(d time.Duration) {
 				fmt.Fprintf(a.err, "container was paused for %v\n", d.Round(time.Millisecond))
 			}}
 			result, err := h.Run(cmd.Context(), job)
@@ -59,7 +63,38 @@ func (a *app) commitCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	local.add(cmd.Flags(), &f.job.Output)
+	return cmd
+}
+
+func (a *app) submitCommitCommand() *cobra.Command {
+	var f commitFlags
+	var s submission
+	cmd := &cobra.Command{
+		Use:   "commit CONTAINER DST",
+		Short: "Make an image of a container in the pool",
+		Long: `Make an image of a container on a node of the pool: one whose worker was started with
+--containerd. See lithify commit.
+
+stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify commit.`,
+		Example: `  lithify submit commit --wait --node node-7 web-1 registry.example.com/web:patched`,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := f.args(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if job.Node == "" {
+				return usageError{errors.New("--node is missing: which machine has the container?")}
+			}
+			return a.submit(cmd.Context(), &s, func() (jobs.Args, error) { return job, nil })
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&f.job.Node, "node", "", "machine that has the container, by its host name or what its worker calls it (--node)")
+	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", convertjob.DefaultLedgerRepo, "repository of DST's registry in which converted layers are found again; empty for none")
+	s.add(cmd.Flags())
 	return cmd
 }
 
@@ -70,7 +105,6 @@ type commitFlags struct {
 
 func (f *commitFlags) add(fs *pflag.FlagSet) {
 	j := &f.job
-	fs.StringVar(&j.Address, "containerd", stack.DefaultAddress, "where containerd listens")
 	fs.StringVar(&j.Namespace, "namespace", stack.DefaultNamespace, "containerd's namespace of the container; Kubernetes' is k8s.io")
 	fs.BoolVar(&f.pause, "pause", true, "pause the container while it is read")
 	fs.StringVar(&j.Message, "message", "", "comment of the new layer in the image's history")

@@ -37,12 +37,14 @@ finish for a while, then hands them back.`,
 	fs.StringVar(&s.dir, "dir", "", "where the queue is stored (default in the user's cache directory)")
 	fs.StringVar(&s.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	fs.IntVar(&s.slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time; 0 runs no worker here")
+	fs.StringVar(&s.containerd, "containerd", "", "where a containerd listens whose containers may be committed; with none no such jobs are taken")
 	fs.DurationVar(&s.keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
 	return cmd
 }
 
 type server struct {
 	dir, tempDir string
+	containerd   string
 	slots        int
 	keep         time.Duration
 }
@@ -103,5 +105,5 @@ func (a *app) handlers(s server, client *queue.Client) (run.Handlers, error) {
 	}
 	h := convertrun.Handler{AllowFiles: true, TempDir: s.tempDir, Limiter: limiter, Log: a.log}
 	h.SignWith(key)
-	return run.Handlers{Convert: h}, nil
+	return run.Handlers{Convert: h, Containerd: s.containerd}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs/all/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/lithify/lithify/queue"
@@ -18,6 +19,7 @@ import (
 )
 
 func main() {
+	stack.RunGuard()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -39,6 +41,8 @@ func serve(ctx context.Context) error {
 	flag.StringVar(&h.TempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	flag.BoolVar(&h.DenyPrivate, "deny-private", false, "refuse registries at loopback, link-local and private addresses")
 	flag.BoolVar(&h.AllowFiles, "allow-files", false, "let jobs name files of this machine: oci:, oci-archive: and docker-archive:")
+	containerd := flag.String("containerd", "", "where a containerd listens whose containers may be committed; with none no such jobs are taken")
+	flag.StringVar(&cfg.Node, "node", "", "this machine's name, by which commit jobs name it (default the host's)")
 	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records; with none the ledger is not used")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
 	flag.Parse()
@@ -66,7 +70,7 @@ func serve(ctx context.Context) error {
 	if h.Limiter, err = client.Limiter(); err != nil {
 		return err
 	}
-	w, err := worker.New(client, run.Handlers{Convert: h}.Mux(), cfg)
+	w, err := worker.New(client, run.Handlers{Convert: h, Containerd: *containerd}.Mux(), cfg)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/commit"
 	"github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/jobs/layer"
 )
@@ -13,6 +14,7 @@ import (
 // Validators check the args of a job by its kind.
 func Validators() map[string]func(json.RawMessage) error {
 	return map[string]func(json.RawMessage) error{
+		commit.Kind:  jobs.Validator[commit.Args](),
 		convert.Kind: jobs.Validator[convert.Args](),
 		layer.Kind:   jobs.Validator[layer.Args](),
 	}
@@ -26,10 +28,15 @@ func Children(kind string) []string {
 	return nil
 }
 
+// Bound reports whether one node alone can run a job of the kind.
+func Bound(kind string) bool { return kind == commit.Kind }
+
 // Summary is a job in a few words for people; of a kind that this binary does
 // not know, it is the kind.
 func Summary(kind string, args json.RawMessage) string {
 	switch kind {
+	case commit.Kind:
+		return summary[commit.Args](kind, args)
 	case convert.Kind:
 		return summary[convert.Args](kind, args)
 	case layer.Kind:

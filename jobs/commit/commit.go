@@ -15,9 +15,11 @@ const Kind = "commit"
 // Args say which container to commit and what is made of it. They hold no secrets.
 type Args struct {
 	Container string `json:"container"` // as package convert/stack finds one
-	// Namespace and Address are containerd's; default those of the worker.
+	// Node is the machine that has the container, by the name that its worker gives it.
+	// A job needs it.
+	Node string `json:"node,omitempty"`
+	// Namespace is containerd's; default stack.DefaultNamespace.
 	Namespace string `json:"namespace,omitempty"`
-	Address   string `json:"address,omitempty"`
 
 	Message     string    `json:"message,omitempty"`
 	Author      string    `json:"author,omitempty"`
@@ -33,8 +35,17 @@ type Args struct {
 // Kind implements jobs.Args.
 func (Args) Kind() string { return Kind }
 
+// BoundTo implements jobs.Bound.
+func (a Args) BoundTo() string { return a.Node }
+
 // String is the job in a few words.
-func (a Args) String() string { return "commit " + a.Container + " to " + a.Target }
+func (a Args) String() string {
+	on := ""
+	if a.Node != "" {
+		on = " of " + a.Node
+	}
+	return "commit " + a.Container + on + " to " + a.Target
+}
 
 // Validate implements jobs.Args. It looks at the words alone and asks nobody.
 func (a Args) Validate() error {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -29,7 +30,8 @@ type Config struct {
 	Name    string        // unique; default host-xxxxxxxx
 	Slots   int           // jobs at a time; default GOMAXPROCS
 	Reserve int           // slots beside those that only interactive jobs use; default a tenth of Slots, at least 1
-	Classes []jobs.Class  // default: those of its key, else Classes of the mux
+	Node    string        // the machine's name, to which jobs may be bound; default the host's
+	Classes []jobs.Class  // default: those of its key, else all that this machine can serve
 	Grace   time.Duration // for running jobs when the worker stops; default DefaultGrace
 	Silence time.Duration // longest time without proof of life; default DefaultSilence
 	Version string
@@ -61,11 +63,23 @@ func Classes(kinds []string) []jobs.Class {
 	return cs
 }
 
+// served are the classes of a mux: those of kinds that are bound to a node are of this one.
+func served(m *jobs.Mux, node string) (cs []jobs.Class) {
+	for _, k := range m.Kinds() {
+		if m.Bound(k) {
+			cs = append(cs, jobs.NodeClass(k, node))
+		} else {
+			cs = append(cs, Classes([]string{k})...)
+		}
+	}
+	return cs
+}
+
 // classes are those of this machine, or those that the pool has this worker's key
 // serve.
-func classes(c *queue.Client, m *jobs.Mux) (cs []jobs.Class) {
+func classes(c *queue.Client, m *jobs.Mux, node string) (cs []jobs.Class) {
 	if len(c.Classes()) == 0 {
-		return Classes(m.Kinds())
+		return served(m, node)
 	}
 	for _, k := range c.Classes() {
 		if slices.Contains(m.Kinds(), k.Kind) {
@@ -104,6 +118,11 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 	if account := c.Account(); account != "" {
 		cfg.Name = account + "." + cfg.Name // no other account may announce such a name
 	}
+	if cfg.Node == "" {
+		if cfg.Node, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("worker: %w", err)
+		}
+	}
 	if cfg.Slots <= 0 {
 		cfg.Slots = runtime.GOMAXPROCS(0)
 	}
@@ -111,7 +130,7 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 		cfg.Reserve = max(cfg.Slots/reserveShare, 1)
 	}
 	if len(cfg.Classes) == 0 {
-		cfg.Classes = classes(c, m)
+		cfg.Classes = classes(c, m, cfg.Node)
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace

@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/erofs/erofstest"
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/test/corpus"
 )
 
@@ -351,5 +352,40 @@ func TestCommitKilled(t *testing.T) {
 	})
 	if got := tags(t, registry, "none"); got != "" {
 		t.Errorf("published: %s", got)
+	}
+}
+
+// TestCommitInPool commits a container by the worker of the node that has it.
+func TestCommitInPool(t *testing.T) {
+	d := startContainerd(t)
+	registry := startRegistry(t)
+	base := registry + "/base:1"
+	push(t, debian(t, 1), base)
+	d.pullFor(base, "overlayfs", "")
+	c := d.start(t, "pooled", base, "overlayfs", "")
+	c.does(t, containerChanges)
+	p := startPool(t, 1) // whose worker has no containerd
+	p.worker(t, "far", "--containerd", d.address, "--node", "node-7.example")
+
+	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+	want := c.mustCommit(t, registry+"/made:here")
+	got := p.output(t, "submit", "commit", "--wait", "--node", "node-7.example", "--insecure", c.id, registry+"/made:pool")
+	if digestOf(got) != digestOf(want) {
+		t.Errorf("the pool made %s, lithify commit %s", got, want)
+	}
+	id := strings.TrimSpace(p.output(t, "submit", "commit", "--node", "node-8.example", "--insecure", c.id, registry+"/made:none"))
+	if why := p.output(t, "jobs", "explain", id); !strings.Contains(why, "no worker") {
+		t.Errorf("a job of a node that is not there: %s", why)
+	}
+	id = strings.TrimSpace(p.output(t, "submit", "commit", "--node", "node-7.example", "--insecure", "nobody", registry+"/made:none"))
+	watch := p.command(t, lithify(t), "jobs", "watch", id)
+	if watch.Run(); watch.ProcessState.ExitCode() != 4 {
+		t.Errorf("exit code %d of a container that is not there, want 4", watch.ProcessState.ExitCode())
+	}
+	if st := p.job(t, id); st.State != jobs.Failed || st.Attempt != 1 {
+		t.Errorf("a container that is not there: %s at attempt %d, want failed at the first", st.State, st.Attempt)
+	}
+	if got := c.status(t); got != "RUNNING" {
+		t.Errorf("the container is %s", got)
 	}
 }

@@ -3,6 +3,7 @@ package run
 
 import (
 	"github.com/lithify/lithify/jobs"
+	commitrun "github.com/lithify/lithify/jobs/commit/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	layerrun "github.com/lithify/lithify/jobs/layer/run"
 )
@@ -10,6 +11,8 @@ import (
 // Handlers are the engines of a worker, one a kind.
 type Handlers struct {
 	Convert convertrun.Handler
+	// Containerd is where one listens whose containers may be committed; none if empty.
+	Containerd string
 }
 
 // Mux gives each kind its handler.
@@ -18,5 +21,8 @@ func (h Handlers) Mux() *jobs.Mux {
 	h.Convert.Spread = true
 	h.Convert.Register(m)
 	layerrun.Register(m, h.Convert)
+	if h.Containerd != "" {
+		commitrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
+	}
 	return m
 }

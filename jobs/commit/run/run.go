@@ -8,9 +8,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/commit"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
 	commitjob "github.com/lithify/lithify/jobs/commit"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 )
@@ -18,11 +21,30 @@ import (
 // Handler commits containers of a containerd on this machine. How images are published
 // and converted is Convert's to say.
 type Handler struct {
-	Convert   convertrun.Handler
-	Address   string // of containerd; default stack.DefaultAddress
-	Namespace string // default stack.DefaultNamespace
+	Convert convertrun.Handler
+	Address string // of containerd; default stack.DefaultAddress
 	// Frozen hears how long a container was paused.
 	Frozen func(time.Duration)
+}
+
+// Register makes h the handler of its kind, on a worker that has a containerd.
+func (h Handler) Register(m *jobs.Mux) {
+	jobs.Handle(m, func(ctx context.Context, a commitjob.Args) (any, error) {
+		if err := h.Convert.CheckFiles(a, a.Target); err != nil {
+			return nil, jobs.Permanent(err)
+		}
+		r, err := h.Run(ctx, a)
+		return r, classify(err)
+	})
+}
+
+// classify: a container that is not there, or cannot be committed as it is, will not
+// change by itself.
+func classify(err error) error {
+	if errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errdefs.IsNotImplemented(err) {
+		return jobs.Permanent(err)
+	}
+	return convertrun.Classify(err)
 }
 
 // Run makes an image of one container. Its errors have an errdefs kind each, as those
@@ -37,7 +59,7 @@ func (h Handler) run(ctx context.Context, a commitjob.Args) (_ *convert.Result, 
 	if err != nil {
 		return nil, err
 	}
-	d, err := stack.Dial(cmp.Or(a.Address, h.Address, stack.DefaultAddress), cmp.Or(a.Namespace, h.Namespace, stack.DefaultNamespace))
+	d, err := stack.Dial(cmp.Or(h.Address, stack.DefaultAddress), cmp.Or(a.Namespace, stack.DefaultNamespace))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,8 +61,8 @@ func (h Handler) Run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 }
 
 func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, error) {
-	if !h.AllowFiles && (convertjob.IsFile(a.Source) || convertjob.IsFile(a.Target)) {
-		return nil, &convert.RefusedError{What: a.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
+	if err := h.CheckFiles(a, a.Source, a.Target); err != nil {
+		return nil, err
 	}
 	dst, opts, err := h.Output(ctx, a.Output)
 	if err != nil {
@@ -87,6 +88,14 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 		opts.Elsewhere = h.elsewhere(a, ledgerIn(dst.Name(), a.LedgerRepo))
 	}
 	return convert.Image(ctx, src, dst, opts)
+}
+
+// CheckFiles refuses a job that names files where they are not allowed.
+func (h Handler) CheckFiles(job fmt.Stringer, refs ...string) error {
+	if h.AllowFiles || !slices.ContainsFunc(refs, convertjob.IsFile) {
+		return nil
+	}
+	return &convert.RefusedError{What: job.String(), Why: "names files, and this worker serves registries only (see lithify-worker --allow-files)"}
 }
 
 // Output opens the target that o names and says how to convert for it. Progress goes to
