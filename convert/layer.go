@@ -99,7 +99,7 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 	if err := c.pushFile(ctx, t, made, f.File); err != nil {
 		return nil, err
 	}
-	if err := c.opts.Ledger.put(ctx, c.dst, t.LayerJob, made, c.copying(t, made)); err != nil {
+	if err := c.opts.Ledger.put(ctx, c.dst, record{t.LayerJob, made, []string{registryOf(c.src)}}, c.copying(t, made)); err != nil {
 		if c.ledgerOnly {
 			return nil, err
 		}
@@ -108,15 +108,24 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 	return &layer{Layer: made, view: c.viewOf(made)}, nil
 }
 
-func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool) (*erofs.Layer, error) {
+// open fetches the task's blob and reports how far it is read.
+func (c *conversion) open(ctx context.Context, t task) (*checked, error) {
 	blob, err := fetch(ctx, c.src, t.desc)
 	if err != nil {
 		return nil, err
 	}
-	defer blob.Close()
 	blob.told = func() {
 		c.event(Event{Layer: t.desc.Digest, Phase: "convert", Done: blob.read(), Total: t.desc.Size})
 	}
+	return blob, nil
+}
+
+func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool) (*erofs.Layer, error) {
+	blob, err := c.open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
 	tar, err := decompress(blob)
 	if err != nil {
 		return nil, c.blame(blob, err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lithify/lithify/erofs"
@@ -39,11 +40,16 @@ type Ledger struct {
 	Trusted []ed25519.PublicKey
 }
 
-// record is the signed statement that Job gives Layer.
+// record is the signed statement that Job gives Layer, and that all of the source
+// blob was read from the registries Seen.
 type record struct {
 	Job   LayerJob     `json:"job"`
 	Layer *erofs.Layer `json:"layer"`
+	Seen  []string     `json:"seen,omitempty"`
 }
+
+// maxSeen bounds a record. More registries than this have to send the blob each time.
+const maxSeen = 64
 
 // envelope carries a record as bytes, because a signature is over bytes.
 type envelope struct {
@@ -56,9 +62,9 @@ func signed(raw []byte) []byte { return append([]byte(mediaTypeRecord+"\n"), raw
 
 func ledgerTag(key digest.Digest) string { return "layer-" + key.Encoded() }
 
-// get finds the job's layer and where its blob can be mounted from. It gives nil
+// get finds the job's record and where its blob can be mounted from. It gives nil
 // where there is none to be believed.
-func (l *Ledger) get(ctx context.Context, job LayerJob) (*erofs.Layer, Target, error) {
+func (l *Ledger) get(ctx context.Context, job LayerJob) (*record, Target, error) {
 	if l == nil {
 		return nil, nil, nil
 	}
@@ -73,11 +79,11 @@ func (l *Ledger) get(ctx context.Context, job LayerJob) (*erofs.Layer, Target, e
 	if err != nil {
 		return nil, nil, err
 	}
-	made, err := l.read(ctx, repo, desc, job)
-	return made, repo, err
+	r, err := l.read(ctx, repo, desc, job)
+	return r, repo, err
 }
 
-func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor, job LayerJob) (*erofs.Layer, error) {
+func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor, job LayerJob) (*record, error) {
 	raw, err := fetchAll(ctx, repo, desc)
 	if err != nil {
 		return nil, err
@@ -103,19 +109,19 @@ func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor,
 	if r.Job.Key() != job.Key() || r.Layer == nil {
 		return nil, refused(m.Config.Digest, "the ledger's record is of another layer than its tag says")
 	}
-	return r.Layer, nil
+	return &r, nil
 }
 
 // put enters a layer whose blob lies in dst.
-func (l *Ledger) put(ctx context.Context, dst Target, job LayerJob, made *erofs.Layer, meter func(io.Reader) io.Reader) error {
+func (l *Ledger) put(ctx context.Context, dst Target, r record, meter func(io.Reader) io.Reader) error {
 	if l == nil || l.Key == nil {
 		return nil
 	}
-	repo, err := l.Open(ledgerTag(job.Key()))
+	repo, err := l.Open(ledgerTag(r.Job.Key()))
 	if err != nil {
 		return err
 	}
-	raw, err := encode(record{job, made})
+	raw, err := encode(r)
 	if err != nil {
 		return err
 	}
@@ -124,7 +130,7 @@ func (l *Ledger) put(ctx context.Context, dst Target, job LayerJob, made *erofs.
 		return err
 	}
 	config := describe(mediaTypeRecord, raw)
-	blob := ocispec.Descriptor{MediaType: erofs.DialectSpec.MediaType(made.Profile), Digest: made.Digest, Size: made.Size}
+	blob := ocispec.Descriptor{MediaType: erofs.DialectSpec.MediaType(r.Layer.Profile), Digest: r.Layer.Digest, Size: r.Layer.Size}
 	if err := pushBytes(ctx, repo, config, raw); err != nil {
 		return err
 	}
@@ -165,8 +171,8 @@ func (l *Ledger) enter(ctx context.Context, repo Target, config, blob ocispec.De
 // reuse finds the task's layer in the ledger and brings its blob to the target.
 // It gives nil where the layer has to be converted.
 //
-// The job's own credentials must be able to read the source blob first: else
-// whoever knows a digest could have its content.
+// The job must have the source blob first, by its own credentials: else whoever
+// knows a digest could have its content.
 func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 	began := time.Now()
 	if c.opts.Ledger == nil {
@@ -179,20 +185,57 @@ func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 	if !has {
 		return nil, fmt.Errorf("%s: %w", c.src.Name(), ErrNotFound)
 	}
-	made, repo, err := c.opts.Ledger.get(ctx, t.LayerJob)
+	r, repo, err := c.opts.Ledger.get(ctx, t.LayerJob)
 	if err != nil {
 		c.log.WarnContext(ctx, "ledger not read", "layer", t.desc.Digest, "err", err)
 		return nil, nil
 	}
-	if made == nil {
+	if r == nil {
 		return nil, nil
 	}
+	if err := c.prove(ctx, t, *r, repo); err != nil {
+		return nil, err
+	}
+	made := r.Layer
 	if err := transfer(ctx, repo, c.dst, c.blobOf(made), c.copying(t, made)); err != nil {
 		c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
 		return nil, nil
 	}
 	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: made})
 	return &layer{Layer: made, view: c.viewOf(made)}, nil
+}
+
+// prove makes sure that the source has the task's blob. The word of its registry is
+// enough if that had the blob before, or has what was made of it: then a lie gives
+// away nothing. Any other has to send the blob, once; files are read each time.
+func (c *conversion) prove(ctx context.Context, t task, r record, ledger Target) error {
+	from := registryOf(c.src)
+	if from != "" && (from == registryOf(ledger) || slices.Contains(r.Seen, from)) {
+		return nil
+	}
+	blob, err := c.open(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	if err := blob.drain(); err != nil || from == "" || len(r.Seen) == maxSeen {
+		return err
+	}
+	r.Seen = append(slices.Clone(r.Seen), from)
+	if err := c.opts.Ledger.put(ctx, ledger, r, c.copying(t, r.Layer)); err != nil {
+		c.log.WarnContext(ctx, "layer's registry not entered in the ledger", "layer", t.desc.Digest, "err", err)
+	}
+	return nil
+}
+
+// registryOf is the registry in a source's name; empty for files.
+func registryOf(s Source) string {
+	host, _, _ := strings.Cut(s.Name(), "/")
+	switch scheme, _, _ := strings.Cut(host, ":"); scheme {
+	case "oci", "oci-archive", "docker-archive":
+		return ""
+	}
+	return host
 }
 
 // copying meters a converted layer's way between the ledger and the target, where

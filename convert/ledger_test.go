@@ -5,9 +5,11 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/lithify/lithify/convert"
@@ -87,6 +89,63 @@ func TestLedgerGivesNothingToThoseWhoCannotReadTheSource(t *testing.T) {
 	n, err := phases(t, blind{h.source("app:1")}, h.target("thief:1"), opts)
 	if !errors.Is(err, convert.ErrNotFound) || n["reused"] > 0 {
 		t.Errorf("got %v after %d reused layers, want ErrNotFound", err, n["reused"])
+	}
+}
+
+// elsewhere is a source of another registry, which may have less than it says.
+type elsewhere struct {
+	convert.Source
+	name    string
+	lies    bool
+	fetched atomic.Int32 // layers
+}
+
+func (e *elsewhere) Name() string { return e.name }
+
+func (e *elsewhere) Fetch(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if d.MediaType == ocispec.MediaTypeImageLayerGzip {
+		if e.lies {
+			return nil, convert.ErrNotFound
+		}
+		e.fetched.Add(1)
+	}
+	return e.Source.Fetch(ctx, d)
+}
+
+// Who runs a registry can have it say that it has a blob. It gets nothing for that,
+// and an honest one is asked for the blob once.
+func TestLedgerBelievesNoRegistryThatHasNothing(t *testing.T) {
+	h := newHub(t)
+	pub, key := keys(t)
+	tag(t, h.target("app:1"), manifest(t, h.target("app:1"), "linux", "amd64", gz(t, file{name: "a", body: "a"})))
+	opts := convert.Options{Ledger: h.ledger(key, pub), Replace: true}
+	for i, step := range []struct {
+		name                       string
+		from                       string
+		lies                       bool
+		converted, reused, fetched int
+	}{
+		{"the first", "one.example/app:1", false, 1, 0, 1},
+		{"the same registry", "one.example/other:1", false, 0, 1, 0},
+		{"a liar", "liar.example/app:1", true, 0, 0, 0},
+		{"another registry", "two.example/app:1", false, 0, 1, 1},
+		{"which is known now", "two.example/other:1", false, 0, 1, 0},
+		{"and the first still is", "one.example/app:1", false, 0, 1, 0},
+		{"the ledger's own", h.host + "/app:1", false, 0, 1, 0},
+		{"a file", "oci:/var/app:1", false, 0, 1, 1},
+		{"a file again", "oci:/var/app:1", false, 0, 1, 1},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			src := &elsewhere{Source: h.source("app:1"), name: step.from, lies: step.lies}
+			n, err := phases(t, src, h.target(fmt.Sprintf("made:%d", i)), opts)
+			if step.lies != errors.Is(err, convert.ErrNotFound) || !step.lies && err != nil {
+				t.Fatal(err)
+			}
+			got := [3]int{n["converted"], n["reused"], int(src.fetched.Load())}
+			if want := [3]int{step.converted, step.reused, step.fetched}; got != want {
+				t.Errorf("converted, reused, fetched: got %v, want %v", got, want)
+			}
+		})
 	}
 }
 
