@@ -59,7 +59,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-const full = "no space left on device"
+// full is what the server says when it stores nothing more in STATE.
+const full = "Filestore [STATE] Critical write error"
 
 // serverSays waits until the server's log has a text of one of its lives.
 func (w *world) serverSays(life int, text string) {
@@ -112,6 +113,11 @@ func TestEmbeddedServersDiskFull(t *testing.T) {
 	}
 	d.fill()
 	for submit(t.Context()) == nil { // in what is left of a block
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := c.JetStream().Publish(ctx, "st.large", make([]byte, 200<<10)); err == nil { // not only the copy of a batch
+		t.Error("stored on a full disk")
 	}
 	d.free()
 	until(t, "submission after there was room", submit)
