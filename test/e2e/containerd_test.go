@@ -50,8 +50,9 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
   differ = "walking"
 `
 
-// startContainerd waits until the daemon answers and both snapshotters are up.
-func startContainerd(t *testing.T) *daemon {
+// startContainerd waits until the daemon answers and both snapshotters are up. more is
+// added to its configuration.
+func startContainerd(t *testing.T, more ...string) *daemon {
 	t.Helper()
 	needRoot(t)
 	for _, name := range []string{"ctr", "containerd-shim-runc-v2", "runc", "mkfs.erofs"} {
@@ -64,7 +65,7 @@ func startContainerd(t *testing.T) *daemon {
 	}
 	t.Cleanup(func() { removeAll(t, dir) })
 	config := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, containerdConfig, dir), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, containerdConfig+strings.Join(more, ""), dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d := &daemon{t: t, address: filepath.Join(dir, "containerd.sock")}
