@@ -35,14 +35,11 @@ func (s *Scheduler) look(ctx context.Context) (sighting, error) {
 	return sighting{work, stranded(work, before, after), s.held()}, nil
 }
 
-// known is how many messages the consumers of the lines in use will still deliver, or
-// wait to be acked. A line without a consumer is left out: the next one will know all.
+// known is how many messages the consumers of all lines will still deliver, or wait to
+// be acked. A line without a consumer is left out: the next one will know all.
 func (s *Scheduler) known(ctx context.Context) (map[queue.Line]uint64, error) {
 	known := map[queue.Line]uint64{}
-	for name, l := range s.pool.lines {
-		if l.admitted == 0 {
-			continue
-		}
+	for name := range s.pool.lines {
 		cons, err := s.client.JetStream().Consumer(ctx, queue.StreamWork, name.Consumer())
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			continue
@@ -79,9 +76,11 @@ func stranded(work map[string]uint64, before, after map[queue.Line]uint64) map[q
 	return lines
 }
 
-// sweepStranded sends the message of a job anew whose line has stranded ones, if the
-// job has not moved since the last sweep and nobody says that it runs. Which ones are
-// stranded the server does not tell: a job that only waits in this line loses its place.
+// sweepStranded removes the message of a job whose line has stranded ones, if the job
+// has not moved since the last sweep and nobody says that it runs. One that is admitted
+// gets another; one that is not had that of an earlier attempt in its way, and will be.
+// Which ones are stranded the server does not tell: a job that
+// only waits in this line loses its place.
 func (s *Scheduler) sweepStranded(ctx context.Context, e *entry, seen sighting) error {
 	if seen.held[e.id] == e.revision {
 		return nil
@@ -90,7 +89,7 @@ func (s *Scheduler) sweepStranded(ctx context.Context, e *entry, seen sighting) 
 		e.missing = e.revision
 		return nil
 	}
-	if err := s.purge(ctx, e.subject()); err != nil {
+	if err := s.purge(ctx, e.subject()); err != nil || !e.admitted {
 		return err
 	}
 	return s.sendAgain(ctx, e)

@@ -33,10 +33,40 @@ func TestStranded(t *testing.T) {
 	}
 }
 
-// A message that its consumer neither delivers any more nor waits for is sent anew,
-// by the second sweep that finds it so.
+// A message that its consumer neither delivers any more nor waits for is sent anew, by
+// the second sweep that finds it so.
 func TestSweepStranded(t *testing.T) {
 	c := client(t)
+	st, cons := forgotten(t, c)
+	s, e := knows(c, st)
+	s.pool.setAdmitted(e, true)
+	sweepTwice(t, s, e)
+	if m, err := cons.Next(jetstream.FetchMaxWait(10 * time.Second)); err != nil || m.Subject() != e.subject() {
+		t.Errorf("got %v, %v", m, err)
+	}
+}
+
+// If it is of an attempt that failed it is in the way of the next, and is removed.
+func TestSweepStrandedOfEarlierAttempt(t *testing.T) {
+	c := client(t)
+	st, _ := forgotten(t, c)
+	st, err := c.Apply(t.Context(), st, jobs.Claim{Worker: "w1", At: time.Now()})
+	if err == nil {
+		st, err = c.Apply(t.Context(), st, jobs.Fail{Claim: st.Revision, Failure: jobs.Failure{Class: jobs.ClassTransient}, At: time.Now()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, e := knows(c, st)
+	sweepTwice(t, s, e)
+	if err := c.Admit(t.Context(), []*nats.Msg{c.Admission(st)})[0]; err != nil {
+		t.Errorf("the next attempt is not admitted: %v", err)
+	}
+}
+
+// forgotten submits and admits a job whose message the server has forgotten.
+func forgotten(t *testing.T, c *queue.Client) (queue.Status, jetstream.Consumer) {
+	t.Helper()
 	j, err := jobs.New(args{}, jobs.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -58,28 +88,34 @@ func TestSweepStranded(t *testing.T) {
 	if _, err := cons.Next(); err != nil {
 		t.Fatal(err)
 	}
-	for forgotten := false; !forgotten; {
+	for {
 		info, err := cons.Info(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		forgotten = info.NumPending == 0 && info.NumAckPending == 0
+		if info.NumPending == 0 && info.NumAckPending == 0 {
+			return st, cons
+		}
 	}
+}
+
+// knows is a scheduler that knows of one job.
+func knows(c *queue.Client, st queue.Status) (*Scheduler, *entry) {
 	s := New(c, nil, Config{})
 	s.pool = newPool(1, s.limits.shutUntil)
 	s.pool.update(queue.Change{Record: st.Record, Revision: st.Revision})
-	e := s.pool.jobs[st.ID]
-	s.pool.setAdmitted(e, true)
+	return s, s.pool.jobs[st.ID]
+}
+
+func sweepTwice(t *testing.T, s *Scheduler, e *entry) {
+	t.Helper()
 	for range 2 {
 		seen, err := s.look(t.Context())
-		if err != nil || !seen.stranded[l] {
+		if err != nil || !seen.stranded[e.line.Line] {
 			t.Fatalf("stranded %v, %v", slices.Collect(maps.Keys(seen.stranded)), err)
 		}
 		if err := s.sweepJob(t.Context(), e, seen); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if m, err := cons.Next(jetstream.FetchMaxWait(10 * time.Second)); err != nil || m.Subject() != l.Subject(st.ID) {
-		t.Errorf("got %v, %v", m, err)
 	}
 }

@@ -135,7 +135,7 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error
 		return nil
 	case e.admitted && seen.work[e.subject()] == 0:
 		return s.sweepLost(ctx, e, seen)
-	case e.admitted && seen.stranded[e.line.Line]:
+	case seen.work[e.subject()] > 0 && seen.stranded[e.line.Line]:
 		return s.sweepStranded(ctx, e, seen)
 	}
 	return s.sweepOrphan(ctx, e)
