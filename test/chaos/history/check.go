@@ -90,19 +90,28 @@ func (v Version) why() string {
 	return "for no stated reason"
 }
 
-// kills counts the workers that were killed in the job's last generation while
-// they had it.
+// kills counts the workers that had the job in its last generation and were killed
+// before it ended. One that was cut off first, and was never heard of again, counts.
 func (h *index) kills(last Version) (n int) {
-	vs := h.versions[last.ID]
-	for i, v := range vs {
-		if v.Generation != last.Generation || v.State != Running || i+1 == len(vs) {
-			continue
-		}
-		if h.fault(v.Stored, vs[i+1].Stored, func(f Fault) bool { return f.Kind == Kill && f.hits(v.Worker) }) {
+	for _, v := range h.versions[last.ID] {
+		if v.Generation == last.Generation && v.State == Running && h.killed(v, last.Stored) {
 			n++
 		}
 	}
 	return n
+}
+
+// killed reports whether a kill was what ended the process that made a claim, before
+// until.
+func (h *index) killed(claim Version, until time.Time) bool {
+	sent, _ := h.claims(Line{At: claim.Stored, ID: claim.ID, Worker: claim.Worker})
+	end := Fault{From: until}
+	for _, f := range h.Faults {
+		if (f.Kind == Kill || f.Kind == Term) && f.hits(claim.Worker) && f.From.After(sent) && f.From.Before(end.From) {
+			end = f
+		}
+	}
+	return end.Kind == Kill
 }
 
 // changedResults are jobs with more than one result, or whose record changed after

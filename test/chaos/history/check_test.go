@@ -84,6 +84,18 @@ func TestCheck(t *testing.T) {
 			end(r, `{"state":"dead","poisoned":2,"failure":{"message":"silent"}}`)
 			kill(r, "w2", 5)
 		}, ""},
+		"dead by two kills, one after the silence": {func(r *history.Run) {
+			r.Versions[3] = version(4, 5, `{"state":"retry","attempt":2,"poisoned":2,"worker":"w2-1"}`)
+			end(r, `{"state":"dead","poisoned":2,"failure":{"message":"silent"}}`)
+			r.Faults = append(r.Faults, history.Fault{Kind: history.Freeze, Victim: "w2", From: at(4.2), Until: at(6)})
+			kill(r, "w2", 6)
+		}, ""},
+		"dead, and only the next life was killed": {func(r *history.Run) {
+			r.Versions = r.Versions[:3]
+			end(r, `{"state":"dead","poisoned":2,"failure":{"message":"silent"}}`)
+			r.Faults = append(r.Faults, history.Fault{Kind: history.Term, Victim: "w2", From: at(5), Until: at(6)})
+			kill(r, "w2", 7)
+		}, "a is dead, want done"},
 		"done, and had to fail": {func(r *history.Run) { r.Submissions[0].Want = history.Failed }, "a is done, want failed"},
 		"a parent of a failed child": {func(r *history.Run) {
 			r.Versions = r.Versions[:3]
