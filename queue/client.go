@@ -97,10 +97,12 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, explain(err)
 	}
 	if c.js, err = c.newJetStream(); err == nil {
-		c.state, err = newGroup(c.nc)
+		c.state, err = newGroup(c.nc, func(ctx context.Context, subjects ...string) (map[string]*jetstream.RawStreamMsg, error) {
+			return c.last(ctx, streamState, subjects...)
+		})
 	}
 	if err == nil {
-		c.work, err = newGroup(c.nc)
+		c.work, err = newGroup(c.nc, nil)
 	}
 	if err != nil {
 		c.nc.Close()

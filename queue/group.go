@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -28,20 +29,25 @@ const (
 
 // newGroup has a JetStream context of its own: what others publish without waiting
 // takes up no room that its writes need.
-func newGroup(nc *nats.Conn) (*group, error) {
+func newGroup(nc *nats.Conn, last lastFunc) (*group, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(apiTimeout))
-	return &group{js: js}, err
+	return &group{js: js, last: last}, err
 }
+
+// lastFunc reads the last message of each subject that has one.
+type lastFunc func(ctx context.Context, subjects ...string) (map[string]*jetstream.RawStreamMsg, error)
 
 // group writes to one stream. What is given to it while a write is under way goes
 // out together in one atomic batch: under load a sync is shared by hundreds, and
 // one that comes alone waits for nobody.
 //
 // Each message keeps its own expectation of its subject's last sequence. If the
-// server refuses a batch it has written none of it, and the writes are tried apart,
-// so that exactly those fail which conflict.
+// server refuses a batch it has written none of it. It does not say which message is
+// to blame: one look at their subjects tells, and the others go out again. Those that are
+// still refused are tried apart, so that exactly those fail which conflict.
 type group struct {
-	js jetstream.JetStream
+	js   jetstream.JetStream
+	last lastFunc // nil: nothing expects a sequence
 
 	mu        sync.Mutex
 	pending   []*write
@@ -215,10 +221,53 @@ func (g *group) write(ctx context.Context, ws []*write) {
 	case g.batch(ctx, ws):
 		return
 	}
+	if rest := g.weed(ctx, ws); len(rest) < len(ws) {
+		g.write(ctx, rest)
+		return
+	}
 	g.singles(ctx, ones)
 	for half := range slices.Chunk(pairs, max((len(pairs)+1)/2, 1)) {
 		g.write(ctx, half)
 	}
+}
+
+// weed ends the writes that expect what is no longer so, and gives the others. A stream
+// that cannot be read, or a replica that lags, leaves more than there should be.
+func (g *group) weed(ctx context.Context, ws []*write) (rest []*write) {
+	if g.last == nil {
+		return ws
+	}
+	var subjects []string
+	for _, w := range ws {
+		for _, m := range w.msgs {
+			if m.Header.Get(jetstream.ExpectedLastSubjSeqHeader) != "" {
+				subjects = append(subjects, m.Subject)
+			}
+		}
+	}
+	last, err := g.last(ctx, subjects...)
+	if err != nil {
+		return ws
+	}
+	for _, w := range ws {
+		if err := w.conflict(last); err != nil {
+			w.end(0, err)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	return rest
+}
+
+// conflict is what the server would say to w alone.
+func (w *write) conflict(last map[string]*jetstream.RawStreamMsg) error {
+	for _, m := range w.msgs {
+		want, err := strconv.ParseUint(m.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
+		if is := last[m.Subject]; err == nil && is != nil && is.Sequence > want {
+			return &jetstream.APIError{Code: 400, ErrorCode: codeWrongSequence, Description: fmt.Sprintf("wrong last sequence: %d", is.Sequence)}
+		}
+	}
+	return nil
 }
 
 func split(ws []*write) (ones, pairs []*write) {

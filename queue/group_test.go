@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,6 +116,46 @@ func TestConflictsInABatch(t *testing.T) {
 		case !stale[i] && (errs[i] != nil || now.State != jobs.Running || now.Revision != st.Revision):
 			t.Errorf("write %d: %v, revision %d; the job is %s at %d", i, errs[i], st.Revision, now.State, now.Revision)
 		}
+	}
+}
+
+// Many handlers submit children that others have submitted a moment ago: the server
+// refuses such a batch without a word about which, and trying halves of it again and
+// again took longer than a write may take.
+func TestConflictsCostNoHalving(t *testing.T) {
+	p := newPool(t)
+	p.setup()
+	const n = 400
+	submit := func(step int) {
+		var all sync.WaitGroup
+		for i := 0; i < n; i += step {
+			all.Go(func() {
+				j, err := jobs.New(pureArgs{strconv.Itoa(i)}, jobs.Options{})
+				if err == nil {
+					_, err = p.Submit(t.Context(), j)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	submit(2)
+	var sent atomic.Int64
+	sub, err := p.JetStream().Conn().Subscribe("st.>", func(*nats.Msg) { sent.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	submit(1)
+	if err := p.JetStream().Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	// Each is sent once, those that do not conflict once more, and again if theirs meets
+	// a later batch's.
+	if got := sent.Load(); got < n || got > 3*2*n {
+		t.Errorf("%d messages for %d jobs of two each", got, n)
 	}
 }
 
