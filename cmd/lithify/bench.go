@@ -30,6 +30,9 @@ scheduler and workers, all in this process. Printed are
   restart   how soon a pool with all these jobs is back
   death     how soon another worker has the job of one that is gone
 
+With --fan-out there is only that: one job waits for parts, these for images, and these
+for so many layers, which they share.
+
 The server is an embedded one that syncs every write, in a directory that is
 removed afterwards. With --nats it is yours: one on which no scheduler runs, and
 on which the jobs stay.`,
@@ -47,6 +50,7 @@ on which the jobs stay.`,
 	fs.Lookup("nats").Usage = "NATS URL of a server to measure (default: an embedded one)"
 	fs.StringVar(&cfg.Dir, "dir", "", "where a directory for the embedded server is made (default $TMPDIR)")
 	fs.IntVar(&cfg.Jobs, "jobs", bench.DefaultJobs, "jobs to queue and drain")
+	fs.IntVar(&cfg.FanOut, "fan-out", 0, "measure this instead: one job that fans out to so many layers")
 	fs.IntVar(&cfg.Slots, "slots", bench.DefaultSlots, "jobs at a time while draining")
 	fs.IntVar(&cfg.Rate, "rate", bench.DefaultRate, "jobs a second while dispatch is measured")
 	fs.DurationVar(&cfg.For, "for", bench.DefaultFor, "how long dispatch is measured")

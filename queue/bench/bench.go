@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/natsd"
 	"github.com/lithify/lithify/queue/scheduler"
@@ -26,6 +27,7 @@ type Config struct {
 	Server *queue.Config // else: a server without a scheduler; the jobs of the benchmark stay there
 
 	Jobs    int           // queued and drained; default DefaultJobs
+	FanOut  int           // layers that one job fans out to; measured instead of all else if above zero
 	Slots   int           // of the worker; default DefaultSlots
 	Rate    int           // jobs a second while dispatch is measured; default DefaultRate
 	For     time.Duration // how long it is; default DefaultFor
@@ -75,6 +77,13 @@ func Run(ctx context.Context, cfg Config, tell func(Phase)) (r Report, err error
 	defer func() { err = errors.Join(err, p.stop()) }()
 	r.Machine = machine(p.cfg)
 	tell(r.Machine)
+	if p.cfg.FanOut > 0 {
+		if r.FanOut, err = p.fanOut(ctx); err != nil {
+			return r, fmt.Errorf("fan-out: %w", err)
+		}
+		tell(r.FanOut)
+		return r, nil
+	}
 	if r.Dispatch, err = p.dispatch(ctx); err != nil {
 		return r, fmt.Errorf("dispatch: %w", err)
 	}
@@ -176,7 +185,7 @@ func (s *service) stop() error {
 func (p *pool) scheduler(ctx context.Context, ackWait time.Duration) (*service, error) {
 	ready := make(chan struct{})
 	s, err := p.run(ctx, "scheduler", func(c *queue.Client) (func(context.Context) error, error) {
-		return scheduler.New(c, validators, scheduler.Config{AckWait: ackWait, Log: p.cfg.Log, Ready: func() { close(ready) }}).Run, nil
+		return scheduler.New(c, p.validators(), scheduler.Config{AckWait: ackWait, Log: p.cfg.Log, Ready: func() { close(ready) }}).Run, nil
 	})
 	if err != nil {
 		return nil, err
@@ -192,13 +201,20 @@ func (p *pool) scheduler(ctx context.Context, ackWait time.Duration) (*service, 
 	}
 }
 
-func (p *pool) worker(ctx context.Context, name string, slots int) (*service, error) {
+func (p *pool) validators() scheduler.Validators {
+	if p.cfg.FanOut > 0 {
+		return fanoutValidators
+	}
+	return validators
+}
+
+func (p *pool) worker(ctx context.Context, name string, slots int, mux *jobs.Mux) (*service, error) {
 	return p.run(ctx, name, func(c *queue.Client) (func(context.Context) error, error) {
 		cfg := worker.Config{Name: "bench-" + name, Slots: slots, Grace: workerGrace, Log: p.cfg.Log}
 		if name == victim {
 			cfg.Log = nil // it has much to complain of
 		}
-		w, err := worker.New(c, p.mux(name), cfg)
+		w, err := worker.New(c, mux, cfg)
 		if err != nil {
 			return nil, err
 		}

@@ -44,3 +44,20 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFanOut: Run itself checks that each layer ran once and each job that waited ended.
+func TestFanOut(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	r, err := bench.Run(ctx, bench.Config{Dir: t.TempDir(), FanOut: 300, Slots: 8}, func(bench.Phase) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := r.FanOut
+	if f.Parts != 1 || f.Images != 30 || f.Layers != 300 || f.Took <= 0 || f.RSS <= 0 || !strings.Contains(f.String(), "300 layers") {
+		t.Errorf("%+v", f)
+	}
+	if most := uint64(3*64 + 8); f.WorkDepth == 0 || f.WorkDepth > most { // a window for each of three lines
+		t.Errorf("%d messages in WORK, want at most %d", f.WorkDepth, most)
+	}
+}

@@ -18,7 +18,7 @@ func (p *pool) death(ctx context.Context) (d Death, err error) {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	v, err := p.worker(ctx, victim, 1)
+	v, err := p.worker(ctx, victim, 1, p.mux(victim))
 	if err != nil {
 		return d, err
 	}
@@ -29,7 +29,7 @@ func (p *pool) death(ctx context.Context) (d Death, err error) {
 	if err := p.collect(ctx, 1, func(arrival) {}); err != nil {
 		return d, err
 	}
-	w, err := p.worker(ctx, "heir", 1)
+	w, err := p.worker(ctx, "heir", 1, p.mux("heir"))
 	if err != nil {
 		return d, err
 	}

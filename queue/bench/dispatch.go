@@ -18,7 +18,7 @@ func (p *pool) dispatch(ctx context.Context) (d Dispatch, err error) {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	w, err := p.worker(ctx, "idle", idleSlots)
+	w, err := p.worker(ctx, "idle", idleSlots, p.mux("idle"))
 	if err != nil {
 		return d, err
 	}

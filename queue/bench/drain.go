@@ -31,7 +31,7 @@ func (p *pool) drain(ctx context.Context) (d Drain, err error) {
 	d.SchedulerHeap = max(liveHeap()-before, 0)
 
 	began = time.Now()
-	w, err := p.worker(ctx, "drain", d.Slots)
+	w, err := p.worker(ctx, "drain", d.Slots, p.mux("drain"))
 	if err != nil {
 		return d, err
 	}

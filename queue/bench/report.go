@@ -16,6 +16,7 @@ type Report struct {
 	Drain    Drain    `json:"drain"`
 	Restart  Restart  `json:"restart"`
 	Death    Death    `json:"death"`
+	FanOut   FanOut   `json:"fan_out,omitzero"` // with Config.FanOut, and nothing else then
 }
 
 // Machine is where it was measured.
@@ -116,4 +117,24 @@ type Death struct {
 
 func (d Death) String() string {
 	return fmt.Sprintf("death     of a worker in mid-job: another one has the job after %v, with an ack wait of %v", d.Recovered.Round(time.Millisecond), d.AckWait)
+}
+
+// FanOut is one job that waits for parts, these for images, and these for layers that
+// they share.
+type FanOut struct {
+	Parts     int           `json:"parts"`
+	Images    int           `json:"images"`
+	Layers    int           `json:"layers"`
+	Slots     int           `json:"slots"`
+	Took      time.Duration `json:"took_ns"`             // from the submission to the end of the root
+	WorkDepth uint64        `json:"work_depth"`          // most messages in WORK at a time
+	RSS       int64         `json:"rss_bytes,omitempty"` // most that this process took: server, scheduler and worker
+}
+
+// Jobs is how many there are.
+func (f FanOut) Jobs() int { return 1 + f.Parts + f.Images + f.Layers }
+
+func (f FanOut) String() string {
+	return fmt.Sprintf("fan-out   of 1 job to %d parts, %d images and %d layers, each in %d images: %v with %d slots, %.0f jobs/s; each layer ran once; at most %d messages in WORK; process %.0f MiB",
+		f.Parts, f.Images, f.Layers, imagesOfLayer, f.Took.Round(time.Millisecond), f.Slots, perSecond(f.Jobs(), f.Took), f.WorkDepth, mib(f.RSS))
 }

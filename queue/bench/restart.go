@@ -31,7 +31,7 @@ func (p *pool) restart(ctx context.Context) (r Restart, err error) {
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	r.Read = time.Since(began)
-	w, err := p.worker(ctx, "restarted", p.cfg.Slots)
+	w, err := p.worker(ctx, "restarted", p.cfg.Slots, p.mux("restarted"))
 	if err != nil {
 		return r, err
 	}
