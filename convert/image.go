@@ -81,7 +81,8 @@ func (o Options) withDefaults() Options {
 // Event is a step of a conversion.
 type Event struct {
 	Layer digest.Digest // the source's layer or, when copying, blob
-	// Phase is convert, push or copy while Done moves to Total, and one of
+	// Phase is read while a commit reads a container, of which Done bytes of tar have
+	// been made. It is convert, push or copy while Done moves to Total, and one of
 	// converted, reused, copied or failed at the end. In resolve, which has no end,
 	// Done bytes have been read once more of the converted Layer, for the layers
 	// above it. Work goes on where Done stays: no phase is silent for more than a few

@@ -37,7 +37,7 @@ func (p *progress) event(e convert.Event) {
 	switch e.Phase {
 	case "convert", "push", "copy":
 		p.move(e)
-	case "resolve": // has no end that could be shown
+	case "read", "resolve": // have no end that could be shown
 	default:
 		p.end(e)
 	}

@@ -112,7 +112,7 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 func (o Options) readLayer(ctx context.Context, c *stack.Container, skip skipper) (_ *layer, err error) {
 	ctx, span := tracer.Start(ctx, "read changes")
 	defer span.End()
-	l, err := newLayer(o.Convert.TempDir, o.Compression)
+	l, err := newLayer(o.Convert.TempDir, o.Compression, o.Convert.Progress)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert"
 )
 
 // Compression is how a layer's tar travels.
@@ -66,12 +68,14 @@ type layer struct {
 	pack   io.WriteCloser
 	tar    hash.Hash
 	blob   hash.Hash
+	size   int64 // of the tar
+	told   func(convert.Event)
 	ends   io.Writer // of the tar
 	desc   ocispec.Descriptor
 	diffID digest.Digest
 }
 
-func newLayer(dir string, c Compression) (*layer, error) {
+func newLayer(dir string, c Compression, told func(convert.Event)) (*layer, error) {
 	c, err := ParseCompression(string(c))
 	if err != nil {
 		return nil, err
@@ -83,7 +87,7 @@ func newLayer(dir string, c Compression) (*layer, error) {
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	l := &layer{file: f, tar: sha256.New(), blob: sha256.New(), desc: ocispec.Descriptor{MediaType: c.mediaType()}}
+	l := &layer{file: f, told: told, tar: sha256.New(), blob: sha256.New(), desc: ocispec.Descriptor{MediaType: c.mediaType()}}
 	if l.pack, err = c.compress(io.MultiWriter(f, l.blob)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -91,7 +95,16 @@ func newLayer(dir string, c Compression) (*layer, error) {
 	return l, nil
 }
 
-func (l *layer) Write(p []byte) (int, error) { return l.ends.Write(p) }
+// Write tells of each piece: to read a container takes as long as it is large, and is
+// a sign of life.
+func (l *layer) Write(p []byte) (int, error) {
+	n, err := l.ends.Write(p)
+	l.size += int64(n)
+	if l.told != nil {
+		l.told(convert.Event{Phase: "read", Done: l.size})
+	}
+	return n, err
+}
 
 // finish ends the layer, which can be read from then on.
 func (l *layer) finish() error {
