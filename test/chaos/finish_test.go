@@ -4,7 +4,6 @@ package chaos_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -21,10 +20,8 @@ import (
 // has healed everything.
 func (w *world) finish() {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
 	began := time.Now()
-	final, left := w.rest(ctx)
+	final, left := w.rest()
 	run := w.log.snapshot()
 	run.Final, run.Left = final, left
 	var err error
@@ -43,22 +40,36 @@ func (w *world) finish() {
 	}
 }
 
-// rest is what is there when the pool is at rest, or ctx is done.
-func (w *world) rest(ctx context.Context) (final []history.Version, left []string) {
+// restWithin is how long the pool may take to come to rest: a silence that would end a
+// job is doubted for ten ack waits, and the machine may have others to serve.
+const restWithin = 5 * time.Minute
+
+// rest is what is there when the pool is at rest, or has had its time.
+func (w *world) rest() (final []history.Version, left []string) {
 	w.t.Helper()
-	for tick := time.Tick(50 * time.Millisecond); ; {
-		records, err := w.records(ctx)
-		if err == nil {
-			final = records
-			left, err = w.left(ctx)
+	look := func(ctx context.Context) (err error) {
+		if left, err = w.left(ctx); err == nil {
+			final, err = w.records(ctx)
 		}
-		if err == nil && len(left) == 0 && !slices.ContainsFunc(final, func(v history.Version) bool { return !v.State.Ended() }) {
-			return final, nil
+		return err
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), restWithin)
+	defer cancel()
+	for tick := time.Tick(50 * time.Millisecond); ; {
+		var err error
+		open := w.log.open()
+		if open == 0 { // as far as the observer has seen
+			err = once(ctx, look)
+			open = len(left) + len(slices.DeleteFunc(slices.Clone(final), func(v history.Version) bool { return v.State.Ended() }))
+		}
+		if err == nil && open == 0 {
+			return final, left
 		}
 		select {
 		case <-tick:
 		case <-ctx.Done():
-			w.t.Errorf("not at rest in %v: %v", patience, errors.Join(err, ctx.Err()))
+			w.t.Errorf("not at rest in %v: %d jobs and messages: %v", restWithin, open, err)
+			w.until("last look", look)
 			return final, left
 		}
 	}

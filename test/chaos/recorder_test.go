@@ -131,19 +131,10 @@ func decodeVersion(m jetstream.Msg) (v history.Version, err error) {
 
 // records are all that STATE holds now.
 func (w *world) records(ctx context.Context) ([]history.Version, error) {
-	cons, err := w.direct.JetStream().OrderedConsumer(ctx, queue.StreamState, everyRecord)
-	if err != nil {
-		return nil, err
-	}
-	info, err := cons.Info(ctx)
-	if err != nil {
-		return nil, err
-	}
 	// One that changes meanwhile comes twice: only a message with none behind it is
 	// the last.
 	all := map[string]history.Version{}
-	for pending := info.NumPending; pending > 0; {
-		m, err := cons.Next(jetstream.FetchMaxWait(time.Second))
+	for m, err := range w.direct.Follow(ctx, queue.StreamState, everyRecord) {
 		if err != nil {
 			return nil, err
 		}
@@ -155,9 +146,11 @@ func (w *world) records(ctx context.Context) ([]history.Version, error) {
 		if err != nil {
 			return nil, err
 		}
-		all[v.ID], pending = v, md.NumPending
+		if all[v.ID] = v; md.NumPending == 0 {
+			break
+		}
 	}
-	return slices.Collect(maps.Values(all)), nil
+	return slices.Collect(maps.Values(all)), ctx.Err()
 }
 
 // wire notes the records that a process sends, and has its node's tap see every

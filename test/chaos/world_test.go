@@ -23,8 +23,12 @@ import (
 	"github.com/lithify/lithify/test/chaos/proxy"
 )
 
-// patience is how long what has to happen may take on a busy machine.
-const patience = 90 * time.Second
+const (
+	// patience is how long what has to happen may take on a busy machine.
+	patience = 90 * time.Second
+	// onceWithin bounds one look: the answer to a request may be lost.
+	onceWithin = 10 * time.Second
+)
 
 // world is a pool of real processes and what watches it.
 type world struct {
@@ -163,7 +167,7 @@ func until(t *testing.T, what string, ask func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for tick := time.Tick(20 * time.Millisecond); ; {
-		err := ask(ctx)
+		err := once(ctx, ask)
 		if err == nil {
 			return
 		}
@@ -173,6 +177,12 @@ func until(t *testing.T, what string, ask func(context.Context) error) {
 			t.Fatalf("no %s in %v: %v", what, patience, err)
 		}
 	}
+}
+
+func once(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, onceWithin)
+	defer cancel()
+	return ask(ctx)
 }
 
 // watchMachine notes when this process itself did not get the processor: then
