@@ -58,6 +58,15 @@ func (c call) write(e history.Event) {
 	}
 }
 
+// first reports whether no call of any worker has asked this of a job before.
+func (d *diary) first(id jobs.ID) bool {
+	f, err := os.OpenFile(d.file.Name()+"."+string(id), os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		f.Close()
+	}
+	return err == nil
+}
+
 func readDiary(path string) (lines []history.Line, err error) {
 	f, err := os.Open(path)
 	if err != nil {

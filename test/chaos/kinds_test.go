@@ -30,12 +30,14 @@ const (
 	fine   outcome = ""
 	refuse outcome = "refuse" // a permanent error
 	panics outcome = "panic"
+	second outcome = "second" // an error in the first attempt that gets so far, and then fine
 )
 
 // layer is a step that others share: its ID is made of what it is.
 type layer struct {
-	Digest string `json:"digest"`
-	Millis int    `json:"millis"`
+	Digest string  `json:"digest"`
+	Millis int     `json:"millis"`
+	Ends   outcome `json:"ends,omitempty"`
 }
 
 // image waits for layers, campaign for images.
@@ -93,7 +95,7 @@ func (d *diary) mux() *jobs.Mux {
 	var m jobs.Mux
 	jobs.Handle(&m, func(ctx context.Context, a step) (any, error) { return d.step(ctx, job(a).ID, a) })
 	jobs.Handle(&m, func(ctx context.Context, a layer) (any, error) {
-		return d.step(ctx, job(a).ID, step{Key: a.Digest, Millis: a.Millis})
+		return d.step(ctx, job(a).ID, step{Key: a.Digest, Millis: a.Millis, Ends: a.Ends})
 	})
 	jobs.Handle(&m, func(ctx context.Context, a image) (any, error) {
 		var children []jobs.Job
@@ -126,6 +128,9 @@ func (d *diary) step(ctx context.Context, id jobs.ID, a step) (any, error) {
 	case a.Ends == panics:
 		call.write(history.Erred)
 		panic("as asked")
+	case a.Ends == second && d.first(id):
+		call.write(history.Erred)
+		return nil, jobs.RetryAfter(50*time.Millisecond, errors.New("the first attempt fails"))
 	}
 	call.write(history.Ended)
 	return call.exec, nil // each call has another result: two would be seen
@@ -214,7 +219,7 @@ func layers(r *rand.Rand, era, n int) []layer {
 	var ls []layer
 	for range n {
 		k := r.IntN(32)
-		ls = append(ls, layer{fmt.Sprintf("%d-%d", era, k), 10 + 14*k})
+		ls = append(ls, layer{Digest: fmt.Sprintf("%d-%d", era, k), Millis: 10 + 14*k})
 	}
 	return ls
 }

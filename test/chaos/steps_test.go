@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -16,10 +17,10 @@ import (
 	"github.com/lithify/lithify/test/chaos/proxy"
 )
 
-// TestEveryStep kills or freezes whoever is about to do a job's next step, at every
-// step of its life, one job for each. A step is a message about it: one that a worker or
-// a scheduler sends, or that the server is to get or to send. Frozen means for longer
-// than a claim or a leader's lease lasts; what was about to be sent is sent then.
+// TestEveryStep kills, stops or freezes whoever is about to do a job's next step, at
+// every step of its life, one job for each. A step is a message about it: one that a
+// worker or a scheduler sends, or that the server is to get or to send. Frozen means for
+// longer than a claim or a leader's lease lasts; what was about to be sent is sent then.
 func TestEveryStep(t *testing.T) {
 	for _, who := range []struct {
 		name  string
@@ -29,7 +30,7 @@ func TestEveryStep(t *testing.T) {
 		if testing.Short() {
 			walks = 1
 		}
-		for _, kind := range []history.Kind{history.Kill, history.Freeze} {
+		for _, kind := range []history.Kind{history.Kill, history.Term, history.Freeze} {
 			for first := range walks {
 				t.Run(fmt.Sprintf("%s %s %d", kind, who.name, first+1), func(t *testing.T) {
 					t.Parallel()
@@ -106,18 +107,22 @@ func (k *walk) run(first, stride int) {
 	}
 }
 
-// life has an image and its layer live from their submission until nothing is left to
-// be done for them, with a fault at the n-th step, and gives the number of steps.
+// life has an image and its layer, which fails once, live from their submission until
+// nothing is left to be done for them, with a fault at the n-th step, and gives the
+// number of steps.
 func (k *walk) life(n int) int {
 	k.w.t.Helper()
 	key := fmt.Sprintf("step-%d", n)
-	l := layer{key, 20}
+	l := layer{key, 20, second}
 	i := job(image{key, []layer{l}})
 	k.arm(n, i.ID.Key(), job(l).ID.Key())
 	ctx, cancel := context.WithTimeout(k.w.t.Context(), patience)
 	defer cancel()
 	k.load.submit(ctx, i, history.Done)
 	k.w.until("end of "+key, func(ctx context.Context) error {
+		if k.w.log.open() > 0 {
+			return errors.New("the observer has not seen it")
+		}
 		st, err := k.w.direct.Get(ctx, i.ID)
 		if err != nil {
 			return err
@@ -164,11 +169,14 @@ func (k *walk) step(name string, p *proxy.Proxy, m proxy.Message) (drop bool, se
 		k.w.log.remark("strike", fmt.Sprintf("step %d, %s: %s", k.seen, name, m.Subject))
 	}
 	k.mu.Unlock()
-	if !strikes {
+	switch {
+	case !strikes:
 		return false, nil
+	case k.kind == history.Term: // it still says what it has to say
+		go k.strike(name, p)
+	default:
+		k.strike(name, p)
 	}
-	defer k.strikes.Done()
-	k.strike(name, p)
 	return k.kind == history.Kill, nil
 }
 
@@ -201,13 +209,17 @@ func (k *walk) strike(name string, p *proxy.Proxy) {
 			proxies = append(proxies, n.proxy)
 		}
 	}
+	defer k.strikes.Done()
 	f := history.Fault{Kind: k.kind, Victim: victim.name, From: time.Now()}
-	if k.kind == history.Kill {
+	switch k.kind {
+	case history.Kill:
 		victim.end(syscall.SIGKILL, restart)
 		for _, p := range proxies {
 			p.Cut() // what it had sent behind the message is still on its way here
 		}
-	} else {
+	case history.Term:
+		victim.end(syscall.SIGTERM, restart)
+	default:
 		victim.signal(syscall.SIGSTOP)
 		<-time.After(away)
 		victim.signal(syscall.SIGCONT)
