@@ -174,8 +174,13 @@ func (c *conversion) digests(ctx context.Context, dst File) error {
 	}
 	w := io.MultiWriter(imageSum, &spanWriter{w: span, span: l.Metadata})
 	n, err := c.copyMapped(ctx, w, m, l.Size)
-	if n == 0 && errors.Is(err, errors.ErrUnsupported) {
-		n, err = c.copy(ctx, w, image)
+	if errors.Is(err, errors.ErrUnsupported) {
+		if n > 0 {
+			image = io.NewSectionReader(dst, n, l.Size-n)
+		}
+		var rest int64
+		rest, err = c.copy(ctx, w, image)
+		n += rest
 	}
 	if err != nil {
 		return err

@@ -14,8 +14,8 @@ import (
 // not be copied to be read back.
 type Mapper interface {
 	// Map lends n bytes from off on, a multiple of 64 KiB, until release is called, which
-	// may be while another call maps. The first call may say with errors.ErrUnsupported
-	// that the file is to be read.
+	// may be while another call maps. It may say with errors.ErrUnsupported that the file
+	// is to be read from off on.
 	Map(off int64, n int) (p []byte, release func() error, err error)
 }
 
@@ -44,8 +44,8 @@ type window struct {
 	err     error
 }
 
-// copyMapped writes the first size bytes of what m lends to a w that does not fail. Of
-// what cannot be mapped, which is errors.ErrUnsupported, it has written nothing.
+// copyMapped writes the first size bytes of what m lends to a w that does not fail. What
+// is behind the first n bytes is to be read where the error is errors.ErrUnsupported.
 func (c *conversion) copyMapped(ctx context.Context, w io.Writer, m Mapper, size int64) (n int64, err error) {
 	if m == nil {
 		return 0, errors.ErrUnsupported

@@ -57,6 +57,12 @@ func TestMapped(t *testing.T) {
 		}{
 			"whole":       {func(*os.File, int64) error { return nil }, "", 5},
 			"unsupported": {func(*os.File, int64) error { return errors.ErrUnsupported }, "", 0},
+			"unsupported later": {func(_ *os.File, off int64) error {
+				if off > 0 {
+					return errors.ErrUnsupported
+				}
+				return nil
+			}, "", 1},
 			"fails": {func(_ *os.File, off int64) error {
 				if off > 0 {
 					return broken
