@@ -177,12 +177,12 @@ func (s *Scheduler) resumeJob(ctx context.Context, e *entry) (open []jobs.ID, _ 
 	if err != nil || st.State != jobs.Waiting || st.Revision > e.revision {
 		return nil, err // the change is on its way
 	}
-	children, err := s.client.GetAll(ctx, st.Children, s.pool.heard.id, s.pool.heard.revision)
+	children, err := s.client.States(ctx, st.Children, s.pool.heard.id, s.pool.heard.revision)
 	if err != nil {
 		return nil, err
 	}
-	for id, child := range children {
-		if !child.State.Ended() {
+	for id, state := range children {
+		if !state.Ended() {
 			open = append(open, id)
 		}
 	}
