@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -126,12 +125,4 @@ func (c *Client) heardAt(subject string) string {
 		return subject
 	}
 	return localPrefix + subject
-}
-
-// withdrawal says that a key of a bucket is gone: what KeyValue.Delete publishes,
-// which asks for the stream first.
-func withdrawal(subject string) *nats.Msg {
-	m := nats.NewMsg(subject)
-	m.Header.Set("KV-Operation", "DEL")
-	return m
 }

@@ -27,6 +27,7 @@ type Node struct {
 	Classes  []jobs.Class `json:"classes"`
 	Running  []RunningJob `json:"running"`
 	Draining bool         `json:"draining,omitempty"`
+	Left     bool         `json:"left,omitempty"` // it ended in good order, and is not on the list
 	Started  time.Time    `json:"started"`
 	Updated  time.Time    `json:"updated"`
 }
@@ -40,6 +41,9 @@ type RunningJob struct {
 
 const (
 	nodeTTL = 30 * time.Second
+	// leftTTL is how long it is known of a worker that it ended in good order: longer
+	// than a silence is doubted.
+	leftTTL = 15 * time.Minute
 	// NodeRenewal lets two renewals be lost before a worker is gone from the list.
 	NodeRenewal = nodeTTL / 3
 	nodePrefix  = "$KV." + bucketNodes + "."
@@ -48,23 +52,29 @@ const (
 // Announce says that a worker is here; it is forgotten 30 seconds later unless
 // said again. It publishes by itself because a KV update drops the key's TTL.
 func (c *Client) Announce(ctx context.Context, n Node) error {
-	n.Updated = time.Now().UTC()
-	b, err := json.Marshal(n)
-	if err != nil {
-		return err
-	}
-	if _, err := c.js.Publish(ctx, nodePrefix+n.Name, b, jetstream.WithMsgTTL(nodeTTL)); err != nil {
+	if err := c.putNode(ctx, n, nodeTTL); err != nil {
 		return fmt.Errorf("announce worker %s: %w", n.Name, err)
 	}
 	return nil
 }
 
-// Withdraw takes a worker off the list at once.
-func (c *Client) Withdraw(ctx context.Context, name string) error {
-	if _, err := c.js.PublishMsg(ctx, withdrawal(nodePrefix+name)); err != nil {
-		return fmt.Errorf("withdraw worker %s: %w", name, err)
+// Withdraw takes a worker off the list at once. Of what it runs no more, it did not die.
+func (c *Client) Withdraw(ctx context.Context, n Node) error {
+	n.Left, n.Slots, n.Classes = true, 0, nil
+	if err := c.putNode(ctx, n, leftTTL); err != nil {
+		return fmt.Errorf("withdraw worker %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+func (c *Client) putNode(ctx context.Context, n Node, ttl time.Duration) error {
+	n.Updated = time.Now().UTC()
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	_, err = c.js.Publish(ctx, nodePrefix+n.Name, b, jetstream.WithMsgTTL(ttl))
+	return err
 }
 
 // Workers lists the workers that are here now, by name.
@@ -87,7 +97,7 @@ func (c *Client) Workers(ctx context.Context) ([]Node, error) {
 			}
 			if n, err := decodeNode(e.Value()); err != nil {
 				c.log.Warn("unreadable worker entry", "key", e.Key(), "error", err)
-			} else {
+			} else if !n.Left {
 				nodes = append(nodes, n)
 			}
 		case <-ctx.Done():
@@ -96,7 +106,7 @@ func (c *Client) Workers(ctx context.Context) ([]Node, error) {
 	}
 }
 
-// Named gives those of the named workers that are here now.
+// Named gives those of the named workers that are here now, or left a while ago.
 func (c *Client) Named(ctx context.Context, names ...string) (map[string]Node, error) {
 	subjects := make([]string, len(names))
 	for i, name := range names {
@@ -143,6 +153,7 @@ func (c *Client) WatchWorkers(ctx context.Context) iter.Seq2[NodeChange, error] 
 				c.log.Warn("unreadable worker entry", "key", ch.Name, "error", err)
 				continue
 			}
+			ch.Gone = ch.Gone || ch.Node.Left
 			if !yield(ch, nil) {
 				return
 			}

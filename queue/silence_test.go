@@ -64,6 +64,10 @@ func TestWorkerIsHeardOfAgain(t *testing.T) {
 	}{
 		"without the job": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: before} }, jobs.Done},
 		"another process": {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: after} }, jobs.Retry},
+		"stopped":         {func(_ jobs.ID, before, after time.Time) queue.Node { return queue.Node{Started: before, Left: true} }, jobs.Done},
+		"stopped, and its handler was not": {func(id jobs.ID, before, after time.Time) queue.Node {
+			return queue.Node{Started: before, Left: true, Running: []queue.RunningJob{{ID: id}}}
+		}, jobs.Retry},
 		"still on the job": {func(id jobs.ID, before, after time.Time) queue.Node {
 			return queue.Node{Started: before, Running: []queue.RunningJob{{ID: id}}}
 		}, jobs.Retry},
@@ -79,7 +83,11 @@ func TestWorkerIsHeardOfAgain(t *testing.T) {
 			}
 			n := tc.heard(id, before, time.Now())
 			n.Name = "first"
-			if err := p.Announce(t.Context(), n); err != nil {
+			tell := p.Announce
+			if n.Left {
+				tell = p.Withdraw
+			}
+			if err := tell(t.Context(), n); err != nil {
 				t.Fatal(err)
 			}
 			if err := m.Nak(); err != nil {
@@ -95,6 +103,31 @@ func TestWorkerIsHeardOfAgain(t *testing.T) {
 				t.Errorf("got %+v", st.Record)
 			}
 		})
+	}
+}
+
+// A worker that was stopped and could not hand its job back did not die of it, though it
+// was gone before the job was given to another.
+func TestWorkerThatStopped(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{})
+	first := queue.Node{Name: "first", Started: time.Now()}
+	id := p.submit(testArgs{}, jobs.Options{}).ID
+	m := p.pullByHand(id)
+	p.apply(p.get(id), p.claimOf(m, first.Name))
+	if err := p.Withdraw(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if ws, err := p.Workers(t.Context()); err != nil || len(ws) > 0 {
+		t.Errorf("on the list: %v, %v", ws, err)
+	}
+	p.apply(p.get(id), p.claimOf(m, "second"))
+	if err := m.Nak(); err != nil {
+		t.Fatal(err)
+	}
+	p.worker(handle(func(context.Context, testArgs) (any, error) { return "third", nil }), worker.Config{Name: "third"})
+	if st := p.waitState(id, jobs.Done); st.Attempt != 2 || st.Poisoned != 1 {
+		t.Errorf("got %+v", st.Record)
 	}
 }
 

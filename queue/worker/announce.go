@@ -30,7 +30,8 @@ func (w *Worker) announce(ctx context.Context) {
 		retry := w.tell(ctx, func(ctx context.Context) error { return w.client.Announce(ctx, n) })
 		select {
 		case <-ctx.Done():
-			w.tell(context.WithoutCancel(ctx), func(ctx context.Context) error { return w.client.Withdraw(ctx, w.cfg.Name) })
+			n.Running = w.snapshot()
+			w.tell(context.WithoutCancel(ctx), func(ctx context.Context) error { return w.client.Withdraw(ctx, n) })
 			return
 		case <-w.changed:
 			select {

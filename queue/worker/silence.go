@@ -12,8 +12,8 @@ import (
 )
 
 // back are the workers that fell silent with a job and were heard of since, without
-// it: whatever kept them from the queue, it was not the job. A process that began
-// after its namesake had claimed the job is another one.
+// it, or ended in good order: whatever kept them from the queue, it was not the job. A
+// process that began after its namesake had claimed the job is another one.
 func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
 	if r.State != jobs.Running && !r.Doubted() || len(r.Silent) == 0 {
 		return nil, nil
@@ -35,7 +35,7 @@ func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
 }
 
 func survived(n queue.Node, s jobs.Silence, id jobs.ID) bool {
-	return n.Started.Before(s.Claimed) && n.Updated.After(s.Lost) &&
+	return n.Started.Before(s.Claimed) && (n.Updated.After(s.Lost) || n.Left) &&
 		!slices.ContainsFunc(n.Running, func(j queue.RunningJob) bool { return j.ID == id })
 }
 
