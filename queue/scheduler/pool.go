@@ -45,7 +45,7 @@ type heard struct {
 type entry struct {
 	id       jobs.ID
 	revision uint64
-	missing  uint64 // revision at which the last sweep did not find its message, or not where it is delivered from
+	missing  uint64 // revision at which the last sweep did not find its message, or not where it is delivered from, nor who has it
 	deadline int64  // unix nanoseconds
 	turn     uint64 // its place among those that wait to be admitted; 0: it does not
 	line     *line

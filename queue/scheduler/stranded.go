@@ -82,11 +82,7 @@ func stranded(work map[string]uint64, before, after map[queue.Line]uint64) map[q
 // Which ones are stranded the server does not tell: a job that
 // only waits in this line loses its place.
 func (s *Scheduler) sweepStranded(ctx context.Context, e *entry, seen sighting) error {
-	if seen.held[e.id] == e.revision {
-		return nil
-	}
-	if e.missing != e.revision {
-		e.missing = e.revision
+	if !e.abandoned(seen) {
 		return nil
 	}
 	if err := s.purge(ctx, e.subject()); err != nil || !e.admitted {

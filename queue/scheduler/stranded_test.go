@@ -119,3 +119,52 @@ func sweepTwice(t *testing.T, s *Scheduler, e *entry) {
 		}
 	}
 }
+
+// Only sweeps in a row count: messages that come and go make a line look as if it had
+// stranded ones, and so may a worker that is off the list for a moment.
+func TestSweepsInARow(t *testing.T) {
+	c := client(t)
+	st, _ := forgotten(t, c)
+	s, e := knows(c, st)
+	s.pool.setAdmitted(e, true)
+	stranded, err := s.look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	calm := sighting{work: stranded.work}
+	held := sighting{held: map[jobs.ID]uint64{}}
+	for _, seen := range []sighting{stranded, calm, stranded} {
+		if err := s.sweepJob(t.Context(), e, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := lastInWork(t, c); got != 1 {
+		t.Errorf("the message was sent again, as number %d", got)
+	}
+	st, err = c.Apply(t.Context(), st, jobs.Claim{Worker: "w1", At: time.Now()})
+	if err == nil {
+		err = s.purge(t.Context(), e.subject())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pool.update(queue.Change{Record: st.Record, Revision: st.Revision})
+	held.held[st.ID] = st.Revision
+	for want, seen := range []sighting{held, {}, {}} {
+		if err := s.sweepJob(t.Context(), e, seen); err != nil {
+			t.Fatal(err)
+		}
+		if got := lastInWork(t, c); (got > 1) != (want == 2) {
+			t.Errorf("sweep %d: the last message is number %d", want, got)
+		}
+	}
+}
+
+func lastInWork(t *testing.T, c *queue.Client) uint64 {
+	t.Helper()
+	s, err := c.JetStream().Stream(t.Context(), queue.StreamWork)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo().State.LastSeq
+}

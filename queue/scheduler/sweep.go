@@ -138,6 +138,7 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error
 	case seen.work[e.subject()] > 0 && seen.stranded[e.line.Line]:
 		return s.sweepStranded(ctx, e, seen)
 	}
+	e.missing = 0
 	return s.sweepOrphan(ctx, e)
 }
 
@@ -174,11 +175,21 @@ func (s *Scheduler) expire(ctx context.Context, es []*entry) error {
 // someone may be on it, or about to say so: only one that nobody names for a whole
 // sweep runs again.
 func (s *Scheduler) sweepLost(ctx context.Context, e *entry, seen sighting) error {
-	if e.state == running && (seen.held[e.id] == e.revision || e.missing != e.revision) {
-		e.missing = e.revision
+	if e.state == running && !e.abandoned(seen) {
 		return nil
 	}
 	return s.sendAgain(ctx, e)
+}
+
+// abandoned reports whether this sweep and the one before it found a job's message
+// missing, the job as it is now, and nobody who says that it runs.
+func (e *entry) abandoned(seen sighting) bool {
+	before := e.missing
+	e.missing = 0
+	if seen.held[e.id] != e.revision {
+		e.missing = e.revision
+	}
+	return before == e.revision && e.missing == e.revision
 }
 
 // sendAgain publishes the message of an admitted job that has none.
