@@ -110,7 +110,7 @@ func (t *writer) walk(name string, info fs.FileInfo) error {
 }
 
 func (t *writer) list(name string) ([]fs.DirEntry, error) {
-	d, err := t.root.Open(name)
+	d, err := t.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (t *writer) entry(name string, info fs.FileInfo) error {
 	}
 	switch {
 	case info.Mode().IsRegular():
-		return t.contents(name, info.Size())
+		return t.contents(name, info)
 	case info.IsDir() && xattrs.opaque:
 		return t.mark(path.Join(name, whiteoutOpaque))
 	}
@@ -204,17 +204,29 @@ func (t *writer) bound(at time.Time) time.Time {
 	return at
 }
 
+// open does not wait: a container that is not paused may have put a pipe there.
+func (t *writer) open(name string) (*os.File, error) {
+	return t.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
 // contents copies what the header promised.
-func (t *writer) contents(name string, size int64) error {
+func (t *writer) contents(name string, info fs.FileInfo) error {
+	size := info.Size()
 	if size == 0 {
 		return nil
 	}
-	// A container that is not paused may have put a pipe there, which would block.
-	f, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := t.open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	// A container may make device nodes, which are to it what its cgroup allows and
+	// to us the disks of this machine.
+	if now, err := f.Stat(); err != nil {
+		return err
+	} else if !now.Mode().IsRegular() || !os.SameFile(info, now) {
+		return precondition("it was replaced while it was read: commit it while the container is paused")
+	}
 	n, err := io.CopyBuffer(struct{ io.Writer }{t.tar}, &patient{t.ctx, io.LimitReader(f, size)}, t.buf)
 	if err == nil && n < size {
 		return precondition("it became shorter while it was read: commit it while the container is paused")

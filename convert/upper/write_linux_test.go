@@ -332,6 +332,43 @@ func TestNoEscape(t *testing.T) {
 	}
 }
 
+// A container that is not paused may put something else in the place of what has just
+// been looked at: a pipe, which nobody opens without waiting, or a device node, which is
+// this machine's disk.
+func TestReplaced(t *testing.T) {
+	for name, tc := range map[string]struct{ before, replace string }{
+		"directory": {"mkdir a", "rmdir a && mkfifo a"},
+		"file":      {"echo first > a", "echo other > b && mv b a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			shell(t, dir, tc.before)
+			replace := exec.Command("sh", "-ec", tc.replace)
+			replace.Dir = dir
+			w := writerFunc(func(p []byte) (int, error) {
+				if bytes.HasPrefix(p, []byte("a")) && replace.Process == nil { // the header of a
+					return len(p), replace.Run()
+				}
+				return len(p), nil
+			})
+			ended := make(chan error, 1)
+			go func() { ended <- upper.Write(t.Context(), w, dir, upper.Options{}) }()
+			select {
+			case err := <-ended:
+				if !replace.ProcessState.Success() || err == nil {
+					t.Errorf("%v: got %v, want an error", replace, err)
+				}
+			case <-time.After(time.Minute):
+				t.Error("it waits for a pipe")
+			}
+		})
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 func TestCancelled(t *testing.T) {
 	o := newOverlay(t, below)
 	shell(t, o.merged, changes)
