@@ -209,6 +209,11 @@ func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 // enough if that had the blob before, or has what was made of it: then a lie gives
 // away nothing. Any other has to send the blob, once; files are read each time.
 func (c *conversion) prove(ctx context.Context, t task, r record, ledger Target) error {
+	if h, ok := c.src.(holder); ok {
+		if held, err := h.Holds(ctx, t.desc); held || err != nil {
+			return err
+		}
+	}
 	from := registryOf(c.src)
 	if from != "" && (from == registryOf(ledger) || slices.Contains(r.Seen, from)) {
 		return nil
@@ -228,11 +233,17 @@ func (c *conversion) prove(ctx context.Context, t task, r record, ledger Target)
 	return nil
 }
 
+// holder is a Source that may have content under its own hand, and not by a registry's
+// word: a containerd that has pulled it.
+type holder interface {
+	Holds(ctx context.Context, desc ocispec.Descriptor) (bool, error)
+}
+
 // registryOf is the registry in a source's name; empty for files.
 func registryOf(s Source) string {
 	host, _, _ := strings.Cut(s.Name(), "/")
 	switch scheme, _, _ := strings.Cut(host, ":"); scheme {
-	case "oci", "oci-archive", "docker-archive":
+	case "oci", "oci-archive", "docker-archive", "container":
 		return ""
 	}
 	return host

@@ -57,14 +57,23 @@ func (s *source) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor
 	return nil, nil
 }
 
-// Has implements convert.Source. What containerd has on this machine its user has.
-func (s *source) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+// Holds reports whether desc was made here, or containerd has it, which took it in by its
+// digest: who may commit its containers may have that.
+func (s *source) Holds(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	r, err := s.here(ctx, desc)
-	if err == nil {
-		return true, r.Close()
+	if errdefs.IsNotFound(err) {
+		return false, nil
 	}
-	if !errdefs.IsNotFound(err) {
+	if err != nil {
 		return false, err
+	}
+	return true, r.Close()
+}
+
+// Has implements convert.Source.
+func (s *source) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if held, err := s.Holds(ctx, desc); held || err != nil {
+		return held, err
 	}
 	src, err := s.elsewhere()
 	if src == nil || err != nil {

@@ -243,6 +243,33 @@ func TestCommitAgain(t *testing.T) {
 	}
 }
 
+// TestCommitReuses: the base's layers are converted once for all commits on it, and not
+// read again.
+func TestCommitReuses(t *testing.T) {
+	d := startContainerd(t)
+	registry := startRegistry(t)
+	base := registry + "/base:1"
+	push(t, debian(t, 2), base)
+	d.pullFor(base, "overlayfs", "")
+	c := d.start(t, "reuses", base, "overlayfs", "")
+	key := ledgerKey(t)
+	layers := manifest[ocispec.Manifest](t, base).Layers
+	for i, phase := range []string{"converted", "reused"} {
+		c.does(t, fmt.Sprint("echo > /new", i))
+		var said bytes.Buffer
+		cmd := command(t, lithify(t), "commit", "--containerd", d.address, "--insecure", "--ledger-repo", "lithify/ledger", "--ledger-key", key, c.id, registry+"/made:"+phase)
+		cmd.Stderr = &said
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("%v\n%s", err, said.String())
+		}
+		for _, l := range layers {
+			if !strings.Contains(said.String(), phase+" "+l.Digest.String()) {
+				t.Errorf("layer %s is not %s:\n%s", l.Digest, phase, said.String())
+			}
+		}
+	}
+}
+
 func layerNames(t *testing.T, ref string) map[string]bool {
 	t.Helper()
 	blob := output(t, need(t, "crane"), "blob", "--insecure", ref)
