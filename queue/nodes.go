@@ -47,7 +47,30 @@ const (
 	// NodeRenewal lets two renewals be lost before a worker is gone from the list.
 	NodeRenewal = nodeTTL / 3
 	nodePrefix  = "$KV." + bucketNodes + "."
+	streamNodes = "KV_" + bucketNodes
 )
+
+// setupNodes makes the bucket in which each worker has a key. A bucket that tells when
+// a key runs out takes roll-ups, and with one of these a worker could take all others
+// off the list: this one does not tell, and one of an earlier version is changed.
+func (c *Client) setupNodes(ctx context.Context, replicas int) error {
+	_, err := c.js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: streamNodes, Subjects: []string{nodePrefix + ">"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowMsgTTL: true,
+		Discard: jetstream.DiscardNew, AllowDirect: true, DenyDelete: true, MaxConsumers: maxConsumers,
+	})
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		var s jetstream.Stream
+		if s, err = c.js.Stream(ctx, streamNodes); err == nil && s.CachedInfo().Config.AllowRollup {
+			cfg := s.CachedInfo().Config
+			cfg.AllowRollup, cfg.SubjectDeleteMarkerTTL = false, 0
+			_, err = c.js.UpdateStream(ctx, cfg)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("create bucket %s: %w", bucketNodes, err)
+	}
+	return nil
+}
 
 // Announce says that a worker is here; it is forgotten 30 seconds later unless
 // said again. It publishes by itself because a KV update drops the key's TTL.
@@ -79,31 +102,30 @@ func (c *Client) putNode(ctx context.Context, n Node, ttl time.Duration) error {
 
 // Workers lists the workers that are here now, by name.
 func (c *Client) Workers(ctx context.Context) ([]Node, error) {
-	kv, err := c.js.KeyValue(ctx, bucketNodes)
-	if err != nil {
-		return nil, fmt.Errorf("list workers: %w", err)
-	}
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	// Not as a stream is followed: a word that runs out would be waited for.
+	subjects, err := c.subjects(ctx, streamNodes, ">")
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
 	nodes := []Node{}
-	for {
-		select {
-		case e := <-w.Updates():
-			if e == nil { // all that was there
-				slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
-				return nodes, w.Stop()
+	for part := range slices.Chunk(subjects, listBatch) {
+		msgs, err := c.last(ctx, streamNodes, part...)
+		if err != nil {
+			return nil, fmt.Errorf("list workers: %w", err)
+		}
+		for subject, m := range msgs {
+			if len(m.Data) == 0 { // it withdrew
+				continue
 			}
-			if n, err := decodeNode(e.Value()); err != nil {
-				c.log.Warn("unreadable worker entry", "key", e.Key(), "error", err)
+			if n, err := decodeNode(m.Data); err != nil {
+				c.log.Warn("unreadable worker entry", "subject", subject, "error", err)
 			} else if !n.Left {
 				nodes = append(nodes, n)
 			}
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), w.Stop())
 		}
 	}
+	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	return nodes, nil
 }
 
 // Named gives those of the named workers that are here now, or left a while ago.
@@ -112,13 +134,13 @@ func (c *Client) Named(ctx context.Context, names ...string) (map[string]Node, e
 	for i, name := range names {
 		subjects[i] = nodePrefix + name
 	}
-	msgs, err := c.last(ctx, "KV_"+bucketNodes, subjects...)
+	msgs, err := c.last(ctx, streamNodes, subjects...)
 	if err != nil {
 		return nil, fmt.Errorf("look up workers %v: %w", names, err)
 	}
 	nodes := map[string]Node{}
 	for _, m := range msgs {
-		if len(m.Data) == 0 { // the marker of a deletion or of an expiry
+		if len(m.Data) == 0 { // it withdrew
 			continue
 		}
 		n, err := decodeNode(m.Data)
@@ -130,7 +152,7 @@ func (c *Client) Named(ctx context.Context, names ...string) (map[string]Node, e
 	return nodes, nil
 }
 
-// NodeChange is a worker that came or spoke again, or one that is gone.
+// NodeChange is a worker that came or spoke again, or one that left.
 type NodeChange struct {
 	Name string
 	Node Node
@@ -138,16 +160,16 @@ type NodeChange struct {
 }
 
 // WatchWorkers gives the workers that are here and then each change, until ctx
-// is done. A worker that falls silent is gone after 30 seconds.
+// is done. That a worker fell silent is no change: only Workers knows.
 func (c *Client) WatchWorkers(ctx context.Context) iter.Seq2[NodeChange, error] {
 	return func(yield func(NodeChange, error) bool) {
-		for m, err := range c.Follow(ctx, "KV_"+bucketNodes, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}) {
+		for m, err := range c.Follow(ctx, streamNodes, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}) {
 			if err != nil {
 				yield(NodeChange{}, err)
 				return
 			}
 			ch := NodeChange{Name: strings.TrimPrefix(m.Subject(), nodePrefix)}
-			if len(m.Data()) == 0 { // the marker of a deletion or of an expiry
+			if len(m.Data()) == 0 {
 				ch.Gone = true
 			} else if ch.Node, err = decodeNode(m.Data()); err != nil {
 				c.log.Warn("unreadable worker entry", "key", ch.Name, "error", err)

@@ -102,11 +102,11 @@ func (c *Client) setup(ctx context.Context, replicas int) error {
 			return fmt.Errorf("stream %s was changed: %s: %w", want.Name, d, errdefs.ErrFailedPrecondition)
 		}
 	}
-	for _, want := range []jetstream.KeyValueConfig{{Bucket: bucketNodes, LimitMarkerTTL: nodeTTL}, {Bucket: bucketControls}} {
-		want.Replicas = replicas
-		if _, err = c.js.CreateKeyValue(ctx, want); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
-			return fmt.Errorf("create bucket %s: %w", want.Bucket, err)
-		}
+	if err := c.setupNodes(ctx, replicas); err != nil {
+		return err
+	}
+	if _, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucketControls, Replicas: replicas}); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+		return fmt.Errorf("create bucket %s: %w", bucketControls, err)
 	}
 	return c.setupSchedulers(ctx, replicas)
 }

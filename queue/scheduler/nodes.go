@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"iter"
+	"maps"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -40,6 +41,23 @@ func (s *Scheduler) setNode(ctx context.Context, ch queue.NodeChange) {
 			}
 		}
 	}
+}
+
+// sweepNodes strikes off the workers that fell silent: their last word is gone, and
+// nobody says so.
+func (s *Scheduler) sweepNodes(ctx context.Context) error {
+	here, err := s.client.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	gone := maps.Clone(s.nodes)
+	for _, n := range here {
+		delete(gone, n.Name)
+	}
+	for name := range gone {
+		s.setNode(ctx, queue.NodeChange{Name: name, Gone: true})
+	}
+	return nil
 }
 
 // slots counts a worker's slots in or out of the lines that it serves.

@@ -21,6 +21,9 @@ import (
 // will claim. It also makes sure of the consumers and of EVENTS. A job that it cannot read does not
 // keep it from the others.
 func (s *Scheduler) sweep(ctx context.Context) error {
+	if err := s.sweepNodes(ctx); err != nil {
+		return err
+	}
 	seen, err := s.look(ctx)
 	if err != nil {
 		return err
