@@ -62,7 +62,7 @@ func Children(ctx context.Context) map[ID]Child {
 }
 
 // MaxChildren bounds how many jobs one may wait for at once: their IDs are in its
-// record.
+// record. (If those are very long, it is fewer.) For more, wait for jobs that wait.
 const MaxChildren = 2000
 
 // MaxWaits bounds how often one job may [Await]: one that does so for ever is

@@ -249,3 +249,36 @@ func TestRetryOfAChild(t *testing.T) {
 		t.Errorf("got %+v", st.Record)
 	}
 }
+
+// What a record has no room for, and a child that no message can hold, end the job at
+// once, with an error that says which limit it was.
+func TestAwaitTooMuch(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	long := strings.Repeat("k", 64)
+	asked := map[string]func() []jobs.Job{
+		"many": func() []jobs.Job { return slices.Repeat([]jobs.Job{{ID: "pure-a"}}, jobs.MaxChildren+1) },
+		"long": func() []jobs.Job { return slices.Repeat([]jobs.Job{{ID: jobs.ID(long + "-" + long)}}, 1500) },
+		"large": func() []jobs.Job {
+			j, err := jobs.New(pureArgs{strings.Repeat("x", 256<<10)}, jobs.Options{})
+			if err != nil {
+				t.Error(err)
+			}
+			return []jobs.Job{j}
+		},
+	}
+	p.worker(handle(func(_ context.Context, a testArgs) (any, error) { return nil, jobs.Await(asked[a.Name]()...) }), worker.Config{Name: "w"})
+	for name, want := range map[string]string{
+		"many":  "it waits for 2001 jobs at once, more than 2000",
+		"long":  "it waits for 1500 jobs at once, whose IDs are 198000 bytes, more than 196608",
+		"large": "bytes, at most 262144)",
+	} {
+		st := p.waitState(p.submit(testArgs{name}, jobs.Options{}).ID, jobs.Failed)
+		if st.Attempt != 1 || !strings.Contains(st.Failure.Message, want) {
+			t.Errorf("%s: after %d attempts %q, want %q", name, st.Attempt, st.Failure.Message, want)
+		}
+	}
+	if n := len(p.jobs()); n != len(asked) {
+		t.Errorf("%d jobs, want %d and no children", n, len(asked))
+	}
+}

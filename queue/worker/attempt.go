@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -129,10 +130,10 @@ const submitPart = 500
 // they are; those that ended without one are opened again.
 func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 	var ids []jobs.ID
-	children = slices.Clone(children)
-	if len(children) > jobs.MaxChildren {
-		return jobs.Permanent(fmt.Errorf("it waits for %d jobs at once, more than %d", len(children), jobs.MaxChildren))
+	if err := fit(children); err != nil {
+		return jobs.Permanent(err)
 	}
+	children = slices.Clone(children)
 	for i := range children {
 		j := &children[i]
 		if j.ID == a.st.ID {
@@ -142,6 +143,9 @@ func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 	}
 	for part := range slices.Chunk(children, submitPart) {
 		sts, err := a.w.client.SubmitAll(ctx, part)
+		if errdefs.IsOutOfRange(err) { // and stays so
+			return jobs.Permanent(err)
+		}
 		if err != nil {
 			return err
 		}
@@ -152,6 +156,25 @@ func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 	}
 	a.children = ids
 	a.Event("waiting for other jobs", "jobs", len(ids))
+	return nil
+}
+
+// maxChildrenBytes of a record may be IDs of what its job waits for: it goes on to be
+// written with them, and with what the job says of its end.
+const maxChildrenBytes = 192 << 10
+
+// fit reports what is too much for a job to wait for.
+func fit(children []jobs.Job) error {
+	size := 0
+	for _, j := range children {
+		size += len(j.ID) + len(`"",`)
+	}
+	switch {
+	case len(children) > jobs.MaxChildren:
+		return fmt.Errorf("it waits for %d jobs at once, more than %d", len(children), jobs.MaxChildren)
+	case size > maxChildrenBytes:
+		return fmt.Errorf("it waits for %d jobs at once, whose IDs are %d bytes, more than %d", len(children), size, maxChildrenBytes)
+	}
 	return nil
 }
 
