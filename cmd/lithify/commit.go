@@ -7,12 +7,14 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/commit"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs"
 	commitjob "github.com/lithify/lithify/jobs/commit"
 	commitrun "github.com/lithify/lithify/jobs/commit/run"
 	convertjob "github.com/lithify/lithify/jobs/convert"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -45,21 +47,12 @@ func (a *app) commitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			convert, err := local.handler(a, job.Output)
-			if err != nil {
-				return err
-			}
-			show := newProgress(a.err)
-			convert.Progress = show.event
-			h := commitrun.Handler{Convert: convert, Address: address, Frozen: func(d time.Duration) {
+			frozen := func(d time.Duration) {
 				fmt.Fprintf(a.err, "container was paused for %v\n", d.Round(time.Millisecond))
-			}}
-			result, err := h.Run(cmd.Context(), job)
-			show.close(err)
-			if err != nil {
-				return err
 			}
-			return a.printResult(result)
+			return a.publish(&local, job.Output, func(h convertrun.Handler) (*convert.Result, error) {
+				return commitrun.Handler{Convert: h, Address: address, Frozen: frozen}.Run(cmd.Context(), job)
+			})
 		},
 	}
 	f.add(cmd.Flags())

@@ -46,18 +46,7 @@ func (a *app) convertCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			h, err := local.handler(a, job.Output)
-			if err != nil {
-				return err
-			}
-			show := newProgress(a.err)
-			h.Progress = show.event
-			result, err := h.Run(cmd.Context(), job)
-			show.close(err)
-			if err != nil {
-				return err
-			}
-			return a.printResult(result)
+			return a.publish(&local, job.Output, func(h convertrun.Handler) (*convert.Result, error) { return h.Run(cmd.Context(), job) })
 		},
 	}
 	f.add(cmd.Flags())
@@ -158,6 +147,22 @@ func (l *localFlags) handler(a *app, o convertjob.Output) (h convertrun.Handler,
 	}
 	h.SignWith(key)
 	return h, nil
+}
+
+// publish has run publish an image here, shows how it goes, and prints the result.
+func (a *app) publish(local *localFlags, o convertjob.Output, run func(convertrun.Handler) (*convert.Result, error)) error {
+	h, err := local.handler(a, o)
+	if err != nil {
+		return err
+	}
+	show := newProgress(a.err)
+	h.Progress = show.event
+	result, err := run(h)
+	show.close(err)
+	if err != nil {
+		return err
+	}
+	return a.printResult(result)
 }
 
 func (a *app) printResult(r *convert.Result) error {

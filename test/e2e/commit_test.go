@@ -80,6 +80,16 @@ func (d *daemon) start(t *testing.T, id, ref, snapshotter, platform string) *con
 	return &container{d, id, snapshotter}
 }
 
+// startOne starts a containerd, a registry and a container on an image of n layers.
+func startOne(t *testing.T, n int, snapshotter string, more ...string) (d *daemon, registry string, c *container) {
+	t.Helper()
+	d, registry = startContainerd(t, more...), startRegistry(t)
+	base := registry + "/base:1"
+	push(t, debian(t, n), base)
+	d.pullFor(base, snapshotter, "")
+	return d, registry, d.start(t, "one", base, snapshotter, "")
+}
+
 // does runs a shell script in the container.
 func (c *container) does(t *testing.T, script string) string {
 	t.Helper()
@@ -215,13 +225,8 @@ func (d *daemon) pullFor(ref, snapshotter, platform string) {
 // TestCommitAgain: with SOURCE_DATE_EPOCH the same container gives the same digest,
 // and what the tag named before is kept.
 func TestCommitAgain(t *testing.T) {
-	d := startContainerd(t)
-	registry := startRegistry(t)
 	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
-	base := registry + "/base:1"
-	push(t, debian(t, 1), base)
-	d.pullFor(base, "overlayfs", "")
-	c := d.start(t, "again", base, "overlayfs", "")
+	_, registry, c := startOne(t, 1, "overlayfs")
 	c.does(t, containerChanges)
 	first := c.mustCommit(t, registry+"/made:1")
 	if again := c.mustCommit(t, registry+"/made:1"); again != first {
@@ -246,14 +251,9 @@ func TestCommitAgain(t *testing.T) {
 // TestCommitReuses: the base's layers are converted once for all commits on it, and not
 // read again.
 func TestCommitReuses(t *testing.T) {
-	d := startContainerd(t)
-	registry := startRegistry(t)
-	base := registry + "/base:1"
-	push(t, debian(t, 2), base)
-	d.pullFor(base, "overlayfs", "")
-	c := d.start(t, "reuses", base, "overlayfs", "")
+	d, registry, c := startOne(t, 2, "overlayfs")
 	key := ledgerKey(t)
-	layers := manifest[ocispec.Manifest](t, base).Layers
+	layers := manifest[ocispec.Manifest](t, registry+"/base:1").Layers
 	for i, phase := range []string{"converted", "reused"} {
 		c.does(t, fmt.Sprint("echo > /new", i))
 		var said bytes.Buffer
@@ -294,12 +294,7 @@ func outputOf(t *testing.T, in []byte, name string, args ...string) string {
 // TestCommitRefused: wrong words and containers that cannot be committed are told
 // apart by the exit code, and nothing is published.
 func TestCommitRefused(t *testing.T) {
-	d := startContainerd(t)
-	registry := startRegistry(t)
-	base := registry + "/base:1"
-	push(t, debian(t, 1), base)
-	d.pullFor(base, "overlayfs", "")
-	c := d.start(t, "refused", base, "overlayfs", "")
+	d, registry, c := startOne(t, 1, "overlayfs")
 	for name, tc := range map[string]struct {
 		id, address string
 		flags       []string
@@ -350,12 +345,7 @@ func tags(t *testing.T, registry, repo string) string {
 
 // TestCommitKilled kills lithify commit while the container is paused: it runs on.
 func TestCommitKilled(t *testing.T) {
-	d := startContainerd(t)
-	registry := startRegistry(t)
-	base := registry + "/base:1"
-	push(t, debian(t, 1), base)
-	d.pullFor(base, "overlayfs", "")
-	c := d.start(t, "killed", base, "overlayfs", "")
+	d, registry, c := startOne(t, 1, "overlayfs")
 	c.does(t, "head -c 1000000000 /dev/urandom > /big") // seconds of gzip, in which it is paused
 	cmd := command(t, lithify(t), "commit", "--containerd", d.address, "--insecure", c.id, registry+"/none:1")
 	if err := cmd.Start(); err != nil {
@@ -384,12 +374,7 @@ func TestCommitKilled(t *testing.T) {
 
 // TestCommitInPool commits a container by the worker of the node that has it.
 func TestCommitInPool(t *testing.T) {
-	d := startContainerd(t)
-	registry := startRegistry(t)
-	base := registry + "/base:1"
-	push(t, debian(t, 1), base)
-	d.pullFor(base, "overlayfs", "")
-	c := d.start(t, "pooled", base, "overlayfs", "")
+	d, registry, c := startOne(t, 1, "overlayfs")
 	c.does(t, containerChanges)
 	p := startPool(t, 1) // whose worker has no containerd
 	p.worker(t, "far", "--containerd", d.address, "--node", "node-7.example")
@@ -427,12 +412,7 @@ const blockMode = `
 // TestCommitBlockMode: the upper directory is that of the container's own mount.
 func TestCommitBlockMode(t *testing.T) {
 	need(t, "mkfs.ext4")
-	d := startContainerd(t, blockMode)
-	registry := startRegistry(t)
-	base := registry + "/base:1"
-	push(t, debian(t, 2), base)
-	d.pullFor(base, "erofs", "")
-	c := d.start(t, "block", base, "erofs", "")
+	d, registry, c := startOne(t, 2, "erofs", blockMode)
 	c.does(t, containerChanges)
 	want := c.sees(t)
 	if img, err := filepath.Glob(filepath.Dir(d.address) + "/root/io.containerd.snapshotter.v1.erofs/snapshots/*/rwlayer.img"); len(img) == 0 {
@@ -456,12 +436,7 @@ func TestUpstreamDiff(t *testing.T) {
 		t.Skip("shows containerd's faults, not ours: long lane")
 	}
 	t.Run("two EROFS layers", func(t *testing.T) {
-		d := startContainerd(t)
-		registry := startRegistry(t)
-		base := registry + "/base:1"
-		push(t, debian(t, 2), base)
-		d.pullFor(base, "erofs", "")
-		c := d.start(t, "diff", base, "erofs", "")
+		d, _, c := startOne(t, 2, "erofs")
 		c.does(t, containerChanges)
 		out, err := try(t, need(t, "ctr"), "--address", d.address, "snapshots", "--snapshotter", "erofs", "diff", c.id)
 		if err == nil || !strings.Contains(err.Error(), "no such device") {
@@ -469,12 +444,7 @@ func TestUpstreamDiff(t *testing.T) {
 		}
 	})
 	t.Run("block mode", func(t *testing.T) {
-		d := startContainerd(t, blockMode)
-		registry := startRegistry(t)
-		base := registry + "/base:1"
-		push(t, debian(t, 1), base)
-		d.pullFor(base, "erofs", "")
-		c := d.start(t, "blockdiff", base, "erofs", "")
+		d, _, c := startOne(t, 1, "erofs", blockMode)
 		c.does(t, containerChanges)
 		out, err := try(t, need(t, "ctr"), "--address", d.address, "snapshots", "--snapshotter", "erofs", "diff", c.id)
 		if err != nil {
