@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,27 +47,65 @@ func (c *Container) Upper(ctx context.Context) (Upper, error) {
 	return up, nil
 }
 
-// upperOf reads proc_pid_mountinfo(5).
+// upperOf finds the upper directory of a process's root mount. The process may be
+// hostile and have mounted there what it likes, with paths that mean something else here.
+// So it only says which mount it is, and its parent, which is containerd's shim and made
+// the container's root, says of what.
 func upperOf(pid int) (Upper, error) {
+	roots, err := mountsOf(pid, mountinfo.SingleEntryFilter("/"))
+	if err != nil {
+		return Upper{}, err
+	}
+	if len(roots) == 0 {
+		return Upper{}, fmt.Errorf("process %d has no root mount: %w", pid, errdefs.ErrFailedPrecondition)
+	}
+	root := roots[len(roots)-1] // it covers those before it
+	if root.FSType != "overlay" {
+		return Upper{}, fmt.Errorf("the container's root is of type %s and no overlayfs: %w", root.FSType, errdefs.ErrFailedPrecondition)
+	}
+	shim, err := parentOf(pid)
+	if err != nil {
+		return Upper{}, err
+	}
+	made, err := mountsOf(shim, func(m *mountinfo.Info) (skip, stop bool) {
+		return m.FSType != root.FSType || m.Major != root.Major || m.Minor != root.Minor, false
+	})
+	if err != nil {
+		return Upper{}, err
+	}
+	if len(made) == 0 {
+		return Upper{}, fmt.Errorf("the container's root is a mount of its own making, and none of containerd's: %w", errdefs.ErrFailedPrecondition)
+	}
+	if up, ok := upperOption(strings.Split(made[0].VFSOptions, ",")); ok {
+		return up, nil
+	}
+	return Upper{}, errReadOnly
+}
+
+// mountsOf reads proc_pid_mountinfo(5).
+func mountsOf(pid int, filter mountinfo.FilterFunc) ([]*mountinfo.Info, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
-		return Upper{}, fmt.Errorf("mounts of process %d: %w", pid, err)
+		return nil, fmt.Errorf("mounts of process %d: %w", pid, err)
 	}
 	defer f.Close()
-	all, err := mountinfo.GetMountsFromReader(f, mountinfo.SingleEntryFilter("/"))
+	mounts, err := mountinfo.GetMountsFromReader(f, filter)
 	if err != nil {
-		return Upper{}, fmt.Errorf("mounts of process %d: %w", pid, err)
+		return nil, fmt.Errorf("mounts of process %d: %w", pid, err)
 	}
-	for _, m := range slices.Backward(all) { // the last one covers those before it
-		if m.FSType != "overlay" {
-			return Upper{}, fmt.Errorf("the container's root is of type %s and no overlayfs: %w", m.FSType, errdefs.ErrFailedPrecondition)
-		}
-		if up, ok := upperOption(strings.Split(m.VFSOptions, ",")); ok {
-			return up, nil
-		}
-		return Upper{}, errReadOnly
+	return mounts, nil
+}
+
+// parentOf reads proc_pid_stat(5), in which a name in parentheses may hold anything.
+func parentOf(pid int) (parent int, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err == nil {
+		_, err = fmt.Sscanf(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " %1s %d", new(string), &parent)
 	}
-	return Upper{}, fmt.Errorf("process %d has no root mount: %w", pid, errdefs.ErrFailedPrecondition)
+	if err != nil {
+		return 0, fmt.Errorf("parent of process %d: %w", pid, err)
+	}
+	return parent, nil
 }
 
 var errReadOnly = fmt.Errorf("the container's root is read-only, there is nothing to commit: %w", errdefs.ErrFailedPrecondition)
