@@ -18,6 +18,13 @@ import (
 // if nothing else happens.
 func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	now := time.Now()
+	s.purgeMoot(ctx)
+	if err := s.cancelIdle(ctx); err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("jobs that nobody waits for not cancelled yet", "jobs", len(s.pool.idle), "error", err)
+		}
+		return retryAdmission
+	}
 	if err := s.resume(ctx); err != nil {
 		if ctx.Err() == nil {
 			s.log.Warn("jobs wait longer than they need to", "jobs", len(s.pool.ready), "error", err)
@@ -36,13 +43,25 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 			}
 		}
 	}
-	if len(s.pool.ready) > 0 {
+	if len(s.pool.ready)+len(s.pool.idle) > 0 {
 		return 0
 	}
 	if next, ok := s.pool.next(); ok { // perhaps one that was set just now
 		return max(time.Until(next), 0)
 	}
 	return s.cfg.Sweep
+}
+
+// purgeMoot removes messages before any other gets their place.
+func (s *Scheduler) purgeMoot(ctx context.Context) {
+	each(s.moot, together, func(subject string) error {
+		err := s.purge(ctx, subject)
+		if err != nil {
+			s.log.Debug("message not removed", "subject", subject, "error", err) // the sweep removes it
+		}
+		return err
+	})
+	s.moot = nil
 }
 
 // isThere reports whether the message that is in WORK under a job's name is the one

@@ -14,9 +14,8 @@ import (
 
 // question is what the loop is asked: only it may look at the pool.
 type question struct {
-	record   jobs.Record
-	revision uint64
-	answer   chan<- []queue.Reason // nil: the pool has not heard of that revision, or of a later one
+	jobs   []queue.Status
+	answer chan<- [][]queue.Reason // of each; nil: the pool has not heard of that revision, or of a later one
 }
 
 // hearsWithin is how long an answer waits for the pool to hear of what is asked for: a
@@ -43,10 +42,13 @@ func (s *Scheduler) answer(ctx context.Context, ask chan<- question, id jobs.ID)
 		if err != nil {
 			return queue.Explanation{ID: id, Reasons: []queue.Reason{{Code: queue.ReasonUnknown, Text: "its record was not read: " + err.Error()}}}
 		}
-		x := queue.Explanation{ID: id, State: st.State, Reasons: s.ask(ctx, ask, st)}
+		x := queue.Explanation{ID: id, State: st.State}
+		if st.State == jobs.Waiting {
+			x.Reasons = s.explainChildren(ctx, ask, st)
+			return x
+		}
+		x.Reasons = s.ask(ctx, ask, st)[0]
 		switch {
-		case st.State == jobs.Waiting:
-			x.Reasons = append(x.Reasons, s.explainChildren(ctx, ask, st)...)
 		case x.Reasons == nil && time.Now().Before(end) && ctx.Err() == nil:
 			continue
 		case x.Reasons == nil:
@@ -56,14 +58,24 @@ func (s *Scheduler) answer(ctx context.Context, ask chan<- question, id jobs.ID)
 	}
 }
 
-func (s *Scheduler) ask(ctx context.Context, ask chan<- question, st queue.Status) []queue.Reason {
-	answer := make(chan []queue.Reason, 1)
+// ask has the loop explain jobs, in one turn.
+func (s *Scheduler) ask(ctx context.Context, ask chan<- question, about ...queue.Status) [][]queue.Reason {
+	answer := make(chan [][]queue.Reason, 1)
 	select {
-	case ask <- question{st.Record, st.Revision, answer}:
+	case ask <- question{about, answer}:
 		return <-answer
 	case <-ctx.Done():
-		return nil
+		return make([][]queue.Reason, len(about))
 	}
+}
+
+// explainAll answers a question.
+func (s *Scheduler) explainAll(q question) {
+	now, all := time.Now(), make([][]queue.Reason, len(q.jobs))
+	for i, st := range q.jobs {
+		all[i] = s.explain(st.Record, st.Revision, now)
+	}
+	q.answer <- all
 }
 
 func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st queue.Status) (reasons []queue.Reason) {
@@ -82,9 +94,10 @@ func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st
 	}
 	slices.SortFunc(open, func(a, b queue.Status) int { return cmp.Compare(a.Record.ID, b.Record.ID) })
 	reasons = append(reasons, queue.Reason{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(open), len(st.Children))})
-	for _, c := range open[:min(len(open), showChildren)] {
-		text := fmt.Sprintf("%s is %s", c.Record.ID, c.State)
-		if why := s.ask(ctx, ask, c); len(why) > 0 {
+	shown := open[:min(len(open), showChildren)]
+	for i, why := range s.ask(ctx, ask, shown...) {
+		text := fmt.Sprintf("%s is %s", shown[i].Record.ID, shown[i].State)
+		if len(why) > 0 {
 			text += ": " + why[0].Text
 		}
 		reasons = append(reasons, queue.Reason{Code: queue.ReasonChildren, Text: text})

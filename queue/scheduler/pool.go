@@ -27,6 +27,7 @@ type pool struct {
 	unlinked  []unlinked
 	strangers map[jobs.ID][]waiter // by child that has not been heard of
 	ready     []waiter             // jobs whose children have all ended
+	idle      []idle               // children that nobody needs any more
 
 	window int
 	turns  uint64 // places given so far

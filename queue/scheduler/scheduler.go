@@ -75,6 +75,7 @@ type Scheduler struct {
 	forgotten uint64            // place up to which records of jobs that ended were removed
 	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
 	leads     bool              // else it stands by: it follows, and does nothing
+	moot      []string          // subjects in WORK whose messages admit nothing any more
 	unburied  []unburied        // that died while it stood by, or whose letters could not be written
 	mark      queue.Mark        // as last written
 	unread    atomic.Uint64     // revision of the first record that this version cannot read; 0: none
@@ -183,6 +184,11 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 	defer wake.Stop()
 	for {
 		select {
+		case q := <-asked: // who asks waits for one turn, however much there is to do
+			s.explainAll(q)
+		default:
+		}
+		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case ch := <-changes:
@@ -195,7 +201,7 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 		case c := <-controls:
 			s.setControls(ctx, c)
 		case q := <-asked:
-			q.answer <- s.explain(q.record, q.revision, time.Now())
+			s.explainAll(q)
 		case leads := <-lead:
 			s.setLead(ctx, leads)
 		case <-wake.C:
@@ -229,9 +235,7 @@ func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 		return
 	}
 	if m.from != nil {
-		if err := s.purge(ctx, m.from.Subject(ch.Record.ID)); err != nil {
-			s.log.Debug("message not removed", "id", ch.Record.ID, "error", err) // the sweep removes it
-		}
+		s.moot = append(s.moot, m.from.Subject(ch.Record.ID))
 	}
 	s.raise(ctx, ch.Record)
 	s.end(ctx, ch.Record, m.admitted)
@@ -246,9 +250,7 @@ func (s *Scheduler) end(ctx context.Context, r jobs.Record, admitted bool) {
 		s.bury(ctx, r)
 	}
 	if admitted && (r.State == jobs.Cancelled || r.State == jobs.Failed) {
-		if err := s.purge(ctx, queue.LineOf(r).Subject(r.ID)); err != nil {
-			s.log.Debug("message not removed", "id", r.ID, "error", err) // the sweep removes it
-		}
+		s.moot = append(s.moot, queue.LineOf(r).Subject(r.ID))
 	}
-	s.release(ctx, r)
+	s.release(r)
 }

@@ -142,7 +142,8 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error
 		return s.sweepStranded(ctx, e, seen)
 	}
 	e.missing = 0
-	return s.sweepOrphan(ctx, e)
+	s.sweepOrphan(e)
+	return nil
 }
 
 // late reports whether a job is past its deadline and nobody ends it.
@@ -156,7 +157,7 @@ func (e *entry) late() bool {
 const expireBatch = 2000
 
 func (s *Scheduler) expire(ctx context.Context, es []*entry) error {
-	errs := each(es, func(e *entry) error {
+	errs := each(es, together, func(e *entry) error {
 		st, err := s.client.GetAt(ctx, e.id, e.revision)
 		if err != nil || st.Revision != e.revision {
 			return err

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func TestSweepBeforeAllIsRead(t *testing.T) {
 	s.faults, s.leads = map[string]string{}, true
 	s.change(t.Context(), queue.Change{Record: child.Record, Revision: child.Revision})
 	for range 3 {
-		if err := s.sweep(t.Context()); err != nil {
+		if err := errors.Join(s.sweep(t.Context()), s.cancelIdle(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,7 +97,7 @@ func TestSweepBeforeAllIsRead(t *testing.T) {
 	}
 	s.change(t.Context(), queue.Change{Revision: child.Revision + 1, Last: true}) // an unreadable one
 	for range 2 {
-		if err := s.sweep(t.Context()); err != nil {
+		if err := errors.Join(s.sweep(t.Context()), s.cancelIdle(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,10 +2,13 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
@@ -128,11 +131,11 @@ const (
 	together = 64
 )
 
-// each calls f for all of list, many at the same time, and gives what it returned.
-func each[T any](list []T, f func(T) error) []error {
+// each calls f for all of list, some at the same time, and gives what it returned.
+func each[T any](list []T, atOnce int, f func(T) error) []error {
 	errs := make([]error, len(list))
 	var g errgroup.Group
-	g.SetLimit(together)
+	g.SetLimit(atOnce)
 	for i, x := range list {
 		g.Go(func() error { errs[i] = f(x); return nil })
 	}
@@ -155,7 +158,7 @@ func (s *Scheduler) resume(ctx context.Context) error {
 			ask = append(ask, &asked{waiter: w})
 		}
 	}
-	errs := each(ask, func(a *asked) (err error) { a.open, err = s.resumeJob(ctx, a.e); return err })
+	errs := each(ask, together, func(a *asked) (err error) { a.open, err = s.resumeJob(ctx, a.e); return err })
 	for i, a := range ask {
 		if err := s.fault(a.e.subject(), errs[i]); err != nil {
 			return err
@@ -201,7 +204,7 @@ func (s *Scheduler) raise(ctx context.Context, r jobs.Record) {
 		c := s.pool.jobs[id]
 		return c == nil || c.line.Priority == jobs.Interactive || c.state == running
 	})
-	each(calm, func(id jobs.ID) error {
+	each(calm, together, func(id jobs.ID) error {
 		err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()})
 		if err != nil {
 			s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
@@ -218,43 +221,76 @@ func (s *Scheduler) join(ctx context.Context, id jobs.ID, e jobs.Join) error {
 	return s.apply(ctx, st, e)
 }
 
-// release cancels the children of a job that ended which nobody needs any more.
-func (s *Scheduler) release(ctx context.Context, r jobs.Record) {
+// idle is a child that nobody seems to need any more.
+type idle struct {
+	e      *entry
+	reason string
+}
+
+// release has the children of a job that ended cancelled which nobody needs any more.
+func (s *Scheduler) release(r jobs.Record) {
 	reason := fmt.Sprintf("job %s, which waited for it, is %s, and nobody else does", r.ID, r.State)
-	var idle []*entry
 	for _, id := range r.Children {
-		if c := s.pool.jobs[id]; c != nil && !c.direct && !s.pool.waitedFor(c) {
-			idle = append(idle, c)
+		if c := s.pool.jobs[id]; c != nil && s.pool.isIdle(c) {
+			s.pool.idle = append(s.pool.idle, idle{c, reason})
 		}
 	}
-	each(idle, func(c *entry) error {
-		err := s.cancel(ctx, c, reason)
-		if err != nil {
-			s.log.Warn("job that nobody waits for not cancelled", "id", c.id, "error", err) // a sweep does
-		}
-		return err
-	})
 }
 
+// isIdle reports whether nobody needs a job.
+func (p *pool) isIdle(e *entry) bool { return p.jobs[e.id] == e && !e.direct && !p.waitedFor(e) }
+
+// cancelBatch jobs are cancelled before anything else is looked at: 100,000 may have
+// been needed by one alone.
+const cancelBatch = 250
+
+// cancelIdle cancels some of the children that nobody needs.
+func (s *Scheduler) cancelIdle(ctx context.Context) error {
+	batch := s.pool.idle[:min(len(s.pool.idle), cancelBatch)]
+	still := make(map[jobs.ID]idle, len(batch))
+	for _, i := range batch {
+		if s.pool.isIdle(i.e) {
+			still[i.e.id] = i
+		}
+	}
+	list := slices.Collect(maps.Values(still))
+	errs := each(list, cancelBatch, func(i idle) error { return s.cancel(ctx, i.e, i.reason) })
+	for i, err := range errs {
+		if err := s.fault(list[i].e.subject(), err); err != nil {
+			return err
+		}
+	}
+	s.pool.idle = s.pool.idle[len(batch):]
+	return nil
+}
+
+// cancel cancels a job that nobody asked for directly, whatever it does meanwhile.
 func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
-	st, err := s.client.Get(ctx, e.id)
-	if err != nil || st.Direct {
-		return err
+	for {
+		st, err := s.client.GetAt(ctx, e.id, e.revision)
+		if err != nil || st.Direct {
+			return err
+		}
+		_, err = s.client.Apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
+		if _, ended := errors.AsType[*jobs.EdgeError](err); ended {
+			return nil
+		}
+		if !errdefs.IsConflict(err) {
+			return err
+		}
 	}
-	return s.apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
 }
 
-// sweepOrphan cancels a child that nobody has waited for since the last sweep: its
+// sweepOrphan has a child cancelled that nobody has waited for since the last sweep: its
 // parent ended under a scheduler that did not live to see it. (One that is about to
 // wait has submitted its children a moment ago, and submits them again if they are
 // cancelled meanwhile.)
-func (s *Scheduler) sweepOrphan(ctx context.Context, e *entry) error {
+func (s *Scheduler) sweepOrphan(e *entry) {
 	was := e.orphan
-	e.orphan = !e.direct && s.pool.caughtUp && !s.pool.waitedFor(e)
-	if !was || !e.orphan {
-		return nil
+	e.orphan = s.pool.caughtUp && s.pool.isIdle(e)
+	if was && e.orphan {
+		s.pool.idle = append(s.pool.idle, idle{e, "nobody waits for it any more"})
 	}
-	return s.cancel(ctx, e, "nobody waits for it any more")
 }
 
 // subject is where the job's message lies.

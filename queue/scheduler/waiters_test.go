@@ -50,3 +50,52 @@ func TestResumeInParts(t *testing.T) {
 		t.Errorf("then %d are left, the next look is in %v", len(s.pool.ready), wait)
 	}
 }
+
+// However many children nobody needs any more, others are admitted before the last of
+// them is cancelled; one that somebody came to need meanwhile is spared.
+func TestCancelIdleInParts(t *testing.T) {
+	const extra = 10
+	c := client(t)
+	s := New(c, nil, Config{})
+	s.pool = newPool(1, s.limits.shutUntil)
+	s.pool.catchUp()
+	s.leads = true
+	var js []jobs.Job
+	for range cancelBatch + extra {
+		j, err := jobs.New(args{}, jobs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.Parent = "test-parent"
+		js = append(js, j)
+	}
+	children, err := c.SubmitAll(t.Context(), js)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, last := jobs.Record{ID: "test-parent", State: jobs.Waiting, Class: testLine.Class, Priority: jobs.Bulk}, uint64(0)
+	for _, st := range children {
+		s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
+		parent.Children, last = append(parent.Children, st.Record.ID), max(last, st.Revision)
+	}
+	s.change(t.Context(), queue.Change{Record: parent, Revision: last + 1})
+	parent.State = jobs.Cancelled
+	s.change(t.Context(), queue.Change{Record: parent, Revision: last + 2})
+	other := parent
+	other.ID, other.State, other.Children = "test-other", jobs.Waiting, parent.Children[:1]
+	s.change(t.Context(), queue.Change{Record: other, Revision: last + 3})
+	for _, want := range []int{extra, 0} {
+		if err := s.cancelIdle(t.Context()); err != nil || len(s.pool.idle) != want {
+			t.Fatalf("%d are left, want %d; %v", len(s.pool.idle), want, err)
+		}
+	}
+	for i, st := range children {
+		now, err := c.Get(t.Context(), st.Record.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if needed := i == 0; (now.State == jobs.Queued) != needed || (now.State == jobs.Cancelled) == needed {
+			t.Errorf("child %d is %s; somebody needs it: %v", i, now.State, needed)
+		}
+	}
+}
