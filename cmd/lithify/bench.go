@@ -31,7 +31,8 @@ scheduler and workers, all in this process. Printed are
   death     how soon another worker has the job of one that is gone
 
 With --fan-out there is only that: one job waits for parts, these for images, and these
-for so many layers, which they share.
+for so many layers, which they share. With --cancel that job is cancelled when half of
+the layers ran, and measured is how long it takes until nothing of it is open.
 
 The server is an embedded one that syncs every write, in a directory that is
 removed afterwards. With --nats it is yours: one on which no scheduler runs, and
@@ -51,6 +52,7 @@ on which the jobs stay.`,
 	fs.StringVar(&cfg.Dir, "dir", "", "where a directory for the embedded server is made (default $TMPDIR)")
 	fs.IntVar(&cfg.Jobs, "jobs", bench.DefaultJobs, "jobs to queue and drain")
 	fs.IntVar(&cfg.FanOut, "fan-out", 0, "measure this instead: one job that fans out to so many layers")
+	fs.BoolVar(&cfg.Cancel, "cancel", false, "with --fan-out: cancel it when half of the layers ran")
 	fs.IntVar(&cfg.Slots, "slots", bench.DefaultSlots, "jobs at a time while draining")
 	fs.IntVar(&cfg.Rate, "rate", bench.DefaultRate, "jobs a second while dispatch is measured")
 	fs.DurationVar(&cfg.For, "for", bench.DefaultFor, "how long dispatch is measured")

@@ -28,6 +28,7 @@ type Config struct {
 
 	Jobs    int           // queued and drained; default DefaultJobs
 	FanOut  int           // layers that one job fans out to; measured instead of all else if above zero
+	Cancel  bool          // with FanOut: it is cancelled when half of the layers ran
 	Slots   int           // of the worker; default DefaultSlots
 	Rate    int           // jobs a second while dispatch is measured; default DefaultRate
 	For     time.Duration // how long it is; default DefaultFor
@@ -77,6 +78,13 @@ func Run(ctx context.Context, cfg Config, tell func(Phase)) (r Report, err error
 	defer func() { err = errors.Join(err, p.stop()) }()
 	r.Machine = machine(p.cfg)
 	tell(r.Machine)
+	if p.cfg.FanOut > 0 && p.cfg.Cancel {
+		if r.Cancel, err = p.cancel(ctx); err != nil {
+			return r, fmt.Errorf("cancel: %w", err)
+		}
+		tell(r.Cancel)
+		return r, nil
+	}
 	if p.cfg.FanOut > 0 {
 		if r.FanOut, err = p.fanOut(ctx); err != nil {
 			return r, fmt.Errorf("fan-out: %w", err)

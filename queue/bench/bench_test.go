@@ -61,3 +61,17 @@ func TestFanOut(t *testing.T) {
 		t.Errorf("%d messages in WORK, want at most %d", f.WorkDepth, most)
 	}
 }
+
+// TestCancel: Run itself checks that everything ends, and that explanations come meanwhile.
+func TestCancel(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	r, err := bench.Run(ctx, bench.Config{Dir: t.TempDir(), FanOut: 300, Cancel: true, Slots: 8}, func(bench.Phase) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.Cancel
+	if c.Layers != 300 || c.Ran < 150 || c.Cancelled == 0 || c.Took <= 0 || !strings.Contains(c.String(), "300 layers") {
+		t.Errorf("%+v", c)
+	}
+}

@@ -92,7 +92,13 @@ func (i image) children() (args []jobs.Args) {
 // tally counts how often each layer ran and each branch ended.
 type tally struct {
 	layers []atomic.Int32
+	ran    atomic.Int64  // of layers
+	half   chan struct{} // closed when half of the layers ran
 	ends   atomic.Int64
+}
+
+func newTally(layers int) *tally {
+	return &tally{layers: make([]atomic.Int32, layers), half: make(chan struct{})}
 }
 
 func (t *tally) mux() *jobs.Mux {
@@ -102,6 +108,9 @@ func (t *tally) mux() *jobs.Mux {
 			return nil, jobs.Permanent(fmt.Errorf("no layer %d", l.N))
 		}
 		t.layers[l.N].Add(1)
+		if t.ran.Add(1) == int64(len(t.layers)/2) {
+			close(t.half)
+		}
 		return 1, nil
 	})
 	jobs.Handle(&m, func(ctx context.Context, a root) (any, error) { return t.wait(ctx, a.children()) })
@@ -135,35 +144,51 @@ func (t *tally) wait(ctx context.Context, args []jobs.Args) (any, error) {
 	return sum, nil
 }
 
+// fan is a pool in which one job fans out, once it is submitted.
+type fan struct {
+	*tally
+	root      jobs.Job
+	worker    *service
+	scheduler *service
+}
+
+func (p *pool) fan(ctx context.Context, images int) (*fan, error) {
+	f := &fan{tally: newTally(images * ownLayers)}
+	var err error
+	if f.root, err = jobs.New(root{branch{images, 0, images}}, jobs.Options{Submitter: "bench"}); err != nil {
+		return nil, err
+	}
+	if f.scheduler, err = p.scheduler(ctx, 0); err != nil {
+		return nil, err
+	}
+	if f.worker, err = p.worker(ctx, "fanout", p.cfg.Slots, f.mux()); err != nil {
+		return nil, errors.Join(err, f.scheduler.stop())
+	}
+	return f, nil
+}
+
+func (f *fan) stop() error { return errors.Join(f.worker.stop(), f.scheduler.stop()) }
+
+func (c Config) images() int { return max(c.FanOut/ownLayers, imagesOfLayer) }
+
 // fanOut has one job fan out into images and these into layers, and waits for it.
 func (p *pool) fanOut(ctx context.Context) (f FanOut, err error) {
-	images := max(p.cfg.FanOut/ownLayers, imagesOfLayer)
+	images := p.cfg.images()
 	f.Layers, f.Images, f.Parts, f.Slots = images*ownLayers, images, (images+imagesInPart-1)/imagesInPart, p.cfg.Slots
-	s, err := p.scheduler(ctx, 0)
+	t, err := p.fan(ctx, images)
 	if err != nil {
 		return f, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	t := &tally{layers: make([]atomic.Int32, f.Layers)}
-	w, err := p.worker(ctx, "fanout", f.Slots, t.mux())
-	if err != nil {
-		return f, err
-	}
-	defer func() { err = errors.Join(err, w.stop()) }()
-
+	defer func() { err = errors.Join(err, t.stop()) }()
 	counted, stopDepth := context.WithCancel(ctx)
 	defer stopDepth()
 	var g errgroup.Group
 	g.Go(func() error { return p.watchDepth(counted, &f.WorkDepth) })
 	began := time.Now()
-	j, err := jobs.New(root{branch{images, 0, images}}, jobs.Options{Submitter: "bench"})
-	if err != nil {
+	if _, err := p.client.Submit(ctx, t.root); err != nil {
 		return f, err
 	}
-	if _, err := p.client.Submit(ctx, j); err != nil {
-		return f, err
-	}
-	st, err := p.client.Wait(ctx, j.ID)
+	st, err := p.client.Wait(ctx, t.root.ID)
 	f.Took = time.Since(began)
 	stopDepth()
 	if err = errors.Join(err, g.Wait()); err != nil {

@@ -16,7 +16,8 @@ type Report struct {
 	Drain    Drain    `json:"drain"`
 	Restart  Restart  `json:"restart"`
 	Death    Death    `json:"death"`
-	FanOut   FanOut   `json:"fan_out,omitzero"` // with Config.FanOut, and nothing else then
+	FanOut   FanOut   `json:"fan_out,omitzero"` // with Config.FanOut, and nothing else then,
+	Cancel   Cancel   `json:"cancel,omitzero"`  // but this with Config.Cancel
 }
 
 // Machine is where it was measured.
@@ -137,4 +138,19 @@ func (f FanOut) Jobs() int { return 1 + f.Parts + f.Images + f.Layers }
 func (f FanOut) String() string {
 	return fmt.Sprintf("fan-out   of 1 job to %d parts, %d images and %d layers, each in %d images: %v with %d slots, %.0f jobs/s; each layer ran once; at most %d messages in WORK; process %.0f MiB",
 		f.Parts, f.Images, f.Layers, imagesOfLayer, f.Took.Round(time.Millisecond), f.Slots, perSecond(f.Jobs(), f.Took), f.WorkDepth, mib(f.RSS))
+}
+
+// Cancel is a fan-out whose first job is cancelled when half of the layers ran.
+type Cancel struct {
+	Layers      int           `json:"layers"`
+	Ran         int           `json:"ran"`          // of them
+	Cancelled   int           `json:"cancelled"`    // jobs
+	Took        time.Duration `json:"took_ns"`      // from the call until no job is open
+	Explained   time.Duration `json:"explained_ns"` // the longest that an explanation took meanwhile
+	Unexplained int           `json:"unexplained"`  // questions that the scheduler left unanswered
+}
+
+func (c Cancel) String() string {
+	return fmt.Sprintf("cancel    of a fan-out to %d layers when %d had run: %d jobs cancelled after %v; meanwhile jobs were explained within %v, and %d questions not answered",
+		c.Layers, c.Ran, c.Cancelled, c.Took.Round(time.Millisecond), c.Explained.Round(time.Millisecond), c.Unexplained)
 }
