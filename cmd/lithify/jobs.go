@@ -85,6 +85,7 @@ func (a *app) jobsGet(p *poolFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "get ID",
 		Short: "Show one job whole, as JSON",
+		Long:  "Show one job whole, as JSON. Of one that waits for others, progress says how many of these are in each state.",
 		Args:  oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
@@ -92,10 +93,27 @@ func (a *app) jobsGet(p *poolFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printJSON(st)
+				p, err := childStates(cmd.Context(), client, st)
+				if err != nil {
+					return err
+				}
+				return a.printJSON(struct {
+					queue.Status
+					Progress map[jobs.State]int `json:"progress,omitempty"`
+				}{st, p})
 			})
 		},
 	}
+}
+
+// childStates counts what a job waits for, or last waited for, by state.
+func childStates(ctx context.Context, client *queue.Client, st queue.Status) (map[jobs.State]int, error) {
+	states, err := client.States(ctx, st.Children, st.Record.ID, st.Revision)
+	n := map[jobs.State]int{}
+	for _, state := range states {
+		n[state]++
+	}
+	return n, err
 }
 
 func (a *app) jobsWatch(p *poolFlags) *cobra.Command {
