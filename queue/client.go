@@ -102,6 +102,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		})
 	}
 	if err == nil {
+		c.state.blind = c.Account() != ""
 		c.work, err = newGroup(c.nc, nil)
 	}
 	if err != nil {

@@ -21,6 +21,8 @@ const (
 	// groupFew is up to how many single messages are quicker one by one: a batch
 	// costs a few syncs more than they do, whatever its size.
 	groupFew = 12
+	// groupNew is the same for jobs that are new: spec and record are two such writes.
+	groupNew = 2
 	// groupApart messages are written within one callTimeout, each with a sync.
 	groupApart = 100
 	// headerRoom is what the headers of a batch add to a message.
@@ -46,11 +48,13 @@ type lastFunc func(ctx context.Context, subjects ...string) (map[string]*jetstre
 // to blame: one look at their subjects tells, and the others go out again. Those that are
 // still refused are tried apart, so that exactly those fail which conflict.
 type group struct {
-	js   jetstream.JetStream
-	last lastFunc // nil: nothing expects a sequence
+	js    jetstream.JetStream
+	last  lastFunc // nil: nothing expects a sequence
+	blind bool     // in an account of its own: it may not ask about the stream
 
 	mu        sync.Mutex
 	pending   []*write
+	replicas  int // of the stream; 0: not known
 	busy      bool
 	interrupt context.CancelCauseFunc // ends the wait of the write under way
 	running   sync.WaitGroup
@@ -58,8 +62,9 @@ type group struct {
 
 // write is what one caller wants written: messages that only go together.
 type write struct {
-	msgs []*nats.Msg
-	done chan struct{}
+	msgs  []*nats.Msg
+	first bool // its subjects have no message yet, and msgs may be written in turn
+	done  chan struct{}
 
 	once sync.Once
 	seq  uint64 // of the last message
@@ -70,7 +75,17 @@ type write struct {
 // bounded by apiTimeout. After an error that is no refusal of the server the outcome
 // is unknown.
 func (g *group) do(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
-	w := &write{msgs: msgs, done: make(chan struct{})}
+	return g.wrote(ctx, &write{msgs: msgs, done: make(chan struct{})})
+}
+
+// doFirst is do for messages to subjects that have none yet. If these are alone they are
+// written in turn, which is quicker than a batch. A crash may leave the first without the
+// others: it is nobody's, and who comes next replaces it by a batch.
+func (g *group) doFirst(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
+	return g.wrote(ctx, &write{msgs: msgs, first: true, done: make(chan struct{})})
+}
+
+func (g *group) wrote(ctx context.Context, w *write) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	g.add(w)
@@ -200,31 +215,41 @@ func (g *group) next() ([]*write, context.Context, func()) {
 	return ws, ctx, func() { cancel(); interrupt(nil) }
 }
 
-// lost is called when the connection is: the answer to what was sent will not come.
+// lost is called when the connection is: the answer to what was sent will not come, and
+// the stream may be another when the server is back.
 func (g *group) lost() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.replicas = 0
 	if g.interrupt != nil {
 		g.interrupt(nats.ErrDisconnected)
 	}
 }
 
-// write writes ws and tells the callers: together if that is quicker. If the server
-// refuses that, single messages go one by one; of pairs, each of which is a batch of
-// its own, the halves are tried again.
+// write writes ws and tells the callers: together if that is quicker.
 func (g *group) write(ctx context.Context, ws []*write) {
 	ones, pairs := split(ws)
-	switch {
-	case len(pairs) == 0 && len(ones) <= groupFew:
-		g.singles(ctx, ones)
+	if len(ones) > groupFew || !g.few(ctx, pairs) {
+		g.together(ctx, ws)
 		return
-	case g.batch(ctx, ws):
+	}
+	g.singles(ctx, ones)
+	if refused := g.inTurn(ctx, pairs); len(refused) > 0 {
+		g.together(ctx, g.weed(ctx, refused)) // a job that exists costs no batch
+	}
+}
+
+// together writes ws in a batch. If the server refuses that, single messages go one by
+// one; of pairs, each of which is a batch of its own, the halves are tried again.
+func (g *group) together(ctx context.Context, ws []*write) {
+	if len(ws) == 0 || g.batch(ctx, ws) {
 		return
 	}
 	if rest := g.weed(ctx, ws); len(rest) < len(ws) {
 		g.write(ctx, rest)
 		return
 	}
+	ones, pairs := split(ws)
 	g.singles(ctx, ones)
 	for half := range slices.Chunk(pairs, max((len(pairs)+1)/2, 1)) {
 		g.write(ctx, half)
@@ -279,6 +304,77 @@ func split(ws []*write) (ones, pairs []*write) {
 		}
 	}
 	return ones, pairs
+}
+
+// few reports whether pairs are quicker in turn. A batch costs six syncs of the disk,
+// most of them for files that hold it until it is complete, and a pair in turn costs two.
+// Replicas hold a batch in memory, but agree on each write.
+func (g *group) few(ctx context.Context, pairs []*write) bool {
+	if len(pairs) == 0 {
+		return true
+	}
+	return len(pairs) <= groupNew && !slices.ContainsFunc(pairs, func(w *write) bool { return !w.first }) && g.single(ctx)
+}
+
+// single reports whether STATE, to which alone pairs are written, has no replicas.
+func (g *group) single(ctx context.Context) bool {
+	g.mu.Lock()
+	n := g.replicas
+	g.mu.Unlock()
+	if n > 0 || g.blind {
+		return n == 1
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s, err := g.js.Stream(ctx, streamState)
+	if err != nil {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.replicas = s.CachedInfo().Config.Replicas
+	return g.replicas == 1
+}
+
+// inTurn writes the messages of each of ws one after the other, and gives those back that
+// the server refused.
+func (g *group) inTurn(ctx context.Context, ws []*write) (refused []*write) {
+	told := make([]bool, len(ws))
+	var all sync.WaitGroup
+	for i, w := range ws {
+		all.Go(func() { told[i] = g.turn(ctx, w) })
+	}
+	all.Wait()
+	for i, w := range ws {
+		if !told[i] {
+			refused = append(refused, w)
+		}
+	}
+	return refused
+}
+
+// turn writes each message on the condition that it is the first of its subject. It is
+// false, and nobody is told, if the server refused one. There is one at a time who is
+// between two messages: all others are refused at the first, and their batches are as good
+// as one write.
+func (g *group) turn(ctx context.Context, w *write) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	seq := uint64(0)
+	for _, m := range w.msgs {
+		first := &nats.Msg{Subject: m.Subject, Data: m.Data, Header: nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}}}
+		ack, err := g.js.PublishMsg(ctx, first)
+		if apiCode(err) != 0 {
+			return false
+		}
+		if err != nil {
+			w.end(0, cause(ctx, err))
+			return true
+		}
+		seq = ack.Sequence
+	}
+	w.end(seq, nil)
+	return true
 }
 
 // singles writes ws one after the other, in order, and waits for them together.

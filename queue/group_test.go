@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/lithify/lithify/jobs"
@@ -205,6 +206,80 @@ func TestTwoClientsRace(t *testing.T) {
 		now, err := p.Get(t.Context(), sts[i].ID)
 		if err != nil || now.Worker != name || now.Revision != won.Revision || now.Attempt != 1 {
 			t.Errorf("job %d, won by %s at %d: %+v, %v", i, name, won.Revision, now.Record, err)
+		}
+	}
+}
+
+// A new job that comes alone is written in turn, which the server does not stage. A
+// spec that a crash left without its record is nobody's: the next submission has its own,
+// and the one that wrote it and lives on has lost.
+func TestANewJobInTurn(t *testing.T) {
+	p := newPool(t)
+	p.setup()
+	st := p.submit(testArgs{"alone"}, jobs.Options{})
+	if n := p.batched([]queue.Status{st}); n != 0 {
+		t.Error("it was written in a batch")
+	}
+	again := p.submit(testArgs{"again"}, jobs.Options{IdempotencyKey: "k"})
+	left, err := jobs.New(testArgs{"left"}, jobs.Options{IdempotencyKey: "left"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subjects := "st." + left.ID.Scope() + "." + left.ID.Key() + "."
+	put := func(part string) error {
+		_, err := p.JetStream().Publish(t.Context(), subjects+part, []byte(`{}`), jetstream.WithExpectLastSequencePerSubject(0))
+		return err
+	}
+	if err := put("spec"); err != nil {
+		t.Fatal(err)
+	}
+	next := p.submit(testArgs{"next"}, jobs.Options{IdempotencyKey: "left"})
+	if n := p.batched([]queue.Status{next}); n != 1 || next.ID != left.ID || next.Revision <= again.Revision {
+		t.Errorf("submitted over a spec that was left: %d in a batch, %+v", n, next)
+	}
+	if now, err := p.Get(t.Context(), left.ID); err != nil || now.Job.ArgsDigest != next.Job.ArgsDigest {
+		t.Errorf("it is %+v, %v", now.Job, err)
+	}
+	if err := put("run"); err == nil {
+		t.Error("the record of the one who left the spec was taken")
+	}
+}
+
+// Clients that submit under one key at the same time, each with args of its own: the
+// job that is there is one's, and all others hear that it is not theirs.
+func TestOneKeyManyClients(t *testing.T) {
+	p := newPool(t)
+	p.setup()
+	clients := make([]*queue.Client, 6)
+	for i := range clients {
+		clients[i] = p.connect(strconv.Itoa(i))
+	}
+	for round := range 30 {
+		sts, errs := make([]queue.Status, len(clients)), make([]error, len(clients))
+		var all sync.WaitGroup
+		for i, c := range clients {
+			j, err := jobs.New(testArgs{strconv.Itoa(i)}, jobs.Options{IdempotencyKey: strconv.Itoa(round)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() { sts[i], errs[i] = c.Submit(t.Context(), j) })
+		}
+		all.Wait()
+		won := 0
+		for i, err := range errs {
+			if err != nil {
+				if !errdefs.IsAlreadyExists(err) {
+					t.Error(err)
+				}
+				continue
+			}
+			won++
+			if now, err := p.Get(t.Context(), sts[i].ID); err != nil || now.Revision != sts[i].Revision || now.Job.ArgsDigest != sts[i].Job.ArgsDigest {
+				t.Errorf("round %d: %d won with %s, the job has %s, %v", round, i, sts[i].Job.Args, now.Job.Args, err)
+			}
+		}
+		if won != 1 {
+			t.Errorf("round %d: %d were told that the job is theirs", round, won)
 		}
 	}
 }

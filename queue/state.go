@@ -165,8 +165,8 @@ func recordMsg(id jobs.ID, record []byte, last uint64) *nats.Msg {
 	return m
 }
 
-// open writes spec and record of a job in one atomic batch. The record comes
-// last, so that whoever sees it finds the spec.
+// open writes spec and record of a job. The record comes last, so that whoever sees it
+// finds the spec. They are one atomic batch or, for a new job that comes alone, two writes.
 func (c *Client) open(ctx context.Context, prev Status, e jobs.Open) (Status, error) {
 	next, err := jobs.Next(prev.Record, e)
 	if err != nil {
@@ -182,7 +182,11 @@ func (c *Client) open(ctx context.Context, prev Status, e jobs.Open) (Status, er
 	}
 	m := nats.NewMsg(specSubject(e.Job.ID))
 	m.Data = spec
-	seq, err := c.state.do(ctx, m, recordMsg(e.Job.ID, run, prev.Revision))
+	write := c.state.do
+	if prev.Revision == 0 {
+		write = c.state.doFirst
+	}
+	seq, err := write(ctx, m, recordMsg(e.Job.ID, run, prev.Revision))
 	if err != nil {
 		return prev, refused(fmt.Errorf("write job %s: %w", e.Job.ID, err))
 	}
