@@ -244,7 +244,8 @@ func (p *pool) isIdle(e *entry) bool { return p.jobs[e.id] == e && !e.direct && 
 // been needed by one alone.
 const cancelBatch = 250
 
-// cancelIdle cancels some of the children that nobody needs.
+// cancelIdle cancels some of the children that nobody needs. It is an error if the server
+// is away.
 func (s *Scheduler) cancelIdle(ctx context.Context) error {
 	batch := s.pool.idle[:min(len(s.pool.idle), cancelBatch)]
 	still := make(map[jobs.ID]idle, len(batch))
@@ -256,8 +257,12 @@ func (s *Scheduler) cancelIdle(ctx context.Context) error {
 	list := slices.Collect(maps.Values(still))
 	errs := each(list, cancelBatch, func(i idle) error { return s.cancel(ctx, i.e, i.reason) })
 	for i, err := range errs {
-		if err := s.fault(list[i].e.subject(), err); err != nil {
+		err = s.fault(list[i].e.subject(), err)
+		if err != nil && !s.client.Connected() {
 			return err
+		}
+		if err != nil { // one that cannot be cancelled is in nobody's way
+			s.log.Warn("job that nobody waits for not cancelled", "id", list[i].e.id, "error", err) // a sweep tries again
 		}
 	}
 	s.pool.idle = s.pool.idle[len(batch):]

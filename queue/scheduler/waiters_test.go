@@ -52,7 +52,8 @@ func TestResumeInParts(t *testing.T) {
 }
 
 // However many children nobody needs any more, others are admitted before the last of
-// them is cancelled; one that somebody came to need meanwhile is spared.
+// them is cancelled; one that somebody came to need meanwhile is spared, and one that
+// cannot be cancelled is in nobody's way.
 func TestCancelIdleInParts(t *testing.T) {
 	const extra = 10
 	c := client(t)
@@ -78,13 +79,17 @@ func TestCancelIdleInParts(t *testing.T) {
 		s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
 		parent.Children, last = append(parent.Children, st.Record.ID), max(last, st.Revision)
 	}
+	ghost := children[1].Record
+	ghost.ID = "test-ghost" // somebody removed its record
+	s.change(t.Context(), queue.Change{Record: ghost, Revision: 1})
+	parent.Children = append([]jobs.ID{ghost.ID}, parent.Children...)
 	s.change(t.Context(), queue.Change{Record: parent, Revision: last + 1})
 	parent.State = jobs.Cancelled
 	s.change(t.Context(), queue.Change{Record: parent, Revision: last + 2})
 	other := parent
-	other.ID, other.State, other.Children = "test-other", jobs.Waiting, parent.Children[:1]
+	other.ID, other.State, other.Children = "test-other", jobs.Waiting, parent.Children[1:2]
 	s.change(t.Context(), queue.Change{Record: other, Revision: last + 3})
-	for _, want := range []int{extra, 0} {
+	for _, want := range []int{extra + 1, 0} {
 		if err := s.cancelIdle(t.Context()); err != nil || len(s.pool.idle) != want {
 			t.Fatalf("%d are left, want %d; %v", len(s.pool.idle), want, err)
 		}
