@@ -194,6 +194,10 @@ func (a *attempt) withChildren(ctx context.Context) (context.Context, error) {
 	return jobs.WithChildren(ctx, children), nil
 }
 
+// firstLook at the claim of a job that takes so long is for the hints that came
+// before the server heard that this worker listens.
+const firstLook = time.Second
+
 // heartbeat keeps the message ours as long as the handler proves that it lives
 // and the claim holds; else it cancels the handler and stops.
 func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc) {
@@ -210,6 +214,8 @@ func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc)
 	}); err == nil {
 		defer stop()
 	}
+	first := time.NewTimer(firstLook)
+	defer first.Stop()
 	tick := time.NewTicker(min(a.d.ackWait, a.w.cfg.Silence) / 4)
 	defer tick.Stop()
 	for {
@@ -217,6 +223,7 @@ func (a *attempt) heartbeat(ctx context.Context, cancel context.CancelCauseFunc)
 		case <-ctx.Done():
 			return
 		case <-hint:
+		case <-first.C:
 		case <-tick.C:
 		}
 		if d, phase := a.life.silent(time.Now()); d > a.w.cfg.Silence {
