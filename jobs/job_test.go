@@ -181,16 +181,19 @@ func (l *lines) Event(phrase string, attrs ...any) {
 	*l = append(*l, phrase)
 }
 
+func (l *lines) Log(p []byte) { *l = append(*l, "log "+string(p)) }
+
 func TestReport(t *testing.T) {
 	say := func(ctx context.Context) {
 		jobs.Alive(ctx, 5)
 		defer jobs.Quiet(ctx, time.Minute, "upload")()
 		jobs.Event(ctx, "layer pushed", "size", 7)
+		jobs.Log(ctx, []byte("a line"))
 	}
 	say(t.Context()) // nobody listens
 	var got lines
 	say(jobs.WithReporter(t.Context(), &got))
-	if diff := cmp.Diff(got, lines{"alive 5", "quiet 1m0s upload", "layer pushed size=7", "end"}); diff != "" {
+	if diff := cmp.Diff(got, lines{"alive 5", "quiet 1m0s upload", "layer pushed size=7", "log a line", "end"}); diff != "" {
 		t.Errorf("-got +want:\n%s", diff)
 	}
 }

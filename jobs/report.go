@@ -12,6 +12,7 @@ type Reporter interface {
 	Alive(n int64)
 	Quiet(bound time.Duration, why string) (end func())
 	Event(phrase string, attrs ...any)
+	Log(p []byte)
 }
 
 type reporterKey struct{}
@@ -43,5 +44,13 @@ func Quiet(ctx context.Context, bound time.Duration, why string) (end func()) {
 func Event(ctx context.Context, phrase string, attrs ...any) {
 	if r, ok := ctx.Value(reporterKey{}).(Reporter); ok {
 		r.Event(phrase, attrs...)
+	}
+}
+
+// Log adds to what the job printed, for people who follow it: whole lines, whose
+// format is the kind's. p is copied. It is also proof of life.
+func Log(ctx context.Context, p []byte) {
+	if r, ok := ctx.Value(reporterKey{}).(Reporter); ok {
+		r.Log(p)
 	}
 }

@@ -27,7 +27,7 @@ const localPrefix = "POOL."
 // Access is all that workers of an account of their own need of the pool, and all
 // they get: to pull and ack messages of their classes, to read and write the records
 // of their kinds and read what those are to do, to submit jobs of the kinds that
-// theirs wait for, to write history, and to announce themselves.
+// theirs wait for, to write history and logs, and to announce themselves.
 //
 // All but one are service imports: what the server answers goes back to who asked,
 // in its account, whatever reply subject the request named.
@@ -60,6 +60,7 @@ func Access(account string, classes []jobs.Class, submits []string) []Import {
 		add("$JS.API.DIRECT.GET." + streamState + ".st." + kind + ".*.*")
 		add("st." + kind + ".*.run")
 		add("ev." + kind + ".*")
+		add("log." + kind + ".*")
 	}
 	list := slices.SortedFunc(maps.Keys(all), func(a, b Import) int {
 		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(strconv.FormatBool(a.Stream), strconv.FormatBool(b.Stream)))

@@ -16,6 +16,7 @@
 //	        st.<scope>.<key>.run    the jobs.Record: state, claim and result
 //	WORK    w.<priority>.<kind>.<os>.<arch>.<feature>.<id>   admitted jobs, one message each
 //	EVENTS  ev.<scope>.<key>        history, for people; nothing is decided from it
+//	LOGS    log.<scope>.<key>       what jobs print while they run
 //	DLQ     dlq.<scope>.<key>       jobs that used up their attempts
 //	SCHED   sched.cron.<name>       timetables; fire.cron.<name> is the last fire of one
 //	controls (KV) all               what people decided: tenants, registries, pauses
@@ -28,7 +29,7 @@
 // sequence of its one subject, so of two claims, or of a claim and a result,
 // the server takes exactly one. The sequence of a claim is its fencing token.
 //
-// [Client.Export] and [Client.Import] move all this to another server.
+// [Client.Export] and [Client.Import] move all this, but for logs, to another server.
 //
 // # What is promised
 //

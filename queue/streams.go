@@ -16,6 +16,7 @@ const (
 	streamWork   = "WORK"
 	streamState  = "STATE"
 	streamEvents = "EVENTS"
+	streamLogs   = "LOGS"
 	streamDead   = "DLQ"
 	streamSched  = "SCHED"
 	bucketNodes  = "nodes"
@@ -30,21 +31,23 @@ const (
 	apiLevel = 4
 	// maxConsumers: the server's default of 1000 would bound nodes and watchers.
 	maxConsumers = 20_000
-	// eventsPerJob bounds the history of one job.
-	eventsPerJob = 1000
-	eventsAge    = 7 * 24 * time.Hour
-	deadAge      = 90 * 24 * time.Hour
+	// eventsPerJob and logPartsPerJob bound what is kept of one job, the latest.
+	eventsPerJob   = 1000
+	logPartsPerJob = 20_000
+	eventsAge      = 7 * 24 * time.Hour
+	deadAge        = 90 * 24 * time.Hour
 	// Admission bounds WORK to windows of small messages; hitting this is a bug,
 	// and DiscardNew makes it an error and no loss.
 	workBytes   = 1 << 30
 	eventsBytes = 4 << 30
+	logsBytes   = 4 << 30
 	// setupWait bounds the wait for a server whose JetStream is still starting.
 	setupWait = 30 * time.Second
 )
 
 func streamConfigs(replicas int) []jetstream.StreamConfig {
-	// History is for people: a power cut may take its last seconds, and no job waits
-	// for its sync. On a cluster the replicas hold it.
+	// History and logs are for people: a power cut may take their last seconds, and no
+	// job waits for a sync. On a cluster the replicas hold it.
 	history := jetstream.AsyncPersistMode
 	if replicas > 1 {
 		history = jetstream.DefaultPersistMode
@@ -56,6 +59,9 @@ func streamConfigs(replicas int) []jetstream.StreamConfig {
 	}, {
 		Name: streamEvents, Subjects: []string{"ev.>"}, Replicas: replicas, MaxMsgsPerSubject: eventsPerJob, AllowDirect: true,
 		MaxAge: eventsAge, MaxBytes: eventsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression, PersistMode: history,
+	}, {
+		Name: streamLogs, Subjects: []string{"log.>"}, Replicas: replicas, MaxMsgsPerSubject: logPartsPerJob, AllowDirect: true,
+		MaxAge: eventsAge, MaxBytes: logsBytes, MaxConsumers: maxConsumers, Compression: jetstream.S2Compression, PersistMode: history,
 	}, {
 		Name: streamDead, Subjects: []string{"dlq.>"}, Replicas: replicas, MaxMsgsPerSubject: 1, AllowDirect: true, MaxAge: deadAge,
 	}, {
@@ -111,21 +117,21 @@ func (c *Client) setup(ctx context.Context, replicas int) error {
 	return c.setupSchedulers(ctx, replicas)
 }
 
-// SetupHistory makes EVENTS again if it is gone. A power cut takes a young one as a
-// whole: with its persist mode the server does not sync its configuration, either.
+// SetupHistory makes EVENTS and LOGS again if they are gone. A power cut takes a young
+// one as a whole: with its persist mode the server does not sync its configuration, either.
 func (c *Client) SetupHistory(ctx context.Context, replicas int) error {
-	_, err := c.js.Stream(ctx, streamEvents)
-	if !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return err
-	}
 	for _, want := range streamConfigs(max(replicas, 1)) {
-		if want.Name != streamEvents {
+		if want.Name != streamEvents && want.Name != streamLogs {
 			continue
 		}
-		if _, err := c.js.CreateStream(ctx, want); err != nil {
+		_, err := c.js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			c.log.Warn("history was lost and begins anew", "stream", want.Name)
+			_, err = c.js.CreateStream(ctx, want)
+		}
+		if err != nil {
 			return fmt.Errorf("create stream %s: %w", want.Name, err)
 		}
-		c.log.Warn("history was lost and begins anew")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 func specSubject(id jobs.ID) string  { return "st." + id.Scope() + "." + id.Key() + ".spec" }
 func runSubject(id jobs.ID) string   { return "st." + id.Scope() + "." + id.Key() + ".run" }
 func eventSubject(id jobs.ID) string { return "ev." + id.Scope() + "." + id.Key() }
+func logSubject(id jobs.ID) string   { return "log." + id.Scope() + "." + id.Key() }
 
 // WorkTemplate is the low-cardinality name of WORK's subjects in telemetry.
 const WorkTemplate = "w.{priority}.{kind}.{os}.{arch}.{feature}"

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -91,67 +92,87 @@ func (c *Client) Wait(ctx context.Context, id jobs.ID) (Status, error) {
 // seen; 0 starts at the beginning.
 func (c *Client) Watch(ctx context.Context, id jobs.ID, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if _, err := c.Get(ctx, id); err != nil {
-			yield(Event{}, err)
-			return
-		}
-		// Two readers, one merged stream: the record says when it is over,
-		// and up to where the history must be read by then.
-		ctx, cancel := context.WithCancel(ctx)
-		g, ctx := errgroup.WithContext(ctx)
-		events, end := make(chan Event), make(chan ending, 1)
-		g.Go(func() error { return c.readEvents(ctx, id, after, events) })
-		g.Go(func() error { return c.awaitEnd(ctx, id, end) })
-		err := merge(ctx, after, events, end, yield)
-		cancel()
-		_ = g.Wait() // merge has seen its error as the cause of ctx
-		if err != nil {
+		end, err := c.untilEnd(ctx, id, place{streamEvents, eventSubject(id), after}, func(m jetstream.Msg) error {
+			e, err := decodeEvent(m)
+			if err == nil && !yield(e, nil) {
+				err = errLeft
+			}
+			return err
+		})
+		switch {
+		case err == nil:
+			yield(lastEvent(end), nil)
+		case !errors.Is(err, errLeft):
 			yield(Event{}, fmt.Errorf("watch job %s: %w", id, err))
 		}
 	}
 }
 
-// ending is the last event of a watch and the last Seq that comes before it.
-type ending struct {
-	event Event
-	last  uint64
+// place is where a reader of what a stream holds of one job is.
+type place struct {
+	stream, subject string
+	after           uint64 // sequence of the last message that was read
 }
 
-func merge(ctx context.Context, seen uint64, events <-chan Event, end <-chan ending, yield func(Event, error) bool) error {
+// untilEnd gives what lies behind a place to f, then what is added, until the job
+// has ended; it returns the record that says so, or f's error.
+func (c *Client) untilEnd(ctx context.Context, id jobs.ID, p place, f func(jetstream.Msg) error) (jobs.Record, error) {
+	if _, err := c.Get(ctx, id); err != nil {
+		return jobs.Record{}, err
+	}
+	// Two readers, one merged stream: the record says when it is over, and up to
+	// where the messages must be read by then.
+	ctx, cancel := context.WithCancel(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	msgs, end := make(chan jetstream.Msg), make(chan ending, 1)
+	g.Go(func() error { return c.readFrom(ctx, p, msgs) })
+	g.Go(func() error { return c.awaitEnd(ctx, id, p, end) })
+	r, err := merge(ctx, p.after, msgs, end, f)
+	cancel()
+	_ = g.Wait() // merge has seen its error as the cause of ctx
+	return r, err
+}
+
+// ending is a record of a job that has ended and the last sequence that is read before it is told.
+type ending struct {
+	record jobs.Record
+	last   uint64
+}
+
+func merge(ctx context.Context, seen uint64, msgs <-chan jetstream.Msg, end <-chan ending, f func(jetstream.Msg) error) (jobs.Record, error) {
 	var fin *ending
 	for {
 		if fin != nil && seen >= fin.last {
-			yield(fin.event, nil)
-			return nil
+			return fin.record, nil
 		}
 		select {
-		case e := <-events:
-			if seen = e.Seq; !yield(e, nil) {
-				return nil
+		case m := <-msgs:
+			md, err := m.Metadata()
+			if err == nil {
+				seen, err = md.Sequence.Stream, f(m)
 			}
-		case f := <-end:
-			fin = &f
+			if err != nil {
+				return jobs.Record{}, err
+			}
+		case e := <-end:
+			fin = &e
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return jobs.Record{}, context.Cause(ctx)
 		}
 	}
 }
 
-func (c *Client) readEvents(ctx context.Context, id jobs.ID, after uint64, out chan<- Event) error {
-	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{eventSubject(id)}, DeliverPolicy: jetstream.DeliverAllPolicy}
-	if after > 0 {
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, after+1
+func (c *Client) readFrom(ctx context.Context, p place, out chan<- jetstream.Msg) error {
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{p.subject}, DeliverPolicy: jetstream.DeliverAllPolicy}
+	if p.after > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, p.after+1
 	}
-	for m, err := range c.Follow(ctx, streamEvents, cfg) {
-		if err != nil {
-			return err
-		}
-		e, err := decodeEvent(m)
+	for m, err := range c.Follow(ctx, p.stream, cfg) {
 		if err != nil {
 			return err
 		}
 		select {
-		case out <- e:
+		case out <- m:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -159,23 +180,24 @@ func (c *Client) readEvents(ctx context.Context, id jobs.ID, after uint64, out c
 	return nil
 }
 
-func (c *Client) awaitEnd(ctx context.Context, id jobs.ID, end chan<- ending) error {
+func (c *Client) awaitEnd(ctx context.Context, id jobs.ID, p place, end chan<- ending) error {
 	for ch, err := range c.changes(ctx, id) {
 		if err != nil {
 			return err
 		}
-		if r := ch.Record; r.State.Ended() {
-			msgs, err := c.last(ctx, streamEvents, eventSubject(id))
-			if err != nil {
-				return err
-			}
-			f := ending{event: lastEvent(r)}
-			if m := msgs[eventSubject(id)]; m != nil {
-				f.last = m.Sequence
-			}
-			end <- f
-			return nil
+		if !ch.Record.State.Ended() {
+			continue
 		}
+		msgs, err := c.last(ctx, p.stream, p.subject)
+		if err != nil {
+			return err
+		}
+		e := ending{record: ch.Record}
+		if m := msgs[p.subject]; m != nil {
+			e.last = m.Sequence
+		}
+		end <- e
+		return nil
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func (a *app) jobsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "jobs", Short: "Look at the pool's jobs"}
 	group(cmd)
 	p.add(cmd.PersistentFlags())
-	cmd.AddCommand(a.jobsList(&p), a.jobsGet(&p), a.jobsWatch(&p), a.jobsExplain(&p), a.jobsCancel(&p), a.jobsDead(&p), a.jobsRetry(&p), a.jobsDiscard(&p))
+	cmd.AddCommand(a.jobsList(&p), a.jobsGet(&p), a.jobsWatch(&p), a.jobsLogs(&p), a.jobsExplain(&p), a.jobsCancel(&p), a.jobsDead(&p), a.jobsRetry(&p), a.jobsDiscard(&p))
 	return cmd
 }
 
@@ -156,6 +156,41 @@ func (a *app) watch(ctx context.Context, client *queue.Client, id jobs.ID, after
 		return err
 	}
 	return st.Err()
+}
+
+func (a *app) jobsLogs(p *poolFlags) *cobra.Command {
+	var after uint64
+	cmd := &cobra.Command{
+		Use:   "logs ID",
+		Short: "Follow what a job prints until it ends",
+		Long: "Follow what a job prints until it ends, of all its attempts. It is kept for a week; the oldest goes first where it is too much. With\n" +
+			"--output json each piece is an object, whose seq is what --after takes.",
+		Args: oneJob,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
+				return a.logs(cmd.Context(), client, jobs.ID(args[0]), after)
+			})
+		},
+	}
+	cmd.Flags().Uint64Var(&after, "after", 0, "resume behind this piece")
+	return cmd
+}
+
+func (a *app) logs(ctx context.Context, client *queue.Client, id jobs.ID, after uint64) error {
+	for part, err := range client.ReadLog(ctx, id, after) {
+		switch {
+		case err != nil:
+			return err
+		case a.output == "json":
+			err = json.NewEncoder(a.out).Encode(part)
+		default:
+			_, err = a.out.Write(part.Data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // eventLine is an event for people: when, who, what, and the facts by name. Of the last

@@ -46,6 +46,16 @@ func TestWorkerInItsAccount(t *testing.T) {
 	if phrases["attempt started"] != 2 || phrases["waiting for other jobs"] != 1 {
 		t.Errorf("history: %v", phrases)
 	}
+	var log []byte
+	for part, err := range client.ReadLog(t.Context(), st.Children[1], 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		log = append(log, part.Data...)
+	}
+	if string(log) != "b is doubled\n" {
+		t.Errorf("log: %q", log)
+	}
 	nodes, err := client.Workers(t.Context())
 	if err != nil || len(nodes) != 1 || nodes[0].Name != "images.w1" || len(nodes[0].Classes) != 2 {
 		t.Errorf("workers: %+v, %v", nodes, err)

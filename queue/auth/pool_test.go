@@ -188,6 +188,7 @@ func images() *jobs.Mux {
 	})
 	jobs.Handle(m, func(ctx context.Context, a pieceArgs) (any, error) {
 		jobs.Event(ctx, "piece made")
+		jobs.Log(ctx, []byte(a.Digest+" is doubled\n"))
 		return a.Digest + a.Digest, nil
 	})
 	return m

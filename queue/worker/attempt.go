@@ -37,8 +37,9 @@ type attempt struct {
 	children []jobs.ID   // that the job is to wait for
 	ending   atomic.Bool // the next write of the record is ours, and finds out by itself whether we may
 
-	mu   sync.Mutex
-	last jetstream.PubAckFuture // of the last event
+	mu      sync.Mutex
+	last    jetstream.PubAckFuture // of the last event
+	lastLog jetstream.PubAckFuture // of the last that was printed
 }
 
 // Alive implements jobs.Reporter.
@@ -54,6 +55,16 @@ func (a *attempt) Event(phrase string, attrs ...any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.last = f
+}
+
+// Log implements jobs.Reporter.
+func (a *attempt) Log(p []byte) {
+	a.life.beat(0)
+	a.mu.Lock() // parts of a long one stay together
+	defer a.mu.Unlock()
+	if f := a.w.client.Log(a.st, p); f != nil {
+		a.lastLog = f
+	}
 }
 
 // run works under work, and writes under writes, which ends later.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -138,8 +139,8 @@ func (a *attempt) landed(ctx context.Context, conflict error) (queue.Status, err
 	return a.st, conflict
 }
 
-// flushEvents notes the end of the attempt and waits until the history up to
-// here is stored, so that a watcher who sees the end has seen all.
+// flushEvents notes the end of the attempt and waits until history and log up to
+// here are stored, so that a watcher who sees the end has seen all.
 func (a *attempt) flushEvents(ctx context.Context, err error) {
 	if err != nil {
 		a.Event("attempt failed", "error", clip(err.Error()), "class", string(jobs.ClassOf(err)))
@@ -150,12 +151,14 @@ func (a *attempt) flushEvents(ctx context.Context, err error) {
 	defer cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.last == nil {
-		return
-	}
-	select {
-	case <-a.last.Ok():
-	case <-a.last.Err():
-	case <-ctx.Done():
+	for _, f := range []jetstream.PubAckFuture{a.lastLog, a.last} {
+		if f == nil {
+			continue
+		}
+		select {
+		case <-f.Ok():
+		case <-f.Err():
+		case <-ctx.Done():
+		}
 	}
 }

@@ -26,6 +26,7 @@ type reporter struct {
 
 func (*reporter) Alive(int64)          {}
 func (*reporter) Event(string, ...any) {}
+func (*reporter) Log([]byte)           {}
 
 func (r *reporter) Quiet(_ time.Duration, why string) func() {
 	r.mu.Lock()
