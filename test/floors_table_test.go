@@ -16,7 +16,7 @@ var floors = []struct {
 	floor int
 }{
 	{"cmd/*", 4},
-	{"jobs/all", 3}, {"jobs/all/run", 3}, {"console", 3}, {"queue/bench", 3},
+	{"jobs/all", 3}, {"jobs/all/run", 3}, {"console", 3}, {"console/*", 2}, {"queue/bench", 3},
 	{"jobs/*", 2}, {"jobs/*/run", 2}, {"queue/scheduler", 2}, {"queue/worker", 2},
 	{"convert", 1}, {"convert/*", 1}, {"erofs", 1}, {"erofs/*", 1}, {"cimfs", 1}, {"cimfs/*", 1},
 	{"restore", 1}, {"restore/*", 1}, {"build", 1}, {"build/*", 1},
