@@ -45,6 +45,16 @@ type Hosted interface {
 	Hosts() []string // host[:port], those known without I/O
 }
 
+// Referring is implemented by args of kinds that somebody may ask for from outside: a
+// rule says which repositories he may have read and written by the pool, whose
+// credentials are more than his.
+type Referring interface {
+	Args
+	// References are those of images, files and repositories, as the args have them: all
+	// that the job reads and all that it writes.
+	References() (reads, writes []string)
+}
+
 // Join makes a job that has not ended matter to somebody else: it becomes as urgent
 // as they are, and theirs if they ask for it directly. Nobody may change the record
 // of a running job but its worker, so there a Join has no edge; nor has one that

@@ -70,3 +70,6 @@ func (a Args) Hosts() []string {
 	}
 	return layer.RegistryHosts(a.Target)
 }
+
+// References implements jobs.Referring.
+func (a Args) References() (reads, writes []string) { return nil, a.Output.Writes() }
