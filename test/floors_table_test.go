@@ -35,7 +35,7 @@ var sameFloor = []edge{
 	{"jobs/*/run", "jobs/*"},
 	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
 	{"jobs/commit", "jobs/convert"}, {"jobs/commit", "jobs/layer"}, {"jobs/commit/run", "jobs/convert/run"}, // what is committed is converted
-	{"jobs/all/run", "jobs/all"},
+	{"jobs/all/run", "jobs/all"}, {"console", "jobs/all"},
 }
 
 // forbidden are imports that point down and are wrong all the same.
@@ -70,6 +70,7 @@ var links = []struct{ room, prefix, why string }{
 	{"cmd/*", "github.com/google/go-containerregistry/pkg/v1/random", "test only"},
 	{"cmd/*", "github.com/stretchr/", "test only"},
 	{"cmd/*", module + "/erofs/erofstest", "test only"},
+	{"cmd/*", module + "/console/consoletest", "test only"},
 	{"cmd/*", module + "/test", "test only"},
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -183,26 +184,36 @@ func servePool(t *testing.T) {
 // of the test.
 func serve(t *testing.T, dir string, flags ...string) (stop func()) {
 	t.Helper()
+	_, stop = background(t, append([]string{"serve", "--dir", dir}, flags...)...)
+	return stop
+}
+
+// background runs a command that prints a line when it is up, until stop, which is also
+// called at the end of the test.
+func background(t *testing.T, args ...string) (line string, stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	up, w := io.Pipe()
-	served := make(chan int, 1)
+	ended := make(chan int, 1)
 	go func() {
-		served <- execute(ctx, append([]string{"serve", "--dir", dir}, flags...), w, os.Stderr)
+		ended <- execute(ctx, args, w, os.Stderr)
 		w.Close()
 	}()
+	lines := bufio.NewReader(up)
 	stop = sync.OnceFunc(func() {
 		cancel(errors.New("test over"))
 		go io.Copy(io.Discard, up)
-		if code := <-served; code != 0 && code != 130 {
-			t.Errorf("serve ended with %d", code)
+		if code := <-ended; code != 0 && code != 130 {
+			t.Errorf("%s ended with %d", args[0], code)
 		}
 	})
 	t.Cleanup(stop)
-	if _, err := up.Read(make([]byte, 1)); err != nil {
-		t.Fatal("serve did not come up")
+	line, err := lines.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%s did not come up", args[0])
 	}
 	go io.Copy(io.Discard, up)
-	return stop
+	return line, stop
 }
 
 // TestPool submits to a pool in this process and looks at it.

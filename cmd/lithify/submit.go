@@ -106,6 +106,7 @@ func (f *convertFlags) poolArgs(ctx context.Context, src, dst string) (job conve
 // submission holds the flags of every submit command.
 type submission struct {
 	pool    poolFlags
+	api     apiFlags
 	wait    bool
 	key     string
 	timeout time.Duration
@@ -146,6 +147,7 @@ func (s *submission) options(now time.Time) (jobs.Options, error) {
 
 func (s *submission) add(fs *pflag.FlagSet) {
 	s.pool.add(fs)
+	s.api.add(fs)
 	fs.BoolVar(&s.wait, "wait", false, "wait for the job to end and print its result")
 	fs.StringVar(&s.key, "idempotency-key", "", "submissions with the same key are one job")
 	fs.DurationVar(&s.timeout, "timeout", jobs.DefaultTimeout, "give the job up after this time, counted from when it may run")
@@ -160,7 +162,7 @@ func (a *app) submit(ctx context.Context, s *submission, args func() (jobs.Args,
 	if err != nil {
 		return usageError{err}
 	}
-	return a.withPool(ctx, &s.pool, func(client *queue.Client) error {
+	return a.withPoolOrAPI(ctx, s, func(client pool) error {
 		args, err := args()
 		if err != nil {
 			return err
@@ -173,7 +175,19 @@ func (a *app) submit(ctx context.Context, s *submission, args func() (jobs.Args,
 	})
 }
 
-func (a *app) send(ctx context.Context, client *queue.Client, job jobs.Job, wait bool) error {
+// withPoolOrAPI calls f with the pool that s names, by NATS or by its API.
+func (a *app) withPoolOrAPI(ctx context.Context, s *submission, f func(pool) error) error {
+	if s.api.url == "" {
+		return a.withPool(ctx, &s.pool, func(client *queue.Client) error { return f(client) })
+	}
+	client, err := s.api.client()
+	if err != nil {
+		return err
+	}
+	return f(client)
+}
+
+func (a *app) send(ctx context.Context, client pool, job jobs.Job, wait bool) error {
 	st, err := client.Submit(ctx, job)
 	if err != nil {
 		return err
@@ -190,7 +204,7 @@ func (a *app) send(ctx context.Context, client *queue.Client, job jobs.Job, wait
 }
 
 // follow shows a job's history on stderr until it ends, and its result on stdout.
-func (a *app) follow(ctx context.Context, client *queue.Client, id jobs.ID) error {
+func (a *app) follow(ctx context.Context, client pool, id jobs.ID) error {
 	for e, err := range client.Watch(ctx, id, 0) {
 		if err != nil {
 			return err

@@ -62,6 +62,24 @@ func Check(ref string) error {
 	return err
 }
 
+// RepositoryName is the repository of a reference to a registry, with its host and spelled
+// out: that of debian:12 is index.docker.io/library/debian. A reference to a file has none;
+// that, and what is wrong, is errdefs.ErrInvalidArgument.
+func RepositoryName(ref string) (string, error) {
+	p, err := parse(ref)
+	if err != nil {
+		return "", err
+	}
+	if p.scheme != "" {
+		return "", invalid("reference %q is to a file, and no registry's", ref)
+	}
+	r, err := parseRepository(p.path, false)
+	if err != nil {
+		return "", err
+	}
+	return r.Context().Name(), nil
+}
+
 // SamePlace reports whether two references name one OCI layout, and no tag in the
 // second one tells what becomes of it.
 func SamePlace(src, dst string) bool {

@@ -1,0 +1,188 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/jobs"
+)
+
+// issuerTimeout bounds a request to an issuer.
+const issuerTimeout = 10 * time.Second
+
+// issuers check tokens. Each is asked for its keys when the first token of it comes, and
+// not before: a pool starts while one is away.
+type issuers struct {
+	byURL map[string]*issuer
+}
+
+type issuer struct {
+	Issuer
+
+	mu       sync.Mutex
+	verifier *oidc.IDTokenVerifier
+}
+
+func newIssuers(list []Issuer) issuers {
+	is := issuers{map[string]*issuer{}}
+	for _, i := range list {
+		is.byURL[i.URL] = &issuer{Issuer: i}
+	}
+	return is
+}
+
+// identity is somebody with a token that is good.
+type identity struct {
+	name   string // the token's subject, at its issuer
+	grants []Grant
+}
+
+// identify reads the bearer token of a request. One that is missing, expired, for
+// somebody else or of nobody known is errdefs.ErrUnauthenticated, one that no grant is
+// for errdefs.ErrPermissionDenied, and an issuer that does not answer
+// errdefs.ErrUnavailable.
+func (is issuers) identify(r *http.Request) (identity, error) {
+	raw, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return identity{}, fmt.Errorf("a bearer token is required: %w", errdefs.ErrUnauthenticated)
+	}
+	i := is.byURL[issuerOf(raw)]
+	if i == nil {
+		return identity{}, fmt.Errorf("the token is of no issuer that is known here: %w", errdefs.ErrUnauthenticated)
+	}
+	v, err := i.keys(r.Context())
+	if err != nil {
+		return identity{}, fmt.Errorf("issuer %s: %w: %w", i.URL, err, errdefs.ErrUnavailable)
+	}
+	token, err := v.Verify(r.Context(), raw)
+	if err != nil {
+		return identity{}, fmt.Errorf("token: %w: %w", err, errdefs.ErrUnauthenticated)
+	}
+	var claims map[string]any
+	if err := token.Claims(&claims); err != nil {
+		return identity{}, fmt.Errorf("token: %w: %w", err, errdefs.ErrUnauthenticated)
+	}
+	id := identity{name: token.Subject + " at " + i.URL}
+	for _, g := range i.Grants {
+		if g.isFor(claims) {
+			id.grants = append(id.grants, g)
+		}
+	}
+	if len(id.grants) == 0 {
+		return id, fmt.Errorf("no grant is for %s: %w", id.name, errdefs.ErrPermissionDenied)
+	}
+	return id, nil
+}
+
+// issuerOf reads who a token says that it is of; nothing is believed of that.
+func issuerOf(raw string) string {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	if json.Unmarshal(b, &claims) != nil {
+		return ""
+	}
+	return claims.Issuer
+}
+
+// keys finds the issuer's keys, which go-oidc then fetches as they change.
+func (i *issuer) keys(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.verifier == nil {
+		// The provider keeps its context for later fetches of keys.
+		p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), &http.Client{Timeout: issuerTimeout}), i.URL)
+		if err != nil {
+			return nil, err
+		}
+		i.verifier = p.Verifier(&oidc.Config{ClientID: i.Audience})
+	}
+	return i.verifier, nil
+}
+
+// isFor reports whether the claims of a token are all as the grant wants them.
+func (g Grant) isFor(claims map[string]any) bool {
+	for name, pattern := range g.Claims {
+		v, ok := claims[name]
+		switch v.(type) {
+		case string, bool:
+		default:
+			ok = false
+		}
+		if !ok || !matches(pattern, fmt.Sprint(v)) {
+			return false
+		}
+	}
+	return true
+}
+
+// submission is what somebody may have the pool do, by the first grant that allows it; why
+// not is errdefs.ErrPermissionDenied.
+func (id identity) submission(a jobs.Args, o jobs.Options) (jobs.Options, error) {
+	var errs []error
+	for _, g := range id.grants {
+		err := g.allows(a, o)
+		if err == nil {
+			o.Tenant, o.Submitter = g.Tenant, id.name
+			return o, nil
+		}
+		errs = append(errs, err)
+	}
+	return o, fmt.Errorf("%s may not: %w: %w", id.name, errors.Join(errs...), errdefs.ErrPermissionDenied)
+}
+
+func (g Grant) allows(a jobs.Args, o jobs.Options) error {
+	refs, ok := a.(jobs.Referring)
+	if !ok || !slices.Contains(g.Kinds, a.Kind()) {
+		return fmt.Errorf("submit jobs of kind %s", a.Kind())
+	}
+	if p := cmp.Or(o.Priority, jobs.Bulk); len(g.Priorities) > 0 && !slices.Contains(g.Priorities, p) {
+		return fmt.Errorf("submit with priority %s", p)
+	}
+	reads, writes := refs.References()
+	if err := within("read", reads, g.Reads); err != nil {
+		return err
+	}
+	return within("write", writes, g.Writes)
+}
+
+// within reports the first reference that is none of the patterns' repositories; one to
+// a file never is.
+func within(what string, refs, patterns []string) error {
+	for _, ref := range refs {
+		repo, err := registry.RepositoryName(ref)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", what, ref, err)
+		}
+		if !matchesAny(patterns, repo) {
+			return fmt.Errorf("%s %s", what, repo)
+		}
+	}
+	return nil
+}
+
+// sees reports whether jobs of a tenant are shown to id.
+func (id identity) sees(tenant string) bool {
+	return slices.ContainsFunc(id.grants, func(g Grant) bool { return tenantOf(g) == tenant })
+}

@@ -1,0 +1,124 @@
+package console_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lithify/lithify/console"
+	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/all"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	"github.com/lithify/lithify/queue"
+	"github.com/lithify/lithify/queue/natsd"
+	"github.com/lithify/lithify/queue/scheduler"
+	"github.com/lithify/lithify/queue/worker"
+)
+
+// patience is far above what anything here takes.
+const patience = 2 * time.Minute
+
+// startPool is a pool in this process whose worker does with convert jobs what h says.
+func startPool(t *testing.T, h jobs.Handler[convertjob.Args]) *queue.Client {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	srv, err := natsd.Start(natsd.Config{Dir: t.TempDir(), ContextFile: "-", InProcess: true, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := queue.Connect(t.Context(), srv.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m jobs.Mux
+	jobs.Handle(&m, h)
+	w, err := worker.New(client, &m, worker.Config{Slots: 4, Grace: time.Millisecond, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var g errgroup.Group
+	g.Go(func() error { return scheduler.New(client, all.Validators(), scheduler.Config{Log: log}).Run(ctx) })
+	g.Go(func() error { return w.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		client.Close()
+		if err := srv.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return client
+}
+
+const secret = "a secret of the host"
+
+// load writes a configuration and reads it.
+func load(t *testing.T, text string) (console.Config, error) {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "console.yaml")
+	for name, content := range map[string]string{file: text, filepath.Join(dir, "secret"): secret + "\n", filepath.Join(dir, "new"): "another secret of the host"} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return console.Load(file)
+}
+
+// config grants the repositories of acme what they need, by issuer.
+func config(issuer string) string {
+	return strings.ReplaceAll(`
+hooks:
+- name: hub
+  host: github
+  secret_files: [secret, new]
+  rules:
+  - repository: acme/*
+    ref: refs/heads/**
+    submit:
+      kind: convert
+      tenant: acme
+      timeout: 1h
+      args:
+        source: registry.example.com/$repository:$short
+        target: registry.example.com/$repository:$name
+issuers:
+- url: ISSUER
+  audience: https://lithify.example.com
+  grants:
+  - claims: {repository: acme/*, ref: refs/heads/main}
+    kinds: [convert]
+    reads: [registry.example.com/acme/*, index.docker.io/library/*]
+    writes: [registry.example.com/acme/*]
+    tenant: acme
+    priorities: [bulk]
+  - claims: {repository: acme/release}
+    kinds: [convert]
+    reads: [registry.example.com/**]
+    writes: [registry.example.com/**]
+    tenant: releases
+    priorities: [interactive]
+`, "ISSUER", issuer)
+}
+
+// serve runs the console of a pool.
+func serve(t *testing.T, client *queue.Client, cfg console.Config) *httptest.Server {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	srv := httptest.NewServer(console.New(client, cfg, log).Handler())
+	t.Cleanup(srv.Close)
+	return srv
+}
