@@ -14,7 +14,7 @@ cd "$(dirname "$0")"
 
 tools=${LITHIFY_TEST_TOOLS:-/var/lib/lithify-test-tools}
 trixie=${LITHIFY_TRIXIE_ROOT:-/var/lib/lithify-test-trixie}
-packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc"
+packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc git busybox-static"
 inner="erofs-utils criu"
 missing=()
 
@@ -94,6 +94,7 @@ programs() {
 	CGO_ENABLED=1 build runc . github.com/opencontainers/runc -tags seccomp
 	CGO_ENABLED=0 build dockerpull dockerpull .
 	CGO_ENABLED=0 build otelcol otelcol .
+	CGO_ENABLED=0 build buildkitd buildkitd github.com/moby/buildkit/cmd/buildkitd
 }
 
 if ! mkdir -p "$bin" 2>/dev/null; then
