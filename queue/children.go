@@ -17,13 +17,17 @@ import (
 // any. Jobs that do not
 // exist are left out. A replica that stays behind is errdefs.ErrUnavailable.
 func (c *Client) GetAll(ctx context.Context, ids []jobs.ID, heard jobs.ID, revision uint64) (map[jobs.ID]Status, error) {
+	return c.getAll(ctx, ids, runSubject(heard), revision)
+}
+
+func (c *Client) getAll(ctx context.Context, ids []jobs.ID, fence string, revision uint64) (map[jobs.ID]Status, error) {
 	out := make(map[jobs.ID]Status, len(ids))
 	for part := range slices.Chunk(ids, listBatch/2) {
 		subjects := make([]string, 0, 2*len(part))
 		for _, id := range part {
 			subjects = append(subjects, specSubject(id), runSubject(id))
 		}
-		msgs, err := c.lastAt(ctx, subjects, heard, revision)
+		msgs, err := c.lastAt(ctx, subjects, fence, revision)
 		if err != nil {
 			return nil, fmt.Errorf("read %d jobs: %w", len(ids), err)
 		}
@@ -50,7 +54,7 @@ func (c *Client) States(ctx context.Context, ids []jobs.ID, heard jobs.ID, revis
 		for i, id := range part {
 			subjects[i] = runSubject(id)
 		}
-		msgs, err := c.lastAt(ctx, subjects, heard, revision)
+		msgs, err := c.lastAt(ctx, subjects, runSubject(heard), revision)
 		if err != nil {
 			return nil, fmt.Errorf("read %d records: %w", len(ids), err)
 		}
@@ -70,12 +74,11 @@ func (c *Client) States(ctx context.Context, ids []jobs.ID, heard jobs.ID, revis
 }
 
 // lastAt is last of STATE, from a replica that has heard of this or a later revision of
-// a job's record: replicas apply what is written in its order.
-func (c *Client) lastAt(ctx context.Context, subjects []string, heard jobs.ID, revision uint64) (map[string]*jetstream.RawStreamMsg, error) {
+// a subject, the fence: replicas apply what is written in its order.
+func (c *Client) lastAt(ctx context.Context, subjects []string, fence string, revision uint64) (map[string]*jetstream.RawStreamMsg, error) {
 	if revision == 0 {
 		return c.last(ctx, streamState, subjects...)
 	}
-	fence := runSubject(heard)
 	if !slices.Contains(subjects, fence) {
 		subjects = append(subjects, fence)
 	}

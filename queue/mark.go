@@ -24,6 +24,7 @@ import (
 type Mark struct {
 	Revision uint64    `json:"revision"`
 	Open     []jobs.ID `json:"open,omitempty"`
+	Written  uint64    `json:"-"` // where in STATE it lies, of one that was read
 }
 
 const markSubject = "st.mark"
@@ -46,29 +47,32 @@ func (c *Client) GetMark(ctx context.Context) (m Mark, err error) {
 	if err != nil {
 		return m, fmt.Errorf("read mark: %w", err)
 	}
-	if msgs[markSubject] == nil {
+	msg := msgs[markSubject]
+	if msg == nil {
 		return m, nil
 	}
-	if err := json.Unmarshal(msgs[markSubject].Data, &m); err != nil {
+	if err := json.Unmarshal(msg.Data, &m); err != nil {
 		return Mark{}, fmt.Errorf("read mark: %w", err)
 	}
+	m.Written = msg.Sequence
 	return m, nil
 }
 
 // FollowRecords reads the records from a mark on, and then each of their changes, until
 // ctx is done or the loop is left. The jobs that the mark names come first, in the order
-// of their revisions. If there is nothing else, a change says so that has no ID, but
-// Last. One that cannot be read comes with its revision and ErrUnreadable; any other
-// error ends it.
+// of their revisions, but for those that changed since: they come in their place. If
+// there is nothing else, a change says so that has no ID, but Last. One that cannot be
+// read comes with its revision and ErrUnreadable; any other error ends it.
 func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		open, err := c.GetAll(ctx, from.Open, "", 0)
+		// A replica that has not heard of the mark may have a record as it was before.
+		open, err := c.getAll(ctx, from.Open, markSubject, from.Written)
 		if err != nil || len(open) < len(from.Open) { // one cannot be read, or ended and was forgotten
 			from, open = Mark{}, nil
 		}
 		// In the order in which they were written: it is their place in line.
 		for _, st := range slices.SortedFunc(maps.Values(open), func(a, b Status) int { return cmp.Compare(a.Revision, b.Revision) }) {
-			if !yield(Change{Record: st.Record, Revision: st.Revision}, nil) {
+			if st.Revision < from.Revision && !yield(Change{Record: st.Record, Revision: st.Revision}, nil) {
 				return
 			}
 		}
