@@ -21,16 +21,21 @@ import (
 const discardedHeader = "Lithify-Discarded"
 
 // Bury writes the letter of a dead job, once for each generation: a start of the
-// scheduler sees every dead record again.
+// scheduler sees a dead record again.
 func (c *Client) Bury(ctx context.Context, r jobs.Record) error {
-	old, err := c.DeadLetter(ctx, r.ID)
-	if err == nil && old.Generation == r.Generation {
-		return nil
-	}
-	if err != nil && !errdefs.IsNotFound(err) {
+	if is, err := c.Buried(ctx, r); is || err != nil {
 		return err
 	}
 	return c.writeLetter(ctx, r, nil)
+}
+
+// Buried reports whether a dead job has its letter.
+func (c *Client) Buried(ctx context.Context, r jobs.Record) (bool, error) {
+	old, err := c.DeadLetter(ctx, r.ID)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && old.Generation == r.Generation, err
 }
 
 func (c *Client) writeLetter(ctx context.Context, r jobs.Record, h nats.Header) error {

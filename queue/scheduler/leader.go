@@ -66,7 +66,7 @@ func (s *Scheduler) adoptConsumers(ctx context.Context) error {
 	}
 	s.adopted = true
 	for name, l := range s.pool.lines {
-		if there[name.Consumer()] {
+		if _, is := there[name.Consumer()]; is {
 			s.consumers[name] = true
 		} else if l.slots > 0 || l.admitted > 0 {
 			s.serve(ctx, name)
@@ -82,8 +82,8 @@ type unburied struct {
 	seen   time.Time
 }
 
-// unburiedFor is how long one that stands by keeps them: far longer than a pool
-// is without a leader.
+// unburiedFor is how long one that stands by leaves them to the leader: far longer than
+// a pool is without one.
 const unburiedFor = time.Minute
 
 func (s *Scheduler) keepUnburied(r jobs.Record, now time.Time) {
@@ -106,9 +106,16 @@ func (s *Scheduler) bury(ctx context.Context, r jobs.Record) {
 	}
 }
 
-// standBy is the sweep of a scheduler that does not lead: it forgets.
-func (s *Scheduler) standBy(now time.Time) {
-	s.unburied = slices.DeleteFunc(s.unburied, func(d unburied) bool { return now.Sub(d.seen) > unburiedFor })
+// standBy is the sweep of a scheduler that does not lead: it forgets, but for the dead
+// whose letters the leader could not write.
+func (s *Scheduler) standBy(ctx context.Context, now time.Time) {
+	var err error
+	s.unburied = slices.DeleteFunc(s.unburied, func(d unburied) (buried bool) {
+		if err == nil && now.Sub(d.seen) > unburiedFor {
+			buried, err = s.client.Buried(ctx, d.record)
+		}
+		return buried
+	})
 	s.pool.due(now)
 	s.pool.prune()
 }

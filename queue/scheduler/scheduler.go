@@ -207,7 +207,7 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 		case <-wake.C:
 		case <-sweep.C:
 			if !s.leads {
-				s.standBy(time.Now())
+				s.standBy(ctx, time.Now())
 			} else if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("sweep interrupted", "error", err)
 			}
