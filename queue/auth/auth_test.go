@@ -62,6 +62,37 @@ func TestWorkerInItsAccount(t *testing.T) {
 	}
 }
 
+// A worker in an account of its own may ask for no other; of itself it knows that it is
+// back, when it gets a job again that it had lost.
+func TestWorkerInItsAccountIsBack(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	p.worker("images", images())
+	for { // until it is there; its line has no consumer yet, so that it gets nothing
+		ws, err := p.Workers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(ws) == 1 {
+			break
+		}
+	}
+	client := p.connect(auth.ClientKey)
+	st := p.submit(client, imageArgs{})
+	for _, name := range []string{"images.w1", "images.w2"} { // by a message that is gone
+		var err error
+		if st, err = p.Apply(t.Context(), st, jobs.Claim{Worker: name, Message: 7, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.run(scheduler.New(p.Client, validators, scheduler.Config{Sweep: 100 * time.Millisecond, Log: p.log}).Run)
+	if st := p.wait(client, st.ID); st.State != jobs.Done || st.Attempt != 2 || st.Poisoned != 1 {
+		t.Errorf("got %+v", st.Record)
+	}
+}
+
 // A worker hears of a cancelled job at once, not with its next heartbeat.
 func TestHintInItsAccount(t *testing.T) {
 	p := newPool(t)

@@ -13,7 +13,8 @@ import (
 
 // back are the workers that fell silent with a job and were heard of since, without
 // it, or ended in good order: whatever kept them from the queue, it was not the job. A
-// process that began after its namesake had claimed the job is another one.
+// process that began after its namesake had claimed the job is another one. With an
+// error it is this worker at most.
 func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
 	if r.State != jobs.Running && !r.Doubted() || len(r.Silent) == 0 {
 		return nil, nil
@@ -24,14 +25,14 @@ func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
 	}
 	nodes, err := w.client.Named(ctx, names...)
 	if err != nil {
-		return nil, err
+		nodes = map[string]queue.Node{}
 	}
 	// Of itself it knows more than it has announced: that it is here, without the job.
 	nodes[w.cfg.Name] = queue.Node{Started: w.started, Updated: time.Now(), Running: w.snapshot()}
 	return slices.DeleteFunc(names, func(name string) bool {
 		n, here := nodes[name]
 		return !here || slices.ContainsFunc(r.Silent, func(s jobs.Silence) bool { return s.Worker == name && !survived(n, s, r.ID) })
-	}), nil
+	}), err
 }
 
 func survived(n queue.Node, s jobs.Silence, id jobs.ID) bool {
