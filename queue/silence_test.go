@@ -144,6 +144,7 @@ func TestLastSilenceIsDoubted(t *testing.T) {
 	}
 	p.worker(handle(func(context.Context, testArgs) (any, error) { return "third", nil }), worker.Config{Name: "third"})
 	p.until("doubt", func() bool { return p.get(id).Doubted() })
+	p.explains(id, queue.ReasonRetry, "dead unless", "worker second fell silent")
 	if err := p.Announce(t.Context(), queue.Node{Name: "second", Started: before}); err != nil {
 		t.Fatal(err)
 	}

@@ -120,6 +120,8 @@ func (s *Scheduler) explain(r jobs.Record, revision uint64, now time.Time) (reas
 	case r.State == jobs.Running:
 		add(queue.ReasonSilent, "worker %s has it since %s and does not say so any more: if it is gone, the job runs again within %v",
 			r.Worker, r.Updated.Format(time.RFC3339), s.cfg.AckWait)
+	case r.Doubted() && wait > 0:
+		add(queue.ReasonRetry, "it is dead unless, in the next %v, a worker that fell silent with it is heard of: %s", wait, r.Failure.Message)
 	case r.State == jobs.Retry && wait > 0:
 		add(queue.ReasonRetry, "its last attempt failed, attempt %d of %d is due in %v: %s", r.Attempt+1, r.MaxAttempts, wait, r.Failure.Message)
 	case wait > 0:
