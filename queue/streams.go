@@ -81,14 +81,25 @@ func streamConfigs(replicas int) []jetstream.StreamConfig {
 func (c *Client) Setup(ctx context.Context, replicas int) error {
 	ctx, cancel := context.WithTimeout(ctx, setupWait)
 	defer cancel()
-	return c.retry(ctx, func() error { return c.setup(ctx, max(replicas, 1)) })
+	replicas = max(replicas, 1)
+	steps := []func(context.Context) error{c.checkServer}
+	for _, want := range streamConfigs(replicas) {
+		steps = append(steps, func(ctx context.Context) error { return c.setupStream(ctx, want) })
+	}
+	steps = append(steps,
+		func(ctx context.Context) error { return c.setupNodes(ctx, replicas) },
+		func(ctx context.Context) error { return c.setupControls(ctx, replicas) },
+		func(ctx context.Context) error { return c.setupSchedulers(ctx, replicas) })
+	for _, step := range steps {
+		if err := c.retry(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (c *Client) setup(ctx context.Context, replicas int) error {
-	// A cluster that is still electing its leader does not answer: it is asked again.
-	actx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	acc, err := c.js.AccountInfo(actx)
+func (c *Client) checkServer(ctx context.Context) error {
+	acc, err := c.js.AccountInfo(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the server for JetStream: %w", err)
 	}
@@ -96,25 +107,29 @@ func (c *Client) setup(ctx context.Context, replicas int) error {
 		return fmt.Errorf("nats-server %s has JetStream API level %d, want %d (2.14 or later): %w",
 			c.nc.ConnectedServerVersion(), acc.API.Level, apiLevel, errdefs.ErrFailedPrecondition)
 	}
-	for _, want := range streamConfigs(replicas) {
-		s, err := c.js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			s, err = c.js.Stream(ctx, want.Name)
-		}
-		if err != nil {
-			return fmt.Errorf("create stream %s: %w", want.Name, err)
-		}
-		if d := drift(s.CachedInfo().Config, want); d != "" {
-			return fmt.Errorf("stream %s was changed: %s: %w", want.Name, d, errdefs.ErrFailedPrecondition)
-		}
+	return nil
+}
+
+func (c *Client) setupStream(ctx context.Context, want jetstream.StreamConfig) error {
+	s, err := c.js.CreateStream(ctx, want)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		s, err = c.js.Stream(ctx, want.Name)
 	}
-	if err := c.setupNodes(ctx, replicas); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w", want.Name, err)
 	}
-	if _, err = c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucketControls, Replicas: replicas}); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+	if d := drift(s.CachedInfo().Config, want); d != "" {
+		return fmt.Errorf("stream %s was changed: %s: %w", want.Name, d, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+func (c *Client) setupControls(ctx context.Context, replicas int) error {
+	_, err := c.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucketControls, Replicas: replicas})
+	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
 		return fmt.Errorf("create bucket %s: %w", bucketControls, err)
 	}
-	return c.setupSchedulers(ctx, replicas)
+	return nil
 }
 
 // SetupHistory makes EVENTS and LOGS again if they are gone. A power cut takes a young
@@ -158,10 +173,13 @@ func drift(got, want jetstream.StreamConfig) string {
 }
 
 // retry calls f until it succeeds or fails for a reason that waiting does not
-// mend: right after a start the API times out and answers 503.
-func (c *Client) retry(ctx context.Context, f func() error) error {
+// mend: right after a start the API times out and answers 503, and a cluster's leader
+// that dies answers no more. Each try is bounded.
+func (c *Client) retry(ctx context.Context, f func(context.Context) error) error {
 	for {
-		err := f()
+		try, cancel := context.WithTimeout(ctx, callTimeout)
+		err := f(try)
+		cancel()
 		if err == nil || errdefs.IsFailedPrecondition(err) || ctx.Err() != nil {
 			return err
 		}
