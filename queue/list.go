@@ -62,7 +62,7 @@ func (c *Client) newest(ctx context.Context, subject string, f Filter) ([]Change
 			ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
 			if err != nil {
 				c.log.Warn("unreadable record", "error", err)
-			} else if f.matches(ch.Record) {
+			} else if f.Matches(ch.Record) {
 				found = append(found, ch)
 			}
 		}
@@ -73,8 +73,9 @@ func (c *Client) newest(ctx context.Context, subject string, f Filter) ([]Change
 	return latest(found, f.Limit), nil
 }
 
-func (f Filter) matches(r jobs.Record) bool {
-	return (len(f.States) == 0 || slices.Contains(f.States, r.State)) &&
+// Matches reports whether a filter chooses a job, but for its limit.
+func (f Filter) Matches(r jobs.Record) bool {
+	return (f.Kind == "" || r.Class.Kind == f.Kind) && (len(f.States) == 0 || slices.Contains(f.States, r.State)) &&
 		(f.Error == "" || r.Failure != nil && strings.Contains(r.Failure.Message, f.Error))
 }
 

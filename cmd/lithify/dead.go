@@ -101,20 +101,19 @@ func (s *selection) add(cmd *cobra.Command, states string) {
 	fs.BoolVar(&s.yes, "yes", false, "without IDs: do it; else it is only said how many jobs there are")
 }
 
-// each calls do for the jobs that are named, or says how many match.
-func (a *app) each(ctx context.Context, client *queue.Client, ids []string, s selection, verb string, do func(jobs.ID) error) error {
+// each calls do for the jobs that are named, or for those found, or says how many these are.
+func (a *app) each(ids []string, s selection, find func(queue.Filter) ([]jobs.Record, error), verb string, do func(jobs.ID) error) error {
 	if len(ids) == 0 {
-		s.filter.Limit = math.MaxInt32
-		list, err := client.List(ctx, s.filter)
+		found, err := find(s.filter)
 		if err != nil {
 			return err
 		}
 		if !s.yes {
-			_, err := fmt.Fprintf(a.out, "%d jobs match; --yes will %s them\n", len(list), verb)
+			_, err := fmt.Fprintf(a.out, "%d jobs match; --yes will %s them\n", len(found), verb)
 			return err
 		}
-		for _, st := range list {
-			ids = append(ids, string(st.Record.ID))
+		for _, r := range found {
+			ids = append(ids, string(r.ID))
 		}
 	}
 	var errs []error
@@ -126,6 +125,22 @@ func (a *app) each(ctx context.Context, client *queue.Client, ids []string, s se
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// records are all jobs that match.
+func records(ctx context.Context, client *queue.Client, f queue.Filter) (rs []jobs.Record, err error) {
+	f.Limit = math.MaxInt32
+	list, err := client.List(ctx, f)
+	for _, st := range list {
+		rs = append(rs, st.Record)
+	}
+	return rs, err
+}
+
+// letters are the jobs on the list of dead ones that match.
+func letters(ctx context.Context, client *queue.Client, f queue.Filter) ([]jobs.Record, error) {
+	dead, err := client.Letters(ctx)
+	return slices.DeleteFunc(dead, func(r jobs.Record) bool { return !f.Matches(r) }), err
 }
 
 func (a *app) jobsRetry(p *poolFlags) *cobra.Command {
@@ -148,7 +163,8 @@ now, all their time. stdout gets the IDs.`,
 				s.filter.States = append(s.filter.States, jobs.State(st))
 			}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
-				return a.each(cmd.Context(), client, args, s, "retry", func(id jobs.ID) error {
+				find := func(f queue.Filter) ([]jobs.Record, error) { return records(cmd.Context(), client, f) }
+				return a.each(args, s, find, "retry", func(id jobs.ID) error {
 					_, err := client.Retry(cmd.Context(), id)
 					return err
 				})
@@ -170,15 +186,15 @@ func (a *app) jobsDiscard(p *poolFlags) *cobra.Command {
 long as those of other ended jobs, and they can still be retried. stdout gets the IDs.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 0) != everything {
-				return usageError{errors.New("want IDs, or --all for all dead jobs")}
+				return usageError{errors.New("want IDs, or --all for all that are on the list")}
 			}
-			s.filter.States = []jobs.State{jobs.Dead}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
-				return a.each(cmd.Context(), client, args, s, "discard", func(id jobs.ID) error { return client.Discard(cmd.Context(), id) })
+				find := func(f queue.Filter) ([]jobs.Record, error) { return letters(cmd.Context(), client, f) }
+				return a.each(args, s, find, "discard", func(id jobs.ID) error { return client.Discard(cmd.Context(), id) })
 			})
 		},
 	}
 	s.add(cmd, "")
-	cmd.Flags().BoolVar(&everything, "all", false, "without IDs: all dead jobs")
+	cmd.Flags().BoolVar(&everything, "all", false, "without IDs: all that are on the list")
 	return cmd
 }

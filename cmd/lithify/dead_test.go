@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lithify/lithify/jobs"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	"github.com/lithify/lithify/queue"
 )
 
 // Digests and numbers do not make two errors of one.
@@ -69,5 +71,57 @@ func TestRetryCommand(t *testing.T) {
 	lithify(t, "jobs", "watch", id)
 	if _, stdout, _ := lithify(t, "jobs", "get", id); !strings.Contains(stdout, `"generation": 2`) {
 		t.Errorf("not opened again: %s", stdout)
+	}
+}
+
+// What was discarded is off the list, and --all is about that list.
+func TestDiscardAll(t *testing.T) {
+	servePool(t)
+	client, err := queue.Connect(t.Context(), queue.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	die := func(name string) string {
+		o := jobs.Options{MaxAttempts: 1, Class: jobs.Class{Kind: "convert", OS: "nowhere", Arch: jobs.Any, Feature: jobs.Any}}
+		j, err := jobs.New(convertjob.Args{Source: "r.example/" + name, Output: convertjob.Output{Target: "r.example/to"}}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := client.Submit(t.Context(), j)
+		for _, e := range []func() jobs.Edge{
+			func() jobs.Edge { return jobs.Claim{Worker: "w", At: time.Now()} },
+			func() jobs.Edge {
+				return jobs.Fail{Claim: st.Revision, Failure: jobs.Failure{Message: name}, At: time.Now()}
+			},
+		} {
+			if err == nil {
+				st, err = client.Apply(t.Context(), st, e())
+			}
+		}
+		if err != nil || st.State != jobs.Dead {
+			t.Fatal(st.State, err)
+		}
+		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			if _, err := client.DeadLetter(t.Context(), j.ID); err == nil {
+				return string(j.ID)
+			} else if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+	}
+	first, second := die("one"), die("two")
+	for _, tc := range []struct{ args, want string }{
+		{"--all", "2 jobs match; --yes will discard them\n"},
+		{"--all --error one", "1 jobs match; --yes will discard them\n"},
+		{"--all --kind layer", "0 jobs match; --yes will discard them\n"},
+		{first, first + "\n"},
+		{"--all", "1 jobs match; --yes will discard them\n"},
+		{"--all --yes", second + "\n"},
+		{"--all", "0 jobs match; --yes will discard them\n"},
+	} {
+		if got := must(t, append([]string{"jobs", "discard"}, strings.Fields(tc.args)...)...); got != tc.want {
+			t.Errorf("discard %s: %q, want %q", tc.args, got, tc.want)
+		}
 	}
 }
