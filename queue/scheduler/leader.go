@@ -43,7 +43,7 @@ func (s *Scheduler) campaign(ctx context.Context, lead chan<- bool, ask chan<- q
 func (s *Scheduler) setLead(ctx context.Context, leads bool) {
 	s.leads = leads
 	if !leads {
-		s.pool.idle = nil // they are the next leader's
+		s.pool.undrop(len(s.pool.idle)) // they are the next leader's
 		s.log.Info("scheduler stands by", "name", s.cfg.Name)
 		return
 	}

@@ -58,6 +58,7 @@ type entry struct {
 	admitted bool // its message is in WORK, as far as is known
 	direct   bool // somebody asked for it, and not only jobs that wait for it
 	orphan   bool // at the last sweep nobody waited for it
+	dropped  bool // it is in pool.idle
 	gen      int32
 }
 

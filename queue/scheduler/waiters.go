@@ -232,8 +232,27 @@ func (s *Scheduler) release(r jobs.Record) {
 	reason := fmt.Sprintf("job %s, which waited for it, is %s, and nobody else does", r.ID, r.State)
 	for _, id := range r.Children {
 		if c := s.pool.jobs[id]; c != nil && s.pool.isIdle(c) {
-			s.pool.idle = append(s.pool.idle, idle{c, reason})
+			s.pool.drop(c, reason)
 		}
+	}
+}
+
+// drop puts a job on the list of those that are cancelled next, once: a long list is
+// swept again and again before its end.
+func (p *pool) drop(e *entry, reason string) {
+	if !e.dropped {
+		e.dropped = true
+		p.idle = append(p.idle, idle{e, reason})
+	}
+}
+
+// undrop takes the first n off the list.
+func (p *pool) undrop(n int) {
+	for _, i := range p.idle[:n] {
+		i.e.dropped = false
+	}
+	if p.idle = p.idle[n:]; len(p.idle) == 0 {
+		p.idle = nil
 	}
 }
 
@@ -265,7 +284,7 @@ func (s *Scheduler) cancelIdle(ctx context.Context) error {
 			s.log.Warn("job that nobody waits for not cancelled", "id", list[i].e.id, "error", err) // a sweep tries again
 		}
 	}
-	s.pool.idle = s.pool.idle[len(batch):]
+	s.pool.undrop(len(batch))
 	return nil
 }
 
@@ -294,7 +313,7 @@ func (s *Scheduler) sweepOrphan(e *entry) {
 	was := e.orphan
 	e.orphan = s.pool.caughtUp && s.pool.isIdle(e)
 	if was && e.orphan {
-		s.pool.idle = append(s.pool.idle, idle{e, "nobody waits for it any more"})
+		s.pool.drop(e, "nobody waits for it any more")
 	}
 }
 

@@ -104,3 +104,24 @@ func TestCancelIdleInParts(t *testing.T) {
 		}
 	}
 }
+
+// A list that is longer than what is cancelled between two sweeps does not grow by them,
+// and what was on it comes on it again.
+func TestDropOnce(t *testing.T) {
+	m := newModel(1)
+	m.told(jobs.Record{ID: "test-layer", State: jobs.Queued})
+	s := &Scheduler{pool: m.pool}
+	swept := func(times, want int) {
+		t.Helper()
+		for range times {
+			s.sweepOrphan(m.jobs["test-layer"])
+		}
+		if len(m.idle) != want {
+			t.Errorf("%d are on the list, want %d", len(m.idle), want)
+		}
+	}
+	swept(1, 0)
+	swept(3, 1)
+	m.undrop(1)
+	swept(2, 1)
+}
