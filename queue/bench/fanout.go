@@ -184,6 +184,7 @@ func (p *pool) fanOut(ctx context.Context) (f FanOut, err error) {
 	defer stopDepth()
 	var g errgroup.Group
 	g.Go(func() error { return p.watchDepth(counted, &f.WorkDepth) })
+	g.Go(func() error { watchHeap(counted, &f.SchedulerHeap); return nil })
 	began := time.Now()
 	if _, err := p.client.Submit(ctx, t.root); err != nil {
 		return f, err

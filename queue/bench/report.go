@@ -123,21 +123,22 @@ func (d Death) String() string {
 // FanOut is one job that waits for parts, these for images, and these for layers that
 // they share.
 type FanOut struct {
-	Parts     int           `json:"parts"`
-	Images    int           `json:"images"`
-	Layers    int           `json:"layers"`
-	Slots     int           `json:"slots"`
-	Took      time.Duration `json:"took_ns"`             // from the submission to the end of the root
-	WorkDepth uint64        `json:"work_depth"`          // most messages in WORK at a time
-	RSS       int64         `json:"rss_bytes,omitempty"` // most that this process took: server, scheduler and worker
+	Parts         int           `json:"parts"`
+	Images        int           `json:"images"`
+	Layers        int           `json:"layers"`
+	Slots         int           `json:"slots"`
+	Took          time.Duration `json:"took_ns"`              // from the submission to the end of the root
+	WorkDepth     uint64        `json:"work_depth"`           // most messages in WORK at a time
+	SchedulerHeap int64         `json:"scheduler_heap_bytes"` // most that it held
+	RSS           int64         `json:"rss_bytes,omitempty"`  // most that this process took: server, scheduler and worker
 }
 
 // Jobs is how many there are.
 func (f FanOut) Jobs() int { return 1 + f.Parts + f.Images + f.Layers }
 
 func (f FanOut) String() string {
-	return fmt.Sprintf("fan-out   of 1 job to %d parts, %d images and %d layers, each in %d images: %v with %d slots, %.0f jobs/s; each layer ran once; at most %d messages in WORK; process %.0f MiB",
-		f.Parts, f.Images, f.Layers, imagesOfLayer, f.Took.Round(time.Millisecond), f.Slots, perSecond(f.Jobs(), f.Took), f.WorkDepth, mib(f.RSS))
+	return fmt.Sprintf("fan-out   of 1 job to %d parts, %d images and %d layers, each in %d images: %v with %d slots, %.0f jobs/s; each layer ran once; at most %d messages in WORK; scheduler's heap %.0f MiB, process %.0f MiB",
+		f.Parts, f.Images, f.Layers, imagesOfLayer, f.Took.Round(time.Millisecond), f.Slots, perSecond(f.Jobs(), f.Took), f.WorkDepth, mib(f.SchedulerHeap), mib(f.RSS))
 }
 
 // Cancel is a fan-out whose first job is cancelled when half of the layers ran.
