@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
 )
 
 // Config says how to reach the pool; the zero value finds the "lithify serve" of
@@ -55,7 +56,8 @@ type Client struct {
 	log  *slog.Logger
 	name string
 
-	state, work *group // writes to STATE and WORK
+	state, work *group              // writes to STATE and WORK
+	parts       *semaphore.Weighted // of SubmitAll
 
 	key    ed25519.PrivateKey // to sign with; nil: none
 	public string             // its public half
@@ -83,7 +85,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{log: cfg.Log, name: cfg.Name}
+	c := &Client{log: cfg.Log, name: cfg.Name, parts: semaphore.NewWeighted(submitParts)}
 	if err := c.setKeys(&cfg); err != nil {
 		return nil, err
 	}

@@ -13,9 +13,9 @@ import (
 const (
 	// submitPart jobs fill a batch: each is two messages.
 	submitPart = groupMessages / 2
-	// submitParts are under way at a time: one is read or encoded while another is
-	// written.
-	submitParts = 2
+	// submitParts of a client are under way at a time: some are read or encoded while
+	// others are written. Each job of them is a goroutine.
+	submitParts = 4
 )
 
 // SubmitAll is Submit for many jobs, in few writes. What it gives is in the order of
@@ -35,6 +35,10 @@ func (c *Client) SubmitAll(ctx context.Context, js []jobs.Job) ([]Status, error)
 // submitPart submits jobs at the same time, so that their writes meet. It looks
 // first which exist: a batch with one of these would be refused.
 func (c *Client) submitPart(ctx context.Context, js []jobs.Job, out []Status) error {
+	if err := c.parts.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("submit: %w", err)
+	}
+	defer c.parts.Release(1)
 	ids := make([]jobs.ID, len(js))
 	for i, j := range js {
 		ids[i] = j.ID

@@ -1,11 +1,14 @@
 package queue_test
 
 import (
+	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
 )
@@ -60,5 +63,44 @@ func TestSubmitAll(t *testing.T) {
 	large := job(testArgs{strings.Repeat("x", 256<<10)}, jobs.Options{})
 	if _, err = p.SubmitAll(t.Context(), []jobs.Job{job(testArgs{"e"}, jobs.Options{}), large}); !errdefs.IsOutOfRange(err) {
 		t.Errorf("got %v, want that a job is too large", err)
+	}
+}
+
+// A worker that has hundreds of jobs submit thousands each does not take memory for all
+// at once.
+func TestSubmitAllIsBounded(t *testing.T) {
+	p := startPool(t) // no other test runs beside it: goroutines are counted
+	p.setup()
+	const callers, each = 60, 250
+	before := runtime.NumGoroutine()
+	var g errgroup.Group
+	for n := range callers {
+		g.Go(func() error {
+			js := make([]jobs.Job, each)
+			for i := range js {
+				var err error
+				if js[i], err = jobs.New(pureArgs{fmt.Sprint(n, i)}, jobs.Options{}); err != nil {
+					return err
+				}
+			}
+			_, err := p.SubmitAll(t.Context(), js)
+			return err
+		})
+	}
+	done := make(chan error)
+	go func() { done <- g.Wait() }()
+	for most := 0; ; runtime.Gosched() {
+		most = max(most, runtime.NumGoroutine()-before)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			if limit := callers * each / 4; most > limit {
+				t.Errorf("%d goroutines at a time for %d jobs, want at most %d", most, callers*each, limit)
+			}
+			return
+		default:
+		}
 	}
 }
