@@ -1,4 +1,12 @@
 // Package build makes images from Dockerfiles with BuildKit as the engine.
 //
-// It is empty so far: today the pool converts images and nothing else.
+// An [Engine] is a buildkitd that listens somewhere; a [Daemon] is one of our own, started
+// as a child process. Engine.Build takes a [Request], pushes what was built to a repository
+// by its digest and returns the descriptor. It moves no tag: who asked converts what was
+// built and moves the tag once, when all of it is there.
+//
+// A build runs what the Dockerfile says as root in a container of the machine of buildkitd.
+// It gets no entitlements: no privileged steps, no network of the host where the daemon was
+// not set up to give it. The Dockerfile is read by the frontend that is built into buildkitd,
+// never by one that a "# syntax=" line would have pulled and run.
 package build

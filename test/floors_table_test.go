@@ -35,6 +35,7 @@ var sameFloor = []edge{
 	{"jobs/*/run", "jobs/*"},
 	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
 	{"jobs/commit", "jobs/convert"}, {"jobs/commit", "jobs/layer"}, {"jobs/commit/run", "jobs/convert/run"}, // what is committed is converted
+	{"jobs/build", "jobs/convert"}, {"jobs/build", "jobs/layer"}, {"jobs/build/run", "jobs/convert/run"}, // so is what is built
 	{"jobs/all/run", "jobs/all"}, {"console", "jobs/all"},
 }
 
@@ -55,6 +56,7 @@ var links = []struct{ room, prefix, why string }{
 	{"cmd/scheduler", "github.com/Microsoft/hcsshim", "the scheduler validates and knows no engine"},
 	{"cmd/scheduler", "github.com/erofs/", "the scheduler validates and knows no engine"},
 	{"cmd/scheduler", "github.com/google/go-containerregistry", "the scheduler moves no bytes"},
+	{"cmd/scheduler", "github.com/moby/buildkit", "the scheduler validates and knows no engine"},
 	{"cmd/scheduler", module + "/erofs", "the scheduler validates and knows no engine"},
 	{"cmd/scheduler", module + "/cimfs", "the scheduler validates and knows no engine"},
 	{"cmd/scheduler", module + "/convert", "the scheduler validates and knows no engine"},
