@@ -16,19 +16,17 @@ import (
 // progress shows a conversion: a bar for each layer and phase on a terminal, a
 // line at the end of each anywhere else.
 type progress struct {
-	out  io.Writer
-	bars *mpb.Progress // nil: no terminal
+	out      io.Writer
+	terminal bool
+	bars     *mpb.Progress // made with the first bar: until then others may draw
 
 	mu   sync.Mutex
 	open map[string]*mpb.Bar // by layer and phase
 }
 
 func newProgress(w io.Writer) *progress {
-	p := &progress{out: w, open: map[string]*mpb.Bar{}}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
-	}
-	return p
+	f, ok := w.(*os.File)
+	return &progress{out: w, terminal: ok && term.IsTerminal(int(f.Fd())), open: map[string]*mpb.Bar{}}
 }
 
 func (p *progress) event(e convert.Event) {
@@ -44,8 +42,11 @@ func (p *progress) event(e convert.Event) {
 }
 
 func (p *progress) move(e convert.Event) {
-	if p.bars == nil {
+	if !p.terminal {
 		return
+	}
+	if p.bars == nil {
+		p.bars = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
 	}
 	key := e.Phase + string(e.Layer)
 	bar := p.open[key]
@@ -59,7 +60,7 @@ func (p *progress) move(e convert.Event) {
 }
 
 func (p *progress) end(e convert.Event) {
-	if p.bars == nil {
+	if !p.terminal {
 		fmt.Fprintln(p.out, line(e))
 		return
 	}

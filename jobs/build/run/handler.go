@@ -1,0 +1,118 @@
+// Package run handles jobs of the kind build. `lithify build` calls the same handler
+// without a queue.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/buildkit/client"
+
+	"github.com/lithify/lithify/build"
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
+	buildjob "github.com/lithify/lithify/jobs/build"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+)
+
+// Handler builds with a buildkitd. How what was built is converted and published is
+// Convert's to say.
+type Handler struct {
+	Convert convertrun.Handler
+	Engine  build.Engine
+	// Secret and SSH give what a job names by an ID, in buildctl's words. Where they are
+	// nil there is none.
+	Secret, SSH func(id string) (string, error)
+	// Status hears what BuildKit says of its steps, and may block; Built hears of the end of
+	// the build, before the conversion begins.
+	Status func(*client.SolveStatus)
+	Built  func(*build.Result)
+}
+
+// Run builds one image, converts it and moves the tag. Its errors have an errdefs kind
+// each, as those of convert's Run; what fails in the build is a *build.Error.
+func (h Handler) Run(ctx context.Context, a buildjob.Args) (*convert.Result, error) {
+	r, err := h.run(ctx, a)
+	return r, convertrun.WithKind(err)
+}
+
+func (h Handler) run(ctx context.Context, a buildjob.Args) (*convert.Result, error) {
+	dst, opts, err := h.Convert.Output(ctx, a.Output)
+	if err != nil {
+		return nil, err
+	}
+	// A registry that does not answer, or lets nobody in, is found out before the work.
+	if _, err := dst.Head(ctx); err != nil && !errors.Is(err, convert.ErrNotFound) {
+		return nil, err
+	}
+	built, err := h.build(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	src, err := h.Convert.Open(built, a.Insecure)
+	if err != nil {
+		return nil, err
+	}
+	opts.AllPlatforms = true // that were built
+	opts.InPlace = true      // the tag may name what was built before, which is the same
+	return convert.Image(ctx, src, dst, opts)
+}
+
+// build gives the reference of what it built.
+func (h Handler) build(ctx context.Context, a buildjob.Args) (ref string, err error) {
+	r, err := h.request(a)
+	if err != nil {
+		return "", err
+	}
+	built, err := h.Engine.Build(ctx, r, h.Status)
+	if err != nil {
+		return "", err
+	}
+	if h.Built != nil {
+		h.Built(built)
+	}
+	return r.Repository + "@" + built.Descriptor.Digest.String(), nil
+}
+
+func (h Handler) request(a buildjob.Args) (r build.Request, err error) {
+	r = build.Request{
+		Context:     a.Context,
+		Dockerfile:  a.Dockerfile,
+		Target:      a.Stage,
+		Args:        a.BuildArgs,
+		Labels:      a.Labels,
+		Platforms:   a.Platforms,
+		NoCache:     a.NoCache,
+		Network:     a.Network,
+		CacheFrom:   a.CacheFrom,
+		CacheTo:     a.CacheTo,
+		Attest:      a.Attest,
+		Epoch:       a.Epoch,
+		Compression: a.Compression,
+		Insecure:    a.Insecure,
+	}
+	if r.Repository, err = registry.RepositoryName(a.Target); err != nil {
+		return r, err
+	}
+	if r.Secrets, err = named("secret", a.Secrets, h.Secret); err != nil {
+		return r, err
+	}
+	r.SSH, err = named("ssh", a.SSH, h.SSH)
+	return r, err
+}
+
+func named(what string, ids []string, find func(string) (string, error)) (found []string, err error) {
+	for _, id := range ids {
+		if find == nil {
+			return nil, fmt.Errorf("%s %s: %w here", what, id, errdefs.ErrNotFound)
+		}
+		s, err := find(id)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", what, id, err)
+		}
+		found = append(found, s)
+	}
+	return found, nil
+}
