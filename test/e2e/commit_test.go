@@ -26,7 +26,7 @@ import (
 )
 
 // debian is an image of Debian with small layers above it, n in all.
-func debian(t *testing.T, n int) v1.Image {
+func debian(t testing.TB, n int) v1.Image {
 	t.Helper()
 	base, err := corpus.Open(t.Context(), "debian")
 	if err != nil {
@@ -64,7 +64,7 @@ type container struct {
 	snapshotter string
 }
 
-func (d *daemon) start(t *testing.T, id, ref, snapshotter, platform string) *container {
+func (d *daemon) start(t testing.TB, id, ref, snapshotter, platform string) *container {
 	t.Helper()
 	id += "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	args := []string{"run", "-d", "--cgroup", "/lithify-e2e/" + id, "--snapshotter", snapshotter}
@@ -81,7 +81,7 @@ func (d *daemon) start(t *testing.T, id, ref, snapshotter, platform string) *con
 }
 
 // startOne starts a containerd, a registry and a container on an image of n layers.
-func startOne(t *testing.T, n int, snapshotter string, more ...string) (d *daemon, registry string, c *container) {
+func startOne(t testing.TB, n int, snapshotter string, more ...string) (d *daemon, registry string, c *container) {
 	t.Helper()
 	d, registry = startContainerd(t, more...), startRegistry(t)
 	base := registry + "/base:1"
@@ -91,12 +91,12 @@ func startOne(t *testing.T, n int, snapshotter string, more ...string) (d *daemo
 }
 
 // does runs a shell script in the container.
-func (c *container) does(t *testing.T, script string) string {
+func (c *container) does(t testing.TB, script string) string {
 	t.Helper()
 	return output(t, need(t, "ctr"), "--address", c.address, "tasks", "exec", "--exec-id", "x"+strconv.Itoa(len(script)), c.id, "/bin/sh", "-ec", script)
 }
 
-func (c *container) status(t *testing.T) string {
+func (c *container) status(t testing.TB) string {
 	t.Helper()
 	for line := range strings.Lines(output(t, need(t, "ctr"), "--address", c.address, "tasks", "ls")) {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == c.id {
@@ -107,7 +107,7 @@ func (c *container) status(t *testing.T) string {
 }
 
 // sees is the container's root without what is mounted in it.
-func (c *container) sees(t *testing.T) erofstest.Tree {
+func (c *container) sees(t testing.TB) erofstest.Tree {
 	t.Helper()
 	tree, err := erofstest.FromDir(filepath.Join(filepath.Dir(c.address), "state/io.containerd.runtime.v2.task/default", c.id, "rootfs"))
 	if err != nil {
@@ -125,13 +125,13 @@ func (c *container) sees(t *testing.T) erofstest.Tree {
 }
 
 // commit runs lithify commit and gives what it printed.
-func (c *container) commit(t *testing.T, dst string, flags ...string) (string, error) {
+func (c *container) commit(t testing.TB, dst string, flags ...string) (string, error) {
 	t.Helper()
 	args := append([]string{"commit", "--containerd", c.address, "--insecure", c.id, dst}, flags...)
 	return try(t, lithify(t), args...)
 }
 
-func (c *container) mustCommit(t *testing.T, dst string, flags ...string) string {
+func (c *container) mustCommit(t testing.TB, dst string, flags ...string) string {
 	t.Helper()
 	out, err := c.commit(t, dst, flags...)
 	if err != nil {
@@ -270,7 +270,7 @@ func TestCommitReuses(t *testing.T) {
 	}
 }
 
-func layerNames(t *testing.T, ref string) map[string]bool {
+func layerNames(t testing.TB, ref string) map[string]bool {
 	t.Helper()
 	blob := output(t, need(t, "crane"), "blob", "--insecure", ref)
 	names := map[string]bool{}
@@ -280,7 +280,7 @@ func layerNames(t *testing.T, ref string) map[string]bool {
 	return names
 }
 
-func outputOf(t *testing.T, in []byte, name string, args ...string) string {
+func outputOf(t testing.TB, in []byte, name string, args ...string) string {
 	t.Helper()
 	cmd := command(t, name, args...)
 	cmd.Stdin = bytes.NewReader(in)
@@ -324,7 +324,7 @@ func TestCommitRefused(t *testing.T) {
 }
 
 // exit runs a program that fails.
-func exit(t *testing.T, name string, args ...string) (code int, stderr string) {
+func exit(t testing.TB, name string, args ...string) (code int, stderr string) {
 	t.Helper()
 	var b bytes.Buffer
 	cmd := command(t, name, args...)
@@ -334,7 +334,7 @@ func exit(t *testing.T, name string, args ...string) (code int, stderr string) {
 }
 
 // tags are those of a repository; of one that is not there there are none.
-func tags(t *testing.T, registry, repo string) string {
+func tags(t testing.TB, registry, repo string) string {
 	t.Helper()
 	out, err := try(t, need(t, "crane"), "ls", "--insecure", registry+"/"+repo)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 // daemon is a containerd of this test's own.
 type daemon struct {
-	t       *testing.T
+	t       testing.TB
 	address string
 }
 
@@ -52,7 +52,7 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
 
 // startContainerd waits until the daemon answers and both snapshotters are up. more is
 // added to its configuration.
-func startContainerd(t *testing.T, more ...string) *daemon {
+func startContainerd(t testing.TB, more ...string) *daemon {
 	t.Helper()
 	needRoot(t)
 	for _, name := range []string{"ctr", "containerd-shim-runc-v2", "runc", "mkfs.erofs"} {

@@ -64,7 +64,7 @@ func TestLayersAreShared(t *testing.T) {
 }
 
 // ledgerKey makes the key of a pool, and says where it is.
-func ledgerKey(t *testing.T) string {
+func ledgerKey(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.pem")
 	if _, err := convertrun.EnsureKey(path); err != nil {

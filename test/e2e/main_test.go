@@ -53,7 +53,7 @@ func enclose() int {
 	return 0
 }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if !*asRoot || os.Getuid() != 0 {
 		t.Skip("needs root and -test.root")
@@ -62,7 +62,7 @@ func needRoot(t *testing.T) {
 
 // need returns the path of a program that test/tools/install.sh makes or Debian
 // has.
-func need(t *testing.T, name string) string {
+func need(t testing.TB, name string) string {
 	t.Helper()
 	tools := os.Getenv("LITHIFY_TEST_TOOLS")
 	if tools == "" {

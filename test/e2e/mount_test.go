@@ -31,7 +31,7 @@ func mountImage(t *testing.T, image string) string {
 }
 
 // removeAll removes a directory in which a daemon left mounts.
-func removeAll(t *testing.T, dir string) {
+func removeAll(t testing.TB, dir string) {
 	t.Helper()
 	raw, err := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(raw)) {

@@ -29,7 +29,7 @@ var built = filepath.Join(os.TempDir(), fmt.Sprintf("lithify-e2e-%d", os.Getpid(
 var building sync.Map // name -> func() error
 
 // program builds one of this repository's commands.
-func program(t *testing.T, name, pkg string) string {
+func program(t testing.TB, name, pkg string) string {
 	t.Helper()
 	path := filepath.Join(built, name)
 	once, _ := building.LoadOrStore(name, sync.OnceValue(func() error {
@@ -46,10 +46,10 @@ func program(t *testing.T, name, pkg string) string {
 	return path
 }
 
-func lithify(t *testing.T) string { return program(t, "lithify", "../../cmd/lithify") }
+func lithify(t testing.TB) string { return program(t, "lithify", "../../cmd/lithify") }
 
 // command has the tools first in its PATH.
-func command(t *testing.T, name string, args ...string) *exec.Cmd {
+func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(need(t, "mkfs.erofs"))+":"+os.Getenv("PATH"))
@@ -58,7 +58,7 @@ func command(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 // output runs a program to its end and returns what it wrote to stdout.
-func output(t *testing.T, name string, args ...string) string {
+func output(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := try(t, name, args...)
 	if err != nil {
@@ -67,7 +67,7 @@ func output(t *testing.T, name string, args ...string) string {
 	return out
 }
 
-func try(t *testing.T, name string, args ...string) (string, error) {
+func try(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := command(t, name, args...)
@@ -96,7 +96,7 @@ type process struct {
 // start runs a program until the test ends. What it writes is in the test's log,
 // but for what logrus calls info, a line for each request, and what NATS calls trace,
 // two for each message.
-func start(t *testing.T, cmd *exec.Cmd) *process {
+func start(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -125,7 +125,7 @@ func start(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-func (p *process) log(t *testing.T, r io.Reader) {
+func (p *process) log(t testing.TB, r io.Reader) {
 	name := filepath.Base(p.Path)
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20) // a message of the queue may be one
@@ -151,7 +151,7 @@ func (p *process) said() string {
 }
 
 // stop tells it to end, as an init system does, and waits until it has.
-func (p *process) stop(t *testing.T) {
+func (p *process) stop(t testing.TB) {
 	t.Helper()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func (p *process) stop(t *testing.T) {
 }
 
 // says waits for a line that match accepts, and returns what it made of it.
-func (p *process) says(t *testing.T, what string, match func(line string) (string, bool)) string {
+func (p *process) says(t testing.TB, what string, match func(line string) (string, bool)) string {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
@@ -179,7 +179,7 @@ func (p *process) says(t *testing.T, what string, match func(line string) (strin
 }
 
 // happens waits for a channel that is closed when something does.
-func happens(t *testing.T, what string, c <-chan struct{}) {
+func happens(t testing.TB, what string, c <-chan struct{}) {
 	t.Helper()
 	await(t, what, func(context.Context) error {
 		select {
@@ -192,7 +192,7 @@ func happens(t *testing.T, what string, c <-chan struct{}) {
 }
 
 // await polls for an event in another process: there is nothing to wait on.
-func await(t *testing.T, what string, ready func(context.Context) error) {
+func await(t testing.TB, what string, ready func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -18,14 +18,14 @@ import (
 var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
 
 // startRegistry runs distribution's registry and returns its address.
-func startRegistry(t *testing.T) string {
+func startRegistry(t testing.TB) string {
 	t.Helper()
 	address, _ := runRegistry(t, t.TempDir(), "")
 	return address
 }
 
 // runRegistry runs one with more settings than it needs.
-func runRegistry(t *testing.T, dir, settings string) (address string, p *process) {
+func runRegistry(t testing.TB, dir, settings string) (address string, p *process) {
 	t.Helper()
 	config := filepath.Join(dir, "registry.yml")
 	text := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\nhttp: {addr: \"127.0.0.1:0\"}\n%s", dir, settings)
@@ -46,7 +46,7 @@ func runRegistry(t *testing.T, dir, settings string) (address string, p *process
 
 // push puts an image or index into a registry by crane: Debian's skopeo finds no
 // Docker manifest in an OCI layout.
-func push(t *testing.T, what mutate.Appendable, ref string) {
+func push(t testing.TB, what mutate.Appendable, ref string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "layout")
 	if err := corpus.WriteLayout(dir, "it", what); err != nil {
@@ -56,7 +56,7 @@ func push(t *testing.T, what mutate.Appendable, ref string) {
 }
 
 // convert runs lithify convert and returns the reference by digest it printed.
-func convert(t *testing.T, src, dst string, flags ...string) string {
+func convert(t testing.TB, src, dst string, flags ...string) string {
 	t.Helper()
 	args := append([]string{"convert", "--insecure", src, dst}, flags...)
 	out := output(t, lithify(t), args...)
@@ -68,7 +68,7 @@ func convert(t *testing.T, src, dst string, flags ...string) string {
 }
 
 // manifest fetches an index or manifest as crane sees it.
-func manifest[T ocispec.Index | ocispec.Manifest](t *testing.T, ref string) (m T) {
+func manifest[T ocispec.Index | ocispec.Manifest](t testing.TB, ref string) (m T) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(output(t, need(t, "crane"), "manifest", "--insecure", ref)), &m); err != nil {
 		t.Fatal(err)
