@@ -162,7 +162,7 @@ func (p *pool) submit(a jobs.Args, o jobs.Options) queue.Status {
 }
 
 // patience is far above what any test needs on a loaded machine.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 func (p *pool) wait(id jobs.ID) queue.Status {
 	p.t.Helper()

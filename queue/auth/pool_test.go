@@ -95,7 +95,7 @@ func serve(t *testing.T, conf string) (url string) {
 	return "tls://" + ns.Addr().String()
 }
 
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // config is that of a client with a key of the pool's directory.
 func (p *pool) config(key string) queue.Config {

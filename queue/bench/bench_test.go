@@ -14,7 +14,7 @@ import (
 // What is measured depends on the machine; that all of it is measured, and within
 // what the pool promises, does not.
 func TestRun(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cfg := bench.Config{Dir: t.TempDir(), Jobs: 300, Slots: 8, Rate: 50, For: 200 * time.Millisecond, AckWait: time.Second,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
@@ -47,7 +47,7 @@ func TestRun(t *testing.T) {
 
 // TestFanOut: Run itself checks that each layer ran once and each job that waited ended.
 func TestFanOut(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r, err := bench.Run(ctx, bench.Config{Dir: t.TempDir(), FanOut: 300, Slots: 8}, func(bench.Phase) {})
 	if err != nil {
@@ -64,7 +64,7 @@ func TestFanOut(t *testing.T) {
 
 // TestCancel: Run itself checks that everything ends, and that explanations come meanwhile.
 func TestCancel(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	r, err := bench.Run(ctx, bench.Config{Dir: t.TempDir(), FanOut: 300, Cancel: true, Slots: 8}, func(bench.Phase) {})
 	if err != nil {
