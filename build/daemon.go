@@ -56,6 +56,9 @@ const (
 	// maxSocket is the longest path of a Unix socket, its closing zero left out.
 	maxSocket = 107
 
+	// restartPause keeps one that ends at once from taking a core.
+	restartPause = time.Second
+
 	lockPoll  = 100 * time.Millisecond
 	readyPoll = 20 * time.Millisecond
 )
@@ -114,6 +117,34 @@ func StartDaemon(ctx context.Context, c DaemonConfig) (_ *Daemon, err error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// RunDaemon runs a daemon until ctx is done, and starts it again where it ends by itself.
+// ready is called with its address once it answers.
+func RunDaemon(ctx context.Context, c DaemonConfig, ready func(address string)) error {
+	for again := false; ; again = true {
+		d, err := StartDaemon(ctx, c)
+		if err != nil {
+			return err
+		}
+		if !again {
+			ready(d.Address())
+		}
+		select {
+		case <-ctx.Done():
+			return d.Stop()
+		case <-d.ended:
+			d.log.ErrorContext(ctx, "buildkitd ended and is started again", "said", d.last, "error", d.err)
+		}
+		if err := d.Stop(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(restartPause):
+		}
+	}
 }
 
 // take waits for the lock of the root directory.

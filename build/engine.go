@@ -83,6 +83,33 @@ func (e Engine) Build(ctx context.Context, r Request, status func(*client.SolveS
 	return result(response)
 }
 
+// Ping asks the daemon whether it answers.
+func (e Engine) Ping(ctx context.Context) error {
+	c, err := e.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// Platforms are those that the daemon builds for without an emulation that the Dockerfile
+// brings, its own first.
+func (e Engine) Platforms(ctx context.Context) ([]ocispec.Platform, error) {
+	c, err := e.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	workers, err := c.ListWorkers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("buildkitd at %s: %w", e.Address, err)
+	}
+	if len(workers) == 0 {
+		return nil, fmt.Errorf("buildkitd at %s has no worker: %w", e.Address, errdefs.ErrUnavailable)
+	}
+	return workers[0].Platforms, nil
+}
+
 // dial connects and waits for an answer, so that a daemon that is not there is told from
 // a build that goes wrong.
 func (e Engine) dial(ctx context.Context) (*client.Client, error) {
