@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/lithify/lithify/jobs/all"
 	"github.com/lithify/lithify/jobs/all/run"
+	buildrun "github.com/lithify/lithify/jobs/build/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/natsd"
@@ -38,6 +41,9 @@ finish for a while, then hands them back.`,
 	fs.StringVar(&s.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	fs.IntVar(&s.slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time; 0 runs no worker here")
 	fs.StringVar(&s.containerd, "containerd", "", "where a containerd listens whose containers may be committed; with none no such jobs are taken")
+	builds := flag.NewFlagSet("", flag.ContinueOnError)
+	s.builds.AddFlags(builds)
+	fs.AddGoFlagSet(builds)
 	fs.DurationVar(&s.keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
 	return cmd
 }
@@ -45,6 +51,7 @@ finish for a while, then hands them back.`,
 type server struct {
 	dir, tempDir string
 	containerd   string
+	builds       buildrun.Config
 	slots        int
 	keep         time.Duration
 }
@@ -75,7 +82,15 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	if err != nil {
 		return err
 	}
-	w, err := worker.New(client, handlers.Mux(), worker.Config{Slots: s.slots, Version: telemetry.Version(), Log: a.log})
+	wcfg := worker.Config{Slots: s.slots, Version: telemetry.Version(), Log: a.log}
+	if s.builds.Enabled() {
+		var stop func() error
+		if handlers.Build, wcfg.More, stop, err = s.builds.Start(ctx, a.log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	w, err := worker.New(client, handlers.Mux(), wcfg)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs/all/run"
+	buildrun "github.com/lithify/lithify/jobs/build/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/worker"
@@ -29,11 +31,13 @@ func main() {
 	}
 }
 
-func serve(ctx context.Context) error {
+func serve(ctx context.Context) (err error) {
 	var q queue.Config
 	var cfg worker.Config
 	var h convertrun.Handler
+	var builds buildrun.Config
 	q.AddFlags(flag.CommandLine)
+	builds.AddFlags(flag.CommandLine)
 	flag.StringVar(&cfg.Name, "name", "", "this worker's name, unique in the pool (default made from the host's)")
 	flag.IntVar(&cfg.Slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time")
 	flag.IntVar(&cfg.Reserve, "reserve", 0, "slots beside those that only interactive jobs use (default a tenth, at least 1)")
@@ -70,7 +74,15 @@ func serve(ctx context.Context) error {
 	if h.Limiter, err = client.Limiter(); err != nil {
 		return err
 	}
-	w, err := worker.New(client, run.Handlers{Convert: h, Containerd: *containerd}.Mux(), cfg)
+	handlers := run.Handlers{Convert: h, Containerd: *containerd}
+	if builds.Enabled() {
+		var stop func() error
+		if handlers.Build, cfg.More, stop, err = builds.Start(ctx, log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	w, err := worker.New(client, handlers.Mux(), cfg)
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,14 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/build"
 	"github.com/lithify/lithify/jobs/commit"
 	"github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/jobs/layer"
 )
 
 var kinds = map[string]kind{
+	build.Kind:   of[build.Args](build.Kind, convert.Kind),
 	commit.Kind:  of[commit.Args](),
 	convert.Kind: of[convert.Args](layer.Kind),
 	layer.Kind:   of[layer.Args](),

@@ -32,6 +32,7 @@ type Config struct {
 	Reserve int           // slots beside those that only interactive jobs use; default a tenth of Slots, at least 1
 	Node    string        // the machine's name, to which jobs may be bound; default the host's
 	Classes []jobs.Class  // default: those of its key, else all that this machine can serve
+	More    []jobs.Class  // that this machine can serve beside those of its own system and architecture
 	Grace   time.Duration // for running jobs when the worker stops; default DefaultGrace
 	Silence time.Duration // longest time without proof of life; default DefaultSilence
 	Version string
@@ -77,9 +78,10 @@ func served(m *jobs.Mux, node string) (cs []jobs.Class) {
 
 // classes are those of this machine, or those that the pool has this worker's key
 // serve.
-func classes(c *queue.Client, m *jobs.Mux, node string) (cs []jobs.Class) {
+func classes(c *queue.Client, m *jobs.Mux, node string, more []jobs.Class) (cs []jobs.Class) {
 	if len(c.Classes()) == 0 {
-		return served(m, node)
+		cs = served(m, node)
+		return append(cs, slices.DeleteFunc(slices.Clone(more), func(k jobs.Class) bool { return slices.Contains(cs, k) })...)
 	}
 	for _, k := range c.Classes() {
 		if slices.Contains(m.Kinds(), k.Kind) {
@@ -130,7 +132,7 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 		cfg.Reserve = max(cfg.Slots/reserveShare, 1)
 	}
 	if len(cfg.Classes) == 0 {
-		cfg.Classes = classes(c, m, cfg.Node)
+		cfg.Classes = classes(c, m, cfg.Node, cfg.More)
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace

@@ -3,6 +3,7 @@ package run
 
 import (
 	"github.com/lithify/lithify/jobs"
+	buildrun "github.com/lithify/lithify/jobs/build/run"
 	commitrun "github.com/lithify/lithify/jobs/commit/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	layerrun "github.com/lithify/lithify/jobs/layer/run"
@@ -13,6 +14,8 @@ type Handlers struct {
 	Convert convertrun.Handler
 	// Containerd is where one listens whose containers may be committed; none if empty.
 	Containerd string
+	// Build is how to build; nobody does if it is nil.
+	Build *buildrun.Handler
 }
 
 // Mux gives each kind its handler.
@@ -23,6 +26,11 @@ func (h Handlers) Mux() *jobs.Mux {
 	layerrun.Register(m, h.Convert)
 	if h.Containerd != "" {
 		commitrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
+	}
+	if h.Build != nil {
+		build := *h.Build
+		build.Convert = h.Convert
+		build.Register(m)
 	}
 	return m
 }

@@ -6,13 +6,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/build"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/jobs"
 	buildjob "github.com/lithify/lithify/jobs/build"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 )
@@ -51,7 +55,11 @@ func (h Handler) run(ctx context.Context, a buildjob.Args) (*convert.Result, err
 	if err != nil {
 		return nil, err
 	}
-	src, err := h.Convert.Open(built, a.Insecure)
+	repository, err := repositoryOf(a)
+	if err != nil {
+		return nil, err
+	}
+	src, err := h.Convert.Open(repository+"@"+built.Digest.String(), a.Insecure)
 	if err != nil {
 		return nil, err
 	}
@@ -60,20 +68,59 @@ func (h Handler) run(ctx context.Context, a buildjob.Args) (*convert.Result, err
 	return convert.Image(ctx, src, dst, opts)
 }
 
-// build gives the reference of what it built.
-func (h Handler) build(ctx context.Context, a buildjob.Args) (ref string, err error) {
+func repositoryOf(a buildjob.Args) (string, error) { return registry.RepositoryName(a.Target) }
+
+// build builds and pushes.
+func (h Handler) build(ctx context.Context, a buildjob.Args) (desc ocispec.Descriptor, err error) {
+	if a.Archive != nil {
+		path, remove, err := h.fetch(ctx, a)
+		defer remove()
+		if err != nil {
+			return desc, err
+		}
+		a.Context = path
+	}
 	r, err := h.request(a)
 	if err != nil {
-		return "", err
+		return desc, err
 	}
+	defer h.watch(ctx)()
 	built, err := h.Engine.Build(ctx, r, h.Status)
 	if err != nil {
-		return "", err
+		return desc, err
 	}
 	if h.Built != nil {
 		h.Built(built)
 	}
-	return r.Repository + "@" + built.Descriptor.Digest.String(), nil
+	return built.Descriptor, nil
+}
+
+// beat is well below the silence that a worker allows.
+const beat = 10 * time.Second
+
+// watch tells the job that it lives as long as the daemon answers: a step may say nothing
+// for hours.
+func (h Handler) watch(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(beat)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if h.Engine.Ping(ctx) == nil {
+				jobs.Alive(ctx, 0)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		watching.Wait()
+	}
 }
 
 func (h Handler) request(a buildjob.Args) (r build.Request, err error) {
@@ -93,7 +140,7 @@ func (h Handler) request(a buildjob.Args) (r build.Request, err error) {
 		Compression: a.Compression,
 		Insecure:    a.Insecure,
 	}
-	if r.Repository, err = registry.RepositoryName(a.Target); err != nil {
+	if r.Repository, err = repositoryOf(a); err != nil {
 		return r, err
 	}
 	if r.Secrets, err = named("secret", a.Secrets, h.Secret); err != nil {
