@@ -11,10 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
-	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/tonistiigi/go-csvvalue"
@@ -210,7 +207,7 @@ func (a *app) build(ctx context.Context, f *buildFlags, local *localFlags, here 
 	if err := here.confide(&job, &h); err != nil {
 		return err
 	}
-	show, err := a.showBuild(ctx, f.progressMode)
+	show, err := showBuild(ctx, a.err, f.progressMode)
 	if err != nil {
 		return err
 	}
@@ -247,34 +244,6 @@ func (a *app) printExcerpt(err error) {
 	if failed, ok := errors.AsType[*build.Error](err); ok && failed.Excerpt != "" {
 		fmt.Fprint(a.err, failed.Excerpt)
 	}
-}
-
-// buildDisplay draws what BuildKit says of its steps.
-type buildDisplay struct {
-	ch   chan *client.SolveStatus
-	done chan struct{}
-	once sync.Once
-}
-
-func (a *app) showBuild(ctx context.Context, mode string) (*buildDisplay, error) {
-	display, err := progressui.NewDisplay(a.err, progressui.DisplayMode(mode))
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--progress %s: %w", mode, err)}
-	}
-	d := &buildDisplay{ch: make(chan *client.SolveStatus), done: make(chan struct{})}
-	go func() {
-		defer close(d.done)
-		display.UpdateFrom(context.WithoutCancel(ctx), d.ch) // reads until end: how a step was cancelled is shown, too
-	}()
-	return d, nil
-}
-
-func (d *buildDisplay) status(s *client.SolveStatus) { d.ch <- s }
-
-// end waits until the last state is drawn.
-func (d *buildDisplay) end() {
-	d.once.Do(func() { close(d.ch) })
-	<-d.done
 }
 
 // writeMetadata writes what buildctl would, of the image that the tag names now.

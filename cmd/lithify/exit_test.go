@@ -83,7 +83,7 @@ func waitOnce(t *testing.T, args []string) error {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	return (&app{out: io.Discard, err: io.Discard}).send(t.Context(), client, job, true)
+	return (&app{out: io.Discard, err: io.Discard}).send(t.Context(), client, job, &submission{wait: true})
 }
 
 func readOnlyRegistry(t *testing.T) string {

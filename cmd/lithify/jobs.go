@@ -13,6 +13,7 @@ import (
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/jobs/all"
+	buildjob "github.com/lithify/lithify/jobs/build"
 	"github.com/lithify/lithify/queue"
 	"github.com/spf13/cobra"
 )
@@ -177,6 +178,9 @@ func (a *app) jobsLogs(p *poolFlags) *cobra.Command {
 }
 
 func (a *app) logs(ctx context.Context, client *queue.Client, id jobs.ID, after uint64) error {
+	if kind, _, _ := strings.Cut(string(id), "-"); kind == buildjob.Kind && a.output != "json" {
+		return (&buildFollower{out: a.out, mode: "auto"}).log(ctx, client, id, after)
+	}
 	for part, err := range client.ReadLog(ctx, id, after) {
 		switch {
 		case err != nil:

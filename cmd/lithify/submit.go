@@ -54,7 +54,7 @@ func (a *app) submitCommand() *cobra.Command {
 		Long:  "Submit a job to the pool. The verbs take the flags they take without a pool.",
 	}
 	group(cmd)
-	cmd.AddCommand(a.submitConvertCommand(), a.submitCommitCommand())
+	cmd.AddCommand(a.submitConvertCommand(), a.submitCommitCommand(), a.submitBuildCommand())
 	return cmd
 }
 
@@ -113,6 +113,10 @@ type submission struct {
 	share   shareFlags
 	delay   time.Duration
 	at      string
+
+	// show shows how a job goes until it ends, if not by its history; done has its result.
+	show func(context.Context, pool, jobs.ID) error
+	done func(*convert.Result) error
 }
 
 // shareFlags say which share of the pool a job gets.
@@ -171,7 +175,7 @@ func (a *app) submit(ctx context.Context, s *submission, args func() (jobs.Args,
 		if err != nil {
 			return usageError{err}
 		}
-		return a.send(ctx, client, job, s.wait)
+		return a.send(ctx, client, job, s)
 	})
 }
 
@@ -187,12 +191,12 @@ func (a *app) withPoolOrAPI(ctx context.Context, s *submission, f func(pool) err
 	return f(client)
 }
 
-func (a *app) send(ctx context.Context, client pool, job jobs.Job, wait bool) error {
+func (a *app) send(ctx context.Context, client pool, job jobs.Job, s *submission) error {
 	st, err := client.Submit(ctx, job)
 	if err != nil {
 		return err
 	}
-	if !wait {
+	if !s.wait {
 		if a.output == "json" {
 			return a.printJSON(st)
 		}
@@ -200,16 +204,17 @@ func (a *app) send(ctx context.Context, client pool, job jobs.Job, wait bool) er
 		return err
 	}
 	fmt.Fprintln(a.err, "job", st.ID)
-	return a.follow(ctx, client, st.ID)
+	return a.follow(ctx, client, st.ID, s)
 }
 
-// follow shows a job's history on stderr until it ends, and its result on stdout.
-func (a *app) follow(ctx context.Context, client pool, id jobs.ID) error {
-	for e, err := range client.Watch(ctx, id, 0) {
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(a.err, eventLine(e))
+// follow shows how a job goes on stderr until it ends, and its result on stdout.
+func (a *app) follow(ctx context.Context, client pool, id jobs.ID, s *submission) error {
+	show := s.show
+	if show == nil {
+		show = a.history
+	}
+	if err := show(ctx, client, id); err != nil {
+		return err
 	}
 	st, err := client.Wait(ctx, id)
 	if err != nil {
@@ -222,7 +227,23 @@ func (a *app) follow(ctx context.Context, client pool, id jobs.ID) error {
 	if err := json.Unmarshal(st.Result, &r); err != nil {
 		return fmt.Errorf("result of job %s: %w", id, err)
 	}
+	if s.done != nil {
+		if err := s.done(&r); err != nil {
+			return err
+		}
+	}
 	return a.printResult(&r)
+}
+
+// history shows a job's events as they come.
+func (a *app) history(ctx context.Context, client pool, id jobs.ID) error {
+	for e, err := range client.Watch(ctx, id, 0) {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.err, eventLine(e))
+	}
+	return nil
 }
 
 func (a *app) printJSON(v any) error {

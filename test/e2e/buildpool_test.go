@@ -1,0 +1,151 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// buildPool has a worker that converts and one that builds, with one secret.
+type buildPool struct {
+	*pool
+	*builder
+	worker *process
+}
+
+func startBuildPool(t *testing.T) *buildPool {
+	t.Helper()
+	b := &buildPool{builder: startBuilder(t), pool: startPool(t, 0)}
+	secrets := t.TempDir()
+	if err := os.WriteFile(filepath.Join(secrets, "token"), []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := ledgerKey(t)
+	b.pool.worker(t, "converter", "--ledger-key", key)
+	b.worker, _ = b.pool.worker(t, "builder", "--ledger-key", key, "--verbose", "--buildkit-root", b.root, "--build-secrets", secrets)
+	return b
+}
+
+// submit gives what lithify submit build prints and says, and its exit code.
+func (b *buildPool) submit(t *testing.T, context, name string, flags ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	args := append([]string{"submit", "build", "--wait", "--progress", "plain", context, "-t", b.registry + "/" + name}, flags...)
+	var out, said strings.Builder
+	cmd := b.pool.command(t, lithify(t), args...)
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), said.String(), cmd.ProcessState.ExitCode()
+}
+
+// TestBuildPool: a pool builds what lithify build does, to the byte, from a directory, an
+// archive and a repository; its steps are seen while they run. The worker's secret is in
+// nothing that the pool says or keeps.
+func TestBuildPool(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+	b := startBuildPool(t)
+	dir := b.context(`FROM scratch
+ADD base.tar /
+RUN --mount=type=secret,id=token,required=true cat /run/secrets/token | wc -c > /length; echo step runs
+COPY f Dockerfile* /
+`, "f", "content", "left.out", "", ".dockerignore", "*.out\n")
+	local := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(local, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := &builder{t, b.registry, shortDir(t)} // the pool has the first one's root directory
+	want := other.build(dir, "app:here", "--secret", "id=token,src="+local)
+	// As a context that was sent has no left.out and is root's, so has an archive.
+	archive := filepath.Join(t.TempDir(), "context.tgz")
+	output(t, "tar", "-C", dir, "--owner=0", "--group=0", "--exclude=left.out", "-czf", archive, ".")
+	url, _ := gitServer(t, dir)
+	metadata := filepath.Join(t.TempDir(), "metadata.json")
+	var all strings.Builder
+	for _, from := range []string{dir, archive, url + "#main:sub"} {
+		got, said, code := b.submit(t, from, "app:pool", "--secret", "token", "--metadata-file", metadata)
+		if code != 0 || digestOf(got) != digestOf(want) {
+			t.Errorf("of %s: exit code %d, %s, want the digest of %s\n%s", from, code, got, want, tail(said))
+		}
+		if from == dir && !strings.Contains(said, " step runs") {
+			t.Errorf("the step was not seen:\n%s", tail(said))
+		}
+		all.WriteString(said)
+	}
+	if !strings.Contains(read(t, metadata), digestOf(want)) {
+		t.Errorf("the metadata file says %s", read(t, metadata))
+	}
+	list := b.pool.output(t, "jobs", "list", "--output", "json")
+	if strings.Count(list, `"state": "done"`) < 6 { // three builds and their conversions
+		t.Errorf("jobs list: %s", list)
+	}
+	b.findsNot(password, all.String()+list+b.worker.said()+b.pool.server.said())
+}
+
+// TestBuildSpread builds each platform by a job of its own.
+func TestBuildSpread(t *testing.T) {
+	b := startBuildPool(t)
+	dir := b.context("FROM scratch\nARG TARGETARCH\nCOPY for-$TARGETARCH /f\n", "for-amd64", "a", "for-386", "b")
+	got, said, code := b.submit(t, dir, "app:1", "--spread", "--platform", "linux/386,linux/amd64", "--attest", "type=provenance")
+	if code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, tail(said))
+	}
+	var kinds []string
+	for _, m := range manifest[ocispec.Index](t, strings.TrimSpace(got)).Manifests {
+		kinds = append(kinds, m.Platform.Architecture+strings.Join(m.Platform.OSFeatures, ""))
+	}
+	if got := strings.Join(kinds, " "); got != "386 unknown amd64 unknown 386erofs amd64erofs" {
+		t.Errorf("the index has %s", got)
+	}
+}
+
+// TestBuildPoolFails: why a build failed is said where it was asked for.
+func TestBuildPoolFails(t *testing.T) {
+	b := startBuildPool(t)
+	for name, tc := range map[string]struct {
+		dockerfile string
+		flags      []string
+		code       int
+		says       string
+	}{
+		"a step":         {"FROM scratch\nADD base.tar /\nRUN echo no; exit 7\n", nil, 3, ">>> RUN echo no; exit 7"},
+		"no such secret": {"FROM scratch\n", []string{"--secret", "other"}, 4, "secret other"},
+		"a local cache":  {"FROM scratch\n", []string{"--cache-to", "type=local,dest=/tmp"}, 2, "registry or inline"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.t = t
+			_, said, code := b.submit(t, b.context(tc.dockerfile), "none:1", tc.flags...)
+			if code != tc.code || !strings.Contains(said, tc.says) {
+				t.Errorf("exit code %d, want %d and a word about %s:\n%s", code, tc.code, tc.says, tail(said))
+			}
+		})
+	}
+}
+
+// TestBuildCancel: who cancels a job ends the step that it runs.
+func TestBuildCancel(t *testing.T) {
+	b := startBuildPool(t)
+	dir := b.context("FROM scratch\nADD base.tar /\nRUN echo running; exec sleep 987654\n")
+	id := strings.TrimSpace(b.pool.output(t, "submit", "build", dir, "-t", b.registry+"/app:1"))
+	runs := func(n int) func(context.Context) error {
+		return func(context.Context) error {
+			if got := sleepers(t); got != n {
+				return fmt.Errorf("%d run", got)
+			}
+			return nil
+		}
+	}
+	await(t, "step that sleeps", runs(1))
+	logs := start(t, b.pool.command(t, lithify(t), "jobs", "logs", id))
+	logs.says(t, "output of the step", func(line string) (string, bool) { return line, strings.HasSuffix(line, " running") })
+	b.pool.output(t, "jobs", "cancel", id)
+	await(t, "end of the step", runs(0))
+}
