@@ -28,6 +28,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	var err error
+	if built, err = os.MkdirTemp("", "lithify-e2e-"); err != nil { // not by its ID, which is 1 inside
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	os.RemoveAll(built)
 	os.Exit(code)

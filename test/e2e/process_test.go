@@ -24,7 +24,7 @@ import (
 const patience = 60 * time.Second
 
 // built holds this repository's programs, made once for all tests.
-var built = filepath.Join(os.TempDir(), fmt.Sprintf("lithify-e2e-%d", os.Getpid()))
+var built string
 
 var building sync.Map // name -> func() error
 
