@@ -33,7 +33,11 @@ type input struct {
 // open finds the context of r. Where that cannot be sent, end is called with the reason.
 func open(r Request, end func(error)) (*input, error) {
 	in := &input{attrs: map[string]string{}, bound: newBound(r, end), close: func() {}}
-	if IsGit(r.Context) {
+	switch {
+	case r.Archive != nil:
+		in.archive(r, io.NopCloser(r.Archive))
+		return in, nil
+	case IsGit(r.Context):
 		in.attrs["context"] = r.Context
 		in.attrs["filename"] = inside(r)
 		return in, nil
@@ -46,10 +50,16 @@ func open(r Request, end func(error)) (*input, error) {
 		return nil, fmt.Errorf("context: %w", err)
 	case info.IsDir():
 		return in, in.directory(r)
-	case info.Mode().IsRegular():
-		return in, in.archive(r, info.Size())
+	case !info.Mode().IsRegular():
+		return nil, invalid("context %s is neither a directory nor a file", r.Context)
 	}
-	return nil, invalid("context %s is neither a directory nor a file", r.Context)
+	f, err := os.Open(r.Context)
+	if err != nil {
+		return nil, fmt.Errorf("context: %w", err)
+	}
+	in.archive(r, f)
+	in.close = func() { f.Close() }
+	return in, nil
 }
 
 // inside is the Dockerfile's name in a context that the daemon opens.
@@ -113,21 +123,12 @@ func checkSyntax(path string, raw []byte) error {
 	return invalid("%s:%d: the frontend %s would be pulled and run; only docker/dockerfile, which buildkitd has built in, is used", path, line, ref)
 }
 
-// archive sends the file as it is; the daemon unpacks it.
-func (in *input) archive(r Request, size int64) error {
-	if err := in.bound.take(size, r.Context); err != nil {
-		return err
-	}
-	f, err := os.Open(r.Context)
-	if err != nil {
-		return fmt.Errorf("context: %w", err)
-	}
+// archive sends it as it is; the daemon unpacks it.
+func (in *input) archive(r Request, rc io.ReadCloser) {
 	up := uploadprovider.New()
-	in.attrs["context"] = up.Add(f)
+	in.attrs["context"] = up.Add(&boundFile{rc, in.bound, "its end"})
 	in.attrs["filename"] = inside(r)
 	in.attach = append(in.attach, up)
-	in.close = func() { f.Close() }
-	return nil
 }
 
 // bound counts what is sent. What goes wrong on this side first is what ends the build:

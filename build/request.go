@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -23,6 +24,8 @@ type Request struct {
 	// Context is a directory, a tar archive (compressed or not) or a Git repository,
 	// URL[#REF[:DIR]], as BuildKit reads it.
 	Context string
+	// Archive, if not nil, is read instead: a tar archive, of which Context is a name for people.
+	Archive io.Reader
 	// Dockerfile is a path; default Dockerfile in Context. In an archive or a repository
 	// it is a name inside.
 	Dockerfile string
@@ -112,6 +115,9 @@ func (r Request) Validate() error {
 }
 
 func (r Request) checkContext() error {
+	if r.Archive != nil {
+		return nil
+	}
 	if r.Context == "" {
 		return invalid("a context is required")
 	}

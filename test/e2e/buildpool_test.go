@@ -149,3 +149,32 @@ func TestBuildCancel(t *testing.T) {
 	b.pool.output(t, "jobs", "cancel", id)
 	await(t, "end of the step", runs(0))
 }
+
+// TestBuildOtherContext: a context that is not what was sent is not built.
+func TestBuildOtherContext(t *testing.T) {
+	b := startBuilder(t)
+	store := t.TempDir()
+	b.registry, _ = runRegistry(t, store, "")
+	p := startPool(t, 0)
+	dir := b.context("FROM scratch\nADD base.tar /\n")
+	id := strings.TrimSpace(p.output(t, "submit", "build", dir, "-t", b.registry+"/app:1"))
+	blobs, err := filepath.Glob(filepath.Join(store, "docker/registry/v2/blobs/sha256/*/*/data"))
+	if err != nil || len(blobs) != 1 {
+		t.Fatalf("the registry has %q (%v), want the context", blobs, err)
+	}
+	content := []byte(read(t, blobs[0]))
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(blobs[0], content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.worker(t, "builder", "--buildkit-root", b.root)
+	await(t, "failure of the build", func(context.Context) error {
+		if st := p.job(t, id); st.Failure == nil || !strings.Contains(st.Failure.Message, "content of sha256:") {
+			return fmt.Errorf("%s: %+v", st.State, st.Failure)
+		}
+		return nil
+	})
+	if got := strings.TrimSpace(output(t, need(t, "crane"), "catalog", "--insecure", b.registry)); got != "" && strings.TrimSpace(tags(t, b.registry, "app")) != "" {
+		t.Errorf("something was published: %s", got)
+	}
+}

@@ -1,9 +1,7 @@
 package run
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +11,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/build"
-	"github.com/lithify/lithify/convert"
 	buildjob "github.com/lithify/lithify/jobs/build"
 )
 
@@ -28,7 +25,8 @@ func (h Handler) Send(ctx context.Context, a buildjob.Args) (buildjob.Args, erro
 	if err != nil {
 		return a, fmt.Errorf("context: %w", err)
 	}
-	defer func() { f.Close(); os.Remove(f.Name()) }()
+	defer os.Remove(f.Name())
+	defer f.Close()
 	sum := digest.Canonical.Digester()
 	if a.Dockerfile, err = pack(ctx, a, io.MultiWriter(f, sum.Hash())); err != nil {
 		return a, err
@@ -75,49 +73,37 @@ func pack(ctx context.Context, a buildjob.Args, w io.Writer) (string, error) {
 	return a.Dockerfile, nil
 }
 
-// fetch brings a context that was sent to this machine. remove is to be called in any case.
-func (h Handler) fetch(ctx context.Context, a buildjob.Args) (path string, remove func(), err error) {
-	remove = func() {}
-	if a.Archive.Size > build.DefaultLimits.Bytes {
-		return "", remove, fmt.Errorf("context %s has %d bytes, more than %d: %w", a.Archive.Digest, a.Archive.Size, build.DefaultLimits.Bytes, errdefs.ErrInvalidArgument)
-	}
+// fetch opens content of the target's repository. What is read is checked: other content than
+// desc says is an error in place of its end.
+func (h Handler) fetch(ctx context.Context, a buildjob.Args, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	repository, err := repositoryOf(a)
 	if err != nil {
-		return "", remove, err
+		return nil, err
 	}
-	f, err := os.CreateTemp(h.Convert.TempDir, "lithify-context-")
-	if err != nil {
-		return "", remove, fmt.Errorf("context: %w: %w", err, convert.ErrTemp)
-	}
-	remove = func() { os.Remove(f.Name()) }
-	err = h.copyTo(ctx, f, a, repository, blob(a.Archive))
-	return f.Name(), remove, errors.Join(err, f.Close())
-}
-
-// copyTo writes content of the target's repository, and checks it.
-func (h Handler) copyTo(ctx context.Context, w io.Writer, a buildjob.Args, repository string, desc ocispec.Descriptor) error {
 	src, err := h.Convert.Open(repository+"@"+desc.Digest.String(), a.Insecure)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rc, err := src.Fetch(ctx, desc)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer rc.Close()
-	check := desc.Digest.Verifier()
-	n, err := io.Copy(io.MultiWriter(w, check), io.LimitReader(rc, desc.Size+1))
-	if err != nil {
-		return fmt.Errorf("fetch %s: %w", desc.Digest, err)
-	}
-	if n != desc.Size || !check.Verified() {
-		return fmt.Errorf("%s in %s has other content than its digest says: %w", desc.Digest, repository, errdefs.ErrDataLoss)
-	}
-	return nil
+	return &checked{rc, desc, desc.Size, desc.Digest.Verifier()}, nil
 }
 
-func (h Handler) read(ctx context.Context, a buildjob.Args, repository string, desc ocispec.Descriptor) ([]byte, error) {
-	var b bytes.Buffer
-	err := h.copyTo(ctx, &b, a, repository, desc)
-	return b.Bytes(), err
+type checked struct {
+	io.ReadCloser
+	desc ocispec.Descriptor
+	left int64
+	sum  digest.Verifier
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.left -= int64(n)
+	c.sum.Write(p[:n])
+	if c.left < 0 || err == io.EOF && (c.left > 0 || !c.sum.Verified()) {
+		return n, fmt.Errorf("content of %s is another: %w", c.desc.Digest, errdefs.ErrDataLoss)
+	}
+	return n, err
 }

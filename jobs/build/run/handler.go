@@ -43,15 +43,11 @@ func (h Handler) Run(ctx context.Context, a buildjob.Args) (*convert.Result, err
 }
 
 func (h Handler) run(ctx context.Context, a buildjob.Args) (*convert.Result, error) {
-	dst, opts, err := h.Convert.Output(ctx, a.Output)
+	built, err := h.build(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	// A registry that does not answer, or lets nobody in, is found out before the work.
-	if _, err := dst.Head(ctx); err != nil && !errors.Is(err, convert.ErrNotFound) {
-		return nil, err
-	}
-	built, err := h.build(ctx, a)
+	dst, opts, err := h.Convert.Output(ctx, a.Output)
 	if err != nil {
 		return nil, err
 	}
@@ -72,17 +68,25 @@ func repositoryOf(a buildjob.Args) (string, error) { return registry.RepositoryN
 
 // build builds and pushes.
 func (h Handler) build(ctx context.Context, a buildjob.Args) (desc ocispec.Descriptor, err error) {
-	if a.Archive != nil {
-		path, remove, err := h.fetch(ctx, a)
-		defer remove()
-		if err != nil {
-			return desc, err
-		}
-		a.Context = path
+	dst, _, err := h.Convert.Output(ctx, a.Output)
+	if err != nil {
+		return desc, err
+	}
+	// A registry that does not answer, or lets nobody in, is found out before the work.
+	if _, err := dst.Head(ctx); err != nil && !errors.Is(err, convert.ErrNotFound) {
+		return desc, err
 	}
 	r, err := h.request(a)
 	if err != nil {
 		return desc, err
+	}
+	if a.Archive != nil {
+		archive, err := h.fetch(ctx, a, blob(a.Archive))
+		if err != nil {
+			return desc, err
+		}
+		defer archive.Close()
+		r.Context, r.Archive = a.Archive.Digest.String(), archive
 	}
 	defer h.watch(ctx)()
 	built, err := h.Engine.Build(ctx, r, h.Status)

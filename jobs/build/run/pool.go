@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -137,10 +138,6 @@ func (h Handler) spread(ctx context.Context, a buildjob.Args) (index ocispec.Des
 	if err != nil {
 		return index, err
 	}
-	src, err := repositoryOf(a)
-	if err != nil {
-		return index, err
-	}
 	joined := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	for i, part := range parts {
 		platform, err := platforms.Parse(a.Platforms[i])
@@ -148,7 +145,7 @@ func (h Handler) spread(ctx context.Context, a buildjob.Args) (index ocispec.Des
 			return index, err
 		}
 		part.Platform = &platform
-		manifests, err := h.manifests(ctx, a, src, part)
+		manifests, err := h.manifests(ctx, a, part)
 		if err != nil {
 			return index, err
 		}
@@ -212,11 +209,16 @@ func partJob(ctx context.Context, a buildjob.Args, platform string) (jobs.Job, e
 }
 
 // manifests are those of a part: one, or those of an index that has attestations, too.
-func (h Handler) manifests(ctx context.Context, a buildjob.Args, repository string, part ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+func (h Handler) manifests(ctx context.Context, a buildjob.Args, part ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if part.MediaType != ocispec.MediaTypeImageIndex {
 		return []ocispec.Descriptor{part}, nil
 	}
-	raw, err := h.read(ctx, a, repository, part)
+	rc, err := h.fetch(ctx, a, part)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	raw, err := io.ReadAll(rc)
 	if err != nil {
 		return nil, err
 	}
