@@ -36,7 +36,7 @@ type apiFlags struct{ url, tokenFile, audience string }
 func (f *apiFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.url, "api", os.Getenv("LITHIFY_API"), "URL of the pool's console, instead of its NATS; $LITHIFY_API")
 	fs.StringVar(&f.tokenFile, "token-file", "", "with --api: file with an OpenID token (default: $LITHIFY_TOKEN, or the token of the GitHub Actions job)")
-	fs.StringVar(&f.audience, "audience", "", "with --api: audience of the token that GitHub Actions is asked for (default: the URL)")
+	fs.StringVar(&f.audience, "audience", os.Getenv("LITHIFY_AUDIENCE"), "with --api: audience of the token that GitHub Actions is asked for, where it is not the URL; $LITHIFY_AUDIENCE")
 }
 
 // client is one for the API.
