@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +89,15 @@ COPY f Dockerfile* /
 		t.Errorf("jobs list: %s", list)
 	}
 	b.findsNot(password, all.String()+list+b.worker.said()+b.pool.server.said())
+	err := filepath.WalkDir(b.pool.home, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && strings.Contains(read(t, path), password) {
+			t.Errorf("the secret is in %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // TestBuildSpread builds each platform by a job of its own.
@@ -135,19 +145,11 @@ func TestBuildCancel(t *testing.T) {
 	b := startBuildPool(t)
 	dir := b.context("FROM scratch\nADD base.tar /\nRUN echo running; exec sleep 987654\n")
 	id := strings.TrimSpace(b.pool.output(t, "submit", "build", dir, "-t", b.registry+"/app:1"))
-	runs := func(n int) func(context.Context) error {
-		return func(context.Context) error {
-			if got := sleepers(t); got != n {
-				return fmt.Errorf("%d run", got)
-			}
-			return nil
-		}
-	}
-	await(t, "step that sleeps", runs(1))
+	await(t, "step that sleeps", sleep(t, 1))
 	logs := start(t, b.pool.command(t, lithify(t), "jobs", "logs", id))
 	logs.says(t, "output of the step", func(line string) (string, bool) { return line, strings.HasSuffix(line, " running") })
 	b.pool.output(t, "jobs", "cancel", id)
-	await(t, "end of the step", runs(0))
+	await(t, "end of the step", sleep(t, 0))
 }
 
 // TestBuildOtherContext: a context that is not what was sent is not built.
@@ -176,5 +178,45 @@ func TestBuildOtherContext(t *testing.T) {
 	})
 	if got := strings.TrimSpace(output(t, need(t, "crane"), "catalog", "--insecure", b.registry)); got != "" && strings.TrimSpace(tags(t, b.registry, "app")) != "" {
 		t.Errorf("something was published: %s", got)
+	}
+}
+
+// TestBuildWorkerDies: a step ends with its worker, and another worker builds.
+func TestBuildWorkerDies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits 30 s until the job is another's: long lane")
+	}
+	b := startBuilder(t)
+	p := startPool(t, 0)
+	builds := func(name, slow string) *process {
+		secrets := t.TempDir()
+		if err := os.WriteFile(filepath.Join(secrets, "slow"), []byte(slow), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := p.worker(t, name, "--buildkit-root", shortDir(t), "--build-secrets", secrets)
+		return w
+	}
+	first := builds("first", "exec sleep 987654")
+	dir := b.context("FROM scratch\nADD base.tar /\nRUN --mount=type=secret,id=slow . /run/secrets/slow\n")
+	id := strings.TrimSpace(p.output(t, "submit", "build", dir, "-t", b.registry+"/app:1", "--secret", "slow"))
+	await(t, "step that sleeps", sleep(t, 1))
+	builds("second", "true")
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "end of the step", sleep(t, 0))
+	p.output(t, "jobs", "watch", id)
+	if got := strings.TrimSpace(tags(t, b.registry, "app")); got != "1" {
+		t.Errorf("the repository has the tags %q", got)
+	}
+}
+
+// sleep waits for n steps that sleep.
+func sleep(t *testing.T, n int) func(context.Context) error {
+	return func(context.Context) error {
+		if got := sleepers(t); got != n {
+			return fmt.Errorf("%d sleep", got)
+		}
+		return nil
 	}
 }
