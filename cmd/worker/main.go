@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/lithify/lithify/convert/stack"
@@ -47,11 +48,15 @@ func serve(ctx context.Context) (err error) {
 	flag.BoolVar(&h.AllowFiles, "allow-files", false, "let jobs name files of this machine: oci:, oci-archive: and docker-archive:")
 	containerd := flag.String("containerd", "", "where a containerd listens whose containers may be committed; with none no such jobs are taken")
 	flag.StringVar(&cfg.Node, "node", "", "this machine's name, by which commit jobs name it (default the host's)")
+	kinds := flag.String("kinds", "", "kinds of jobs to take, as build,convert (default all that it can)")
 	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records; with none the ledger is not used")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q, see --help", flag.Arg(0))
+	}
+	if *kinds != "" {
+		cfg.Kinds = strings.Split(*kinds, ",")
 	}
 	if *ledgerKey != "" {
 		key, err := convertrun.LoadKey(*ledgerKey)

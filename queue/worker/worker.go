@@ -31,6 +31,7 @@ type Config struct {
 	Slots   int           // jobs at a time; default GOMAXPROCS
 	Reserve int           // slots beside those that only interactive jobs use; default a tenth of Slots, at least 1
 	Node    string        // the machine's name, to which jobs may be bound; default the host's
+	Kinds   []string      // of the jobs to take; default all that have a handler
 	Classes []jobs.Class  // default: those of its key, else all that this machine can serve
 	More    []jobs.Class  // that this machine can serve beside those of its own system and architecture
 	Grace   time.Duration // for running jobs when the worker stops; default DefaultGrace
@@ -91,6 +92,20 @@ func classes(c *queue.Client, m *jobs.Mux, node string, more []jobs.Class) (cs [
 	return cs
 }
 
+// only leaves the classes of the kinds that are to be taken.
+func (cfg *Config) only(handled []string) error {
+	if len(cfg.Kinds) == 0 {
+		return nil
+	}
+	for _, k := range cfg.Kinds {
+		if !slices.Contains(handled, k) {
+			return fmt.Errorf("worker: jobs of kind %q cannot be taken here, those of %v can", k, handled)
+		}
+	}
+	cfg.Classes = slices.DeleteFunc(slices.Clone(cfg.Classes), func(c jobs.Class) bool { return !slices.Contains(cfg.Kinds, c.Kind) })
+	return nil
+}
+
 // Worker is the service; make it with New.
 type Worker struct {
 	client  *queue.Client
@@ -133,6 +148,9 @@ func New(c *queue.Client, m *jobs.Mux, cfg Config) (*Worker, error) {
 	}
 	if len(cfg.Classes) == 0 {
 		cfg.Classes = classes(c, m, cfg.Node, cfg.More)
+	}
+	if err := cfg.only(m.Kinds()); err != nil {
+		return nil, err
 	}
 	if cfg.Grace <= 0 {
 		cfg.Grace = DefaultGrace

@@ -30,7 +30,7 @@ func startBuildPool(t *testing.T) *buildPool {
 	}
 	key := ledgerKey(t)
 	b.pool.worker(t, "converter", "--ledger-key", key)
-	b.worker, _ = b.pool.worker(t, "builder", "--ledger-key", key, "--verbose", "--buildkit-root", b.root, "--build-secrets", secrets)
+	b.worker, _ = b.pool.worker(t, "builder", "--kinds", "build", "--verbose", "--buildkit-root", b.root, "--build-secrets", secrets)
 	return b
 }
 
@@ -83,6 +83,9 @@ COPY f Dockerfile* /
 	}
 	if !strings.Contains(read(t, metadata), digestOf(want)) {
 		t.Errorf("the metadata file says %s", read(t, metadata))
+	}
+	if said := b.worker.said(); strings.Contains(said, "kind=convert") || strings.Contains(said, "kind=layer") {
+		t.Error("who is to build alone has converted")
 	}
 	list := b.pool.output(t, "jobs", "list", "--output", "json")
 	if strings.Count(list, `"state": "done"`) < 6 { // three builds and their conversions
