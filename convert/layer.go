@@ -87,7 +87,7 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 // convertLayer streams the layer from the source through the writer into a
 // temporary file and that into the target.
 func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *layer, err error) {
-	f, err := tempFile(c.opts.TempDir)
+	f, err := TempFile(c.opts.TempDir)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (c *conversion) open(ctx context.Context, t task) (*checked, error) {
 	return blob, nil
 }
 
-func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool) (*erofs.Layer, error) {
+func (c *conversion) write(ctx context.Context, f *Scratch, t task, serial bool) (*erofs.Layer, error) {
 	blob, err := c.open(ctx, t)
 	if err != nil {
 		return nil, err
@@ -149,18 +149,18 @@ func (c *conversion) write(ctx context.Context, f *scratch, t task, serial bool)
 // tar, and the image is read back for its digests when the tar has ended: both
 // take as long as reading the tar did.
 type telling struct {
-	*scratch
+	*Scratch
 	told func()
 }
 
 func (f *telling) WriteAt(p []byte, off int64) (int, error) {
 	defer f.told()
-	return f.scratch.WriteAt(p, off)
+	return f.Scratch.WriteAt(p, off)
 }
 
 func (f *telling) ReadAt(p []byte, off int64) (int, error) {
 	defer f.told()
-	return f.scratch.ReadAt(p, off)
+	return f.Scratch.ReadAt(p, off)
 }
 
 func (f *telling) Map(off int64, n int) ([]byte, func() error, error) {

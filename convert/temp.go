@@ -10,10 +10,10 @@ import (
 // may have.
 var ErrTemp = errors.New("temporary file")
 
-// tempFile makes a file in dir, or in os.TempDir(), that is gone once it is
+// TempFile makes a file in dir, or in os.TempDir(), that is gone once it is
 // closed. Where the system allows it never has a name, so that not even a killed
 // process leaves it behind.
-func tempFile(dir string) (*scratch, error) {
+func TempFile(dir string) (*Scratch, error) {
 	if dir == "" {
 		dir = os.TempDir()
 	}
@@ -27,22 +27,22 @@ func tempFile(dir string) (*scratch, error) {
 	return f, nil
 }
 
-// scratch is a temporary file.
-type scratch struct {
+// Scratch is a temporary file.
+type Scratch struct {
 	*os.File
 	path string // empty if it has none
 }
 
-func named(dir string) (*scratch, error) {
+func named(dir string) (*Scratch, error) {
 	f, err := os.CreateTemp(dir, "lithify-*.erofs")
 	if err != nil {
 		return nil, err
 	}
-	return &scratch{f, f.Name()}, nil
+	return &Scratch{f, f.Name()}, nil
 }
 
-// Close removes the file too.
-func (s *scratch) Close() error {
+// Close removes the file.
+func (s *Scratch) Close() error {
 	err := s.File.Close()
 	if s.path != "" {
 		err = errors.Join(err, os.Remove(s.path))

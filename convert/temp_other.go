@@ -4,4 +4,4 @@ package convert
 
 import "errors"
 
-func nameless(string) (*scratch, error) { return nil, errors.ErrUnsupported }
+func nameless(string) (*Scratch, error) { return nil, errors.ErrUnsupported }

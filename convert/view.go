@@ -27,7 +27,7 @@ type view struct {
 	err  error
 
 	mu    sync.Mutex
-	image *scratch // the whole of it, decompressed, once a file has been opened
+	image *Scratch // the whole of it, decompressed, once a file has been opened
 }
 
 func (c *conversion) viewOf(l *erofs.Layer) *view {
@@ -146,7 +146,7 @@ func (v *view) openFile(ctx context.Context, name string) (fs.File, error) {
 	return fsys.Open(name)
 }
 
-func (v *view) fetchImage(ctx context.Context) (_ *scratch, err error) {
+func (v *view) fetchImage(ctx context.Context) (_ *Scratch, err error) {
 	blob, err := fetch(ctx, v.dst, v.desc)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (v *view) fetchImage(ctx context.Context) (_ *scratch, err error) {
 		return nil, err
 	}
 	defer image.Close()
-	f, err := tempFile(v.temp)
+	f, err := TempFile(v.temp)
 	if err != nil {
 		return nil, err
 	}

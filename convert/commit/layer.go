@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
@@ -64,7 +63,7 @@ func (c Compression) compress(w io.Writer) (io.WriteCloser, error) {
 
 // layer is a tar that is compressed into a file as it is written.
 type layer struct {
-	file   *os.File // without a name
+	file   *convert.Scratch
 	pack   io.WriteCloser
 	tar    hash.Hash
 	blob   hash.Hash
@@ -80,12 +79,9 @@ func newLayer(dir string, c Compression, told func(convert.Event)) (*layer, erro
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, "lithify-commit-*")
+	f, err := convert.TempFile(dir)
 	if err != nil {
 		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
 	}
 	l := &layer{file: f, told: told, tar: sha256.New(), blob: sha256.New(), desc: ocispec.Descriptor{MediaType: c.mediaType()}}
 	if l.pack, err = c.compress(io.MultiWriter(f, l.blob)); err != nil {
