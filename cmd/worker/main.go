@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -79,6 +80,9 @@ func serve(ctx context.Context) (err error) {
 	if h.Limiter, err = client.Limiter(); err != nil {
 		return err
 	}
+	if *containerd != "" {
+		thaw(ctx, log, *containerd)
+	}
 	handlers := run.Handlers{Convert: h, Containerd: *containerd}
 	if builds.Enabled() {
 		var stop func() error
@@ -92,4 +96,15 @@ func serve(ctx context.Context) (err error) {
 		return err
 	}
 	return w.Run(ctx)
+}
+
+// thaw resumes what commits that were killed have left paused.
+func thaw(ctx context.Context, log *slog.Logger, containerd string) {
+	thawed, err := stack.Thaw(ctx, containerd)
+	if len(thawed) > 0 {
+		log.WarnContext(ctx, "containers resumed that a commit had left paused", "containers", thawed)
+	}
+	if err != nil {
+		log.WarnContext(ctx, "containers may be paused that a commit has left", "containerd", containerd, "error", err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 )
 
@@ -42,6 +43,63 @@ func (c *Container) Freeze(ctx context.Context) (thaw func() error, err error) {
 		return nothing, errors.Join(err, g.dismiss())
 	}
 	return c.freeze(ctx, task, g)
+}
+
+// Thaw resumes what processes that died with their guards have left paused in the
+// containerd at address, in all of its namespaces: a commit's control group was killed as
+// a whole. A container that is being committed is left alone. It returns the IDs.
+func Thaw(ctx context.Context, address string) (thawed []string, err error) {
+	d, err := Dial(address, DefaultNamespace)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	all, err := d.client.NamespaceService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	for _, ns := range all {
+		ids, ierr := (&Daemon{d.client, address, ns}).thaw(namespaces.WithNamespace(ctx, ns))
+		thawed, err = append(thawed, ids...), errors.Join(err, ierr)
+	}
+	return thawed, err
+}
+
+func (d *Daemon) thaw(ctx context.Context) (thawed []string, err error) {
+	left, err := d.client.Containers(ctx, fmt.Sprintf("labels.%q", frozenLabel))
+	if err != nil {
+		return nil, fmt.Errorf("list containers of namespace %s: %w", d.namespace, err)
+	}
+	for _, c := range left {
+		done, terr := (&Container{daemon: d, Container: c}).thawLeft(ctx)
+		if terr != nil {
+			err = errors.Join(err, fmt.Errorf("resume container %s: %w", c.ID(), terr))
+		}
+		if done {
+			thawed = append(thawed, c.ID())
+		}
+	}
+	return thawed, err
+}
+
+// thawLeft resumes the container unless somebody has it.
+func (c *Container) thawLeft(ctx context.Context) (done bool, err error) {
+	lock, err := lockContainer(c.guarded())
+	if errors.Is(err, errBusy) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, unlock(c.guarded(), lock)) }()
+	task, err := c.Task(ctx, nil)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, thaw(ctx, c.Container, task)
 }
 
 // oursToFreeze is asked while no other process of ours has the container: what one has

@@ -23,7 +23,7 @@ import (
 const guardEnv = "LITHIFY_FREEZE_GUARD"
 
 // lockDir holds a lock for each container that is frozen. Process and guard share it,
-// so that it is free when both are gone.
+// so that it is free when both are gone; the last one takes the file away.
 const lockDir = "/run/lithify/frozen"
 
 const (
@@ -38,7 +38,7 @@ const (
 // RunGuard returns at once, but in a process that [Container.Freeze] has started to
 // watch over another one: that waits, resumes the container if the other dies without a
 // word, and ends. A kill of the whole control group takes the guard too; what is then
-// left paused, the next Freeze of the same container resumes.
+// left paused, [Thaw] resumes, or the next Freeze of the same container.
 func RunGuard() {
 	what, ok := os.LookupEnv(guardEnv)
 	if !ok {
@@ -81,7 +81,7 @@ func runGuard(what string, word io.Reader, out io.WriteCloser) error {
 	for end := time.Now().Add(latePause); ; time.Sleep(lookEvery) {
 		err := thaw(ctx, c, task)
 		if err == nil && time.Now().After(end) {
-			return nil
+			return removeLock(what)
 		}
 		if err != nil && time.Now().After(end.Add(time.Minute)) {
 			return err
@@ -97,6 +97,7 @@ func thaw(ctx context.Context, c client.Container, task client.Task) error {
 
 // guard is the process that resumes a container if this one cannot.
 type guard struct {
+	what string // it watches over, as guardEnv has it
 	cmd  *exec.Cmd
 	word *os.File
 	lock *os.File
@@ -104,18 +105,19 @@ type guard struct {
 
 // startGuard returns when the guard stands.
 func startGuard(ctx context.Context, c *Container) (_ *guard, err error) {
-	lock, err := lockContainer(c)
+	what := c.guarded()
+	lock, err := lockContainer(what)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
 	r, word, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlock(what, lock))
 	}
 	defer r.Close()
-	g := &guard{word: word, lock: lock}
+	g := &guard{what: what, word: word, lock: lock}
 	g.cmd = exec.Command("/proc/self/exe")
-	g.cmd.Env = append(os.Environ(), guardEnv+"="+strings.Join([]string{c.daemon.address, c.daemon.namespace, c.ID()}, "\n"))
+	g.cmd.Env = append(os.Environ(), guardEnv+"="+what)
 	g.cmd.ExtraFiles = []*os.File{r, lock}
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var said strings.Builder
@@ -125,7 +127,7 @@ func startGuard(ctx context.Context, c *Container) (_ *guard, err error) {
 		err = g.cmd.Start()
 	}
 	if err != nil {
-		return nil, errors.Join(err, word.Close(), lock.Close())
+		return nil, errors.Join(err, word.Close(), unlock(what, lock))
 	}
 	stop := context.AfterFunc(ctx, func() { g.cmd.Process.Kill() })
 	line, _ := bufio.NewReader(out).ReadString('\n')
@@ -143,26 +145,61 @@ func (g *guard) dismiss() error {
 
 // abandon leaves the rest to the guard and waits for it.
 func (g *guard) abandon() error {
-	return errors.Join(g.word.Close(), g.cmd.Wait(), g.lock.Close())
+	return errors.Join(g.word.Close(), g.cmd.Wait(), unlock(g.what, g.lock))
+}
+
+// guarded says which container this is.
+func (c *Container) guarded() string {
+	return strings.Join([]string{c.daemon.address, c.daemon.namespace, c.ID()}, "\n")
+}
+
+func lockPath(what string) string {
+	return filepath.Join(lockDir, digest.FromString(what).Encoded())
 }
 
 // lockContainer makes sure that one process at a time freezes a container: the first
 // that is done would resume it under the hands of the other.
-func lockContainer(c *Container) (*os.File, error) {
+func lockContainer(what string) (*os.File, error) {
 	if err := os.MkdirAll(lockDir, 0o700); err != nil {
 		return nil, err
 	}
-	name := digest.FromString(strings.Join([]string{c.daemon.address, c.daemon.namespace, c.ID()}, "\n")).Encoded()
-	f, err := os.OpenFile(filepath.Join(lockDir, name), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("container %s is being committed by another process: %w", c.ID(), errBusy)
+	for {
+		f, err := os.OpenFile(lockPath(what), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
 		}
-		return nil, err
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("it is being committed by another process: %w", errBusy)
+			}
+			return nil, err
+		}
+		if named(f) {
+			return f, nil
+		}
+		f.Close() // who had it took it away before we locked it
 	}
-	return f, nil
+}
+
+// named reports whether f is still the file of its name.
+func named(f *os.File) bool {
+	has, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	is, err := os.Stat(f.Name())
+	return err == nil && os.SameFile(has, is)
+}
+
+// unlock takes the file away while the lock is held.
+func unlock(what string, lock *os.File) error {
+	return errors.Join(removeLock(what), lock.Close())
+}
+
+func removeLock(what string) error {
+	if err := os.Remove(lockPath(what)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ package e2e_test
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -106,10 +105,14 @@ func (c *container) status(t testing.TB) string {
 	return "GONE"
 }
 
+func (c *container) root() string {
+	return filepath.Join(filepath.Dir(c.address), "state/io.containerd.runtime.v2.task/default", c.id, "rootfs")
+}
+
 // sees is the container's root without what is mounted in it.
 func (c *container) sees(t testing.TB) erofstest.Tree {
 	t.Helper()
-	tree, err := erofstest.FromDir(filepath.Join(filepath.Dir(c.address), "state/io.containerd.runtime.v2.task/default", c.id, "rootfs"))
+	tree, err := erofstest.FromDir(c.root())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,35 +344,6 @@ func tags(t testing.TB, registry, repo string) string {
 		return ""
 	}
 	return out
-}
-
-// TestCommitKilled kills lithify commit while the container is paused: it runs on.
-func TestCommitKilled(t *testing.T) {
-	d, registry, c := startOne(t, 1, "overlayfs")
-	c.does(t, "head -c 1000000000 /dev/urandom > /big") // seconds of gzip, in which it is paused
-	cmd := command(t, lithify(t), "commit", "--containerd", d.address, "--insecure", c.id, registry+"/none:1")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "pause", func(context.Context) error {
-		if got := c.status(t); got != "PAUSED" {
-			return fmt.Errorf("the container is %s", got)
-		}
-		return nil
-	})
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Wait()
-	await(t, "resume", func(context.Context) error {
-		if got := c.status(t); got != "RUNNING" {
-			return fmt.Errorf("the container is %s", got)
-		}
-		return nil
-	})
-	if got := tags(t, registry, "none"); got != "" {
-		t.Errorf("published: %s", got)
-	}
 }
 
 // TestCommitInPool commits a container by the worker of the node that has it.
