@@ -16,8 +16,9 @@ import (
 // admitted as its weight says.
 type line struct {
 	queue.Line
-	waiting  []*share // of tenants that have jobs in it; the first has its turn
-	credit   int      // of the first one: jobs left in its turn
+	waiting  []*share           // of tenants that have jobs in it; the first has its turn
+	shares   map[*tenant]*share // the same
+	credit   int                // of the first one: jobs left in its turn
 	admitted int
 	slots    int
 	used     uint64 // the last round of prune that found a job of it; so for tenants and hosts
@@ -28,6 +29,7 @@ type line struct {
 type share struct {
 	tenant *tenant
 	queues []*fifo
+	fifos  map[*hostSet]*fifo // the same
 }
 
 // fifo are waiting jobs that burden the same registries.
@@ -76,7 +78,7 @@ func (h *hostSet) all() []*host {
 
 func (p *pool) line(l queue.Line) *line {
 	if p.lines[l] == nil {
-		p.lines[l] = &line{Line: l}
+		p.lines[l] = &line{Line: l, shares: map[*tenant]*share{}}
 		i, _ := slices.BinarySearchFunc(p.order, p.lines[l], urgentFirst)
 		p.order = slices.Insert(p.order, i, p.lines[l])
 	}
@@ -119,18 +121,17 @@ func (p *pool) hostSet(names []string) *hostSet {
 }
 
 func (l *line) push(e *entry) {
-	i := slices.IndexFunc(l.waiting, func(s *share) bool { return s.tenant == e.tenant })
-	if i < 0 {
-		i = len(l.waiting)
-		l.waiting = append(l.waiting, &share{tenant: e.tenant})
+	s := l.shares[e.tenant]
+	if s == nil {
+		s = &share{tenant: e.tenant, fifos: map[*hostSet]*fifo{}}
+		l.shares[e.tenant], l.waiting = s, append(l.waiting, s)
 	}
-	s := l.waiting[i]
-	j := slices.IndexFunc(s.queues, func(q *fifo) bool { return q.hosts == e.hosts })
-	if j < 0 {
-		j = len(s.queues)
-		s.queues = append(s.queues, &fifo{hosts: e.hosts})
+	q := s.fifos[e.hosts]
+	if q == nil {
+		q = &fifo{hosts: e.hosts}
+		s.fifos[e.hosts], s.queues = q, append(s.queues, q)
 	}
-	s.queues[j].jobs = append(s.queues[j].jobs, place{e, e.turn})
+	q.jobs = append(q.jobs, place{e, e.turn})
 }
 
 // windowOf is how many jobs of a line may be admitted at a time.
@@ -165,6 +166,7 @@ func (l *line) turn() {
 	l.waiting, l.credit = append(l.waiting[1:], s), 0
 	if len(s.queues) == 0 {
 		l.waiting = l.waiting[:len(l.waiting)-1]
+		delete(l.shares, s.tenant)
 	}
 }
 
@@ -175,7 +177,7 @@ func (p *pool) mayTake(t *tenant) bool {
 // first takes the first job of a share whose registries have room.
 func (p *pool) first(s *share, now time.Time) *entry {
 	var best *fifo
-	s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool {
+	s.drop(func(q *fifo) bool {
 		for len(q.jobs) > 0 && q.jobs[0].void() {
 			q.jobs = q.jobs[1:]
 		}
@@ -190,10 +192,21 @@ func (p *pool) first(s *share, now time.Time) *entry {
 	e := best.jobs[0].e
 	best.jobs = best.jobs[1:]
 	if len(best.jobs) == 0 {
-		s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool { return q == best })
+		s.drop(func(q *fifo) bool { return q == best })
 	}
 	e.turn = 0
 	return e
+}
+
+// drop takes queues out of a share.
+func (s *share) drop(which func(*fifo) bool) {
+	s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool {
+		drop := which(q)
+		if drop {
+			delete(s.fifos, q.hosts)
+		}
+		return drop
+	})
 }
 
 // busy reports whether one of the registries takes no more jobs now.
@@ -214,15 +227,14 @@ func (p *pool) busy(hs *hostSet, now time.Time) bool {
 
 // before is how many jobs of its tenant are in line before a job.
 func (l *line) before(e *entry) (n int) {
-	for _, s := range l.waiting {
-		if s.tenant != e.tenant {
-			continue
-		}
-		for _, q := range s.queues {
-			for _, w := range q.jobs {
-				if !w.void() && w.turn < e.turn {
-					n++
-				}
+	s := l.shares[e.tenant]
+	if s == nil {
+		return 0
+	}
+	for _, q := range s.queues {
+		for _, w := range q.jobs {
+			if !w.void() && w.turn < e.turn {
+				n++
 			}
 		}
 	}
@@ -261,10 +273,13 @@ func (l *line) prune() {
 	}
 	turn := l.waiting[0]
 	l.waiting = slices.DeleteFunc(l.waiting, func(s *share) bool {
-		s.queues = slices.DeleteFunc(s.queues, func(q *fifo) bool {
+		s.drop(func(q *fifo) bool {
 			q.jobs = slices.DeleteFunc(q.jobs, place.void)
 			return len(q.jobs) == 0
 		})
+		if len(s.queues) == 0 {
+			delete(l.shares, s.tenant)
+		}
 		return len(s.queues) == 0
 	})
 	if len(l.waiting) == 0 || l.waiting[0] != turn {

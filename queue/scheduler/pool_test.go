@@ -275,6 +275,76 @@ func TestJoinKeepsThePlace(t *testing.T) {
 	}
 }
 
+// A tenant whose jobs have all gone has its turns again when it comes back, and so has a
+// set of registries.
+func TestComesBack(t *testing.T) {
+	for name, leave := range map[string]func(m *model){
+		"admitted": func(m *model) {
+			for _, id := range m.admit(testLine) {
+				m.told(jobs.Record{ID: id, State: jobs.Done})
+			}
+		},
+		"ended": func(m *model) {
+			for _, e := range m.jobs {
+				m.told(jobs.Record{ID: e.id, State: jobs.Cancelled})
+			}
+			m.prune()
+		},
+		"some admitted": func(m *model) { // tenant a stays, without its queue of host y
+			m.queue("a", 20, "x")
+			for _, id := range m.admit(testLine) {
+				m.told(jobs.Record{ID: id, State: jobs.Done})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newModel(8)
+			m.line(testLine).slots = 1 // it stays
+			m.queue("a", 1, "y")
+			m.queue("b", 1)
+			leave(m)
+			m.queue("a", 1, "y")
+			m.queue("b", 1)
+			if got, want := len(m.line(testLine).shares), len(m.line(testLine).waiting); got != want {
+				t.Errorf("%d shares, of which %d have turns", got, want)
+			}
+			var got []jobs.ID
+			for range 5 {
+				ids := m.admit(testLine)
+				for _, id := range ids {
+					m.told(jobs.Record{ID: id, State: jobs.Done})
+				}
+				got = append(got, ids...)
+			}
+			for _, want := range []jobs.ID{"test-a[y]0", "test-b[]0"} {
+				if !slices.Contains(got, want) {
+					t.Errorf("%s is not admitted, but %v", want, got)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkLine has jobs come in that have a tenant, or registries, of their own each.
+func BenchmarkLine(b *testing.B) {
+	const n = 30_000
+	for name, record := range map[string]func(i int) jobs.Record{
+		"tenants":  func(i int) jobs.Record { return jobs.Record{Tenant: fmt.Sprint("t", i)} },
+		"hostsets": func(i int) jobs.Record { return jobs.Record{Hosts: []string{fmt.Sprint("h", i)}} },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				m := newModel(64)
+				for i := range n {
+					r := record(i)
+					r.ID, r.State = layerID(i), jobs.Queued
+					m.told(r)
+				}
+			}
+		})
+	}
+}
+
 func TestWaiters(t *testing.T) {
 	wait := func(m *model, id jobs.ID, children ...jobs.ID) {
 		m.told(jobs.Record{ID: id, State: jobs.Waiting, Children: children})
