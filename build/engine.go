@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -44,7 +47,7 @@ const answerTimeout = 10 * time.Second
 
 // Build builds r and pushes the result by its digest. status, if not nil, is called from
 // one goroutine, one call at a time, with what BuildKit says of its steps; it may block, which holds the
-// build up. Where ctx ends, so do the steps that run. An error of the build itself is an *Error.
+// build up. Of r's secrets the lines that a step prints whole are hidden in it. Where ctx ends, so do the steps that run. An error of the build itself is an *Error.
 func (e Engine) Build(ctx context.Context, r Request, status func(*client.SolveStatus)) (_ *Result, err error) {
 	ctx, span := tracer.Start(ctx, "build image")
 	span.SetAttributes(attribute.String("lithify.target", r.Repository))
@@ -64,7 +67,11 @@ func (e Engine) Build(ctx context.Context, r Request, status func(*client.SolveS
 		return nil, err
 	}
 	defer in.close()
-	opt, err := e.options(r, in)
+	secrets, err := readSecrets(r.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	opt, err := e.options(r, in, secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +80,12 @@ func (e Engine) Build(ctx context.Context, r Request, status func(*client.SolveS
 		return nil, err
 	}
 	defer c.Close()
-	response, err := solve(building, c, opt, status)
+	hidden := secrets.hidden()
+	response, err := solve(building, c, opt, func(s *client.SolveStatus) {
+		if hide(hidden, s); status != nil {
+			status(s)
+		}
+	})
 	if refused := context.Cause(building); refused != nil && ctx.Err() == nil {
 		return nil, refused
 	}
@@ -129,8 +141,8 @@ func (e Engine) dial(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
-func (e Engine) options(r Request, in *input) (opt client.SolveOpt, err error) {
-	attach, err := r.confidants()
+func (e Engine) options(r Request, in *input, secrets secrets) (opt client.SolveOpt, err error) {
+	agents, err := r.agents()
 	if err != nil {
 		return opt, err
 	}
@@ -155,7 +167,7 @@ func (e Engine) options(r Request, in *input) (opt client.SolveOpt, err error) {
 		Exports:       []client.ExportEntry{export},
 		CacheImports:  from,
 		CacheExports:  to,
-		Session:       append(append(attach, credentials(e.Keychain)), in.attach...),
+		Session:       slices.Concat([]session.Attachable{secretsprovider.FromMap(secrets), credentials(e.Keychain)}, agents, in.attach),
 	}, nil
 }
 
@@ -221,9 +233,7 @@ func solve(ctx context.Context, c *client.Client, opt client.SolveOpt, status fu
 		return err
 	})
 	for s := range ch {
-		if status != nil {
-			status(s)
-		}
+		status(s)
 	}
 	return response, eg.Wait()
 }

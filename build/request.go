@@ -181,15 +181,10 @@ func (r Request) caches() (from, to []client.CacheOptionsEntry, err error) {
 	return from, to, nil
 }
 
-// confidants answer the daemon's questions for secrets and keys.
-func (r Request) confidants() ([]session.Attachable, error) {
-	secrets, err := bcbuild.ParseSecret(r.Secrets)
-	if err != nil {
-		return nil, invalid("secret: %w", err)
-	}
-	out := []session.Attachable{secrets}
+// agents answer the daemon's questions for keys.
+func (r Request) agents() ([]session.Attachable, error) {
 	if len(r.SSH) == 0 {
-		return out, nil
+		return nil, nil
 	}
 	configs, err := bcbuild.ParseSSH(r.SSH)
 	if err != nil {
@@ -199,7 +194,7 @@ func (r Request) confidants() ([]session.Attachable, error) {
 	if err != nil {
 		return nil, invalid("ssh: %w", err)
 	}
-	return append(out, agents), nil
+	return []session.Attachable{agents}, nil
 }
 
 func compression(s string) (string, error) {

@@ -133,6 +133,7 @@ ARG FLAVOUR=plain
 RUN --mount=type=secret,id=token --mount=type=cache,target=/cache <<EOS
 set -e
 cat /run/secrets/token | wc -c > /length
+cat /run/secrets/token
 echo "$FLAVOUR" > /flavour
 echo x >> /cache/runs
 cp /cache/runs /runs

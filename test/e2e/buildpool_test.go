@@ -56,7 +56,7 @@ func TestBuildPool(t *testing.T) {
 	b := startBuildPool(t)
 	dir := b.context(`FROM scratch
 ADD base.tar /
-RUN --mount=type=secret,id=token,required=true cat /run/secrets/token | wc -c > /length; echo step runs
+RUN --mount=type=secret,id=token,required=true cat /run/secrets/token | wc -c > /length; cat /run/secrets/token; echo; echo step runs
 COPY f Dockerfile* /
 `, "f", "content", "left.out", "", ".dockerignore", "*.out\n")
 	local := filepath.Join(t.TempDir(), "token")

@@ -87,10 +87,10 @@ func (h Handler) checkPool(a buildjob.Args) error {
 	if err := a.CheckPool(); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	if a.Context != "" && !build.IsGit(a.Context) && !h.Convert.AllowFiles {
-		return h.Convert.CheckFiles(a, "oci:"+a.Context)
+	if a.Context != "" && !build.IsGit(a.Context) {
+		return h.Convert.CheckFiles(a, "oci:"+a.Context) // a path is as good as one of a layout
 	}
-	return h.Convert.CheckFiles(a, a.Target)
+	return nil
 }
 
 // converted is the job that converted what this one built, once it has ended.
@@ -208,10 +208,16 @@ func partJob(ctx context.Context, a buildjob.Args, platform string) (jobs.Job, e
 	return jobs.New(a, o)
 }
 
+// maxIndex is far above the index of an image and its attestations.
+const maxIndex = 1 << 20
+
 // manifests are those of a part: one, or those of an index that has attestations, too.
 func (h Handler) manifests(ctx context.Context, a buildjob.Args, part ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if part.MediaType != ocispec.MediaTypeImageIndex {
 		return []ocispec.Descriptor{part}, nil
+	}
+	if part.Size > maxIndex {
+		return nil, fmt.Errorf("index %s has %d bytes, more than %d: %w", part.Digest, part.Size, maxIndex, errdefs.ErrInvalidArgument)
 	}
 	rc, err := h.fetch(ctx, a, part)
 	if err != nil {
