@@ -184,33 +184,46 @@ func TestBuildOtherContext(t *testing.T) {
 	}
 }
 
-// TestBuildWorkerDies: a step ends with its worker, and another worker builds.
-func TestBuildWorkerDies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits 30 s until the job is another's: long lane")
-	}
-	b := startBuilder(t)
-	p := startPool(t, 0)
-	builds := func(name, slow string) *process {
-		secrets := t.TempDir()
-		if err := os.WriteFile(filepath.Join(secrets, "slow"), []byte(slow), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		w, _ := p.worker(t, name, "--buildkit-root", shortDir(t), "--build-secrets", secrets)
-		return w
-	}
-	first := builds("first", "exec sleep 987654")
-	dir := b.context("FROM scratch\nADD base.tar /\nRUN --mount=type=secret,id=slow . /run/secrets/slow\n")
-	id := strings.TrimSpace(p.output(t, "submit", "build", dir, "-t", b.registry+"/app:1", "--secret", "slow"))
-	await(t, "step that sleeps", sleep(t, 1))
-	builds("second", "true")
-	if err := first.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "end of the step", sleep(t, 0))
-	p.output(t, "jobs", "watch", id)
-	if got := strings.TrimSpace(tags(t, b.registry, "app")); got != "1" {
-		t.Errorf("the repository has the tags %q", got)
+// TestBuildMoves: a step ends with its worker, be that stopped or killed, and another one
+// builds.
+func TestBuildMoves(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *process){
+		"stopped": func(t *testing.T, w *process) { w.stop(t) },
+		"killed": func(t *testing.T, w *process) {
+			if testing.Short() {
+				t.Skip("waits 30 s until the job is another's: long lane")
+			}
+			if err := w.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBuilder(t)
+			p := startPool(t, 0)
+			builds := func(name, slow string) *process {
+				secrets := t.TempDir()
+				if err := os.WriteFile(filepath.Join(secrets, "slow"), []byte(slow), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				w, _ := p.worker(t, name, "--grace", "100ms", "--buildkit-root", shortDir(t), "--build-secrets", secrets)
+				return w
+			}
+			first := builds("first", "exec sleep 987654")
+			dir := b.context("FROM scratch\nADD base.tar /\nRUN --mount=type=secret,id=slow . /run/secrets/slow\n")
+			id := strings.TrimSpace(p.output(t, "submit", "build", dir, "-t", b.registry+"/app:1", "--secret", "slow"))
+			await(t, "step that sleeps", sleep(t, 1))
+			end(t, first)
+			await(t, "end of the step", sleep(t, 0))
+			builds("second", "true")
+			p.output(t, "jobs", "watch", id)
+			if got := strings.TrimSpace(tags(t, b.registry, "app")); got != "1" {
+				t.Errorf("the repository has the tags %q", got)
+			}
+			if st := p.job(t, id); name == "stopped" && st.Attempt != 1 {
+				t.Errorf("it took %d attempts: being handed back is none", st.Attempt)
+			}
+		})
 	}
 }
 
