@@ -189,6 +189,7 @@ func builtParts(ctx context.Context, a buildjob.Args) ([]ocispec.Descriptor, err
 		if err != nil {
 			return nil, jobs.Permanent(err)
 		}
+		jobs.Event(ctx, "platform is built by a job", "platform", p, "job", child.ID)
 		missing = append(missing, child)
 	}
 	if len(missing) > 0 {
