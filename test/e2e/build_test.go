@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http/cgi"
 	"net/http/httptest"
 	"os"
@@ -130,6 +131,7 @@ FROM $BASE AS base
 LABEL stage=base
 FROM base AS made
 ARG FLAVOUR=plain
+RUN --mount=type=ssh [ -S "$SSH_AUTH_SOCK" ]
 RUN --mount=type=secret,id=token --mount=type=cache,target=/cache <<EOS
 set -e
 cat /run/secrets/token | wc -c > /length
@@ -159,10 +161,15 @@ func TestBuild(t *testing.T) {
 	if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	agent, err := net.Listen("unix", filepath.Join(shortDir(t), "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Close()
 	metadata := filepath.Join(t.TempDir(), "metadata.json")
 	from := b.context(idiomsDockerfile, "greeting", "good day\n", "src/kept", "", "src/left.out", "", ".dockerignore", "**/*.out\nbase.tar\n")
 	cmd := command(t, lithify(t), b.args(from, "app:1", "--verbose", "--build-arg", "BASE="+base, "--build-arg", "FLAVOUR=sweet",
-		"--secret", "id=token,src="+secret, "--attest", "type=provenance,mode=max", "--label", "made=by us", "--metadata-file", metadata)...)
+		"--secret", "id=token,src="+secret, "--ssh", "default="+agent.Addr().String(), "--attest", "type=provenance,mode=max", "--label", "made=by us", "--metadata-file", metadata)...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

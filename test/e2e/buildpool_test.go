@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lithify/lithify/build"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -103,9 +104,13 @@ COPY f Dockerfile* /
 	}
 }
 
-// TestBuildSpread builds each platform by a job of its own.
+// TestBuildSpread builds each platform by a job of its own, on two workers, of which the
+// second one has no buildkitd of its own. A person may use that, too.
 func TestBuildSpread(t *testing.T) {
 	b := startBuildPool(t)
+	socket := filepath.Join(b.root, "buildkitd.sock")
+	await(t, "buildkitd", func(ctx context.Context) error { return build.Engine{Address: "unix://" + socket}.Ping(ctx) })
+	b.pool.worker(t, "other", "--kinds", "build", "--buildkit", "unix://"+socket)
 	dir := b.context("FROM scratch\nARG TARGETARCH\nCOPY for-$TARGETARCH /f\n", "for-amd64", "a", "for-386", "b")
 	got, said, code := b.submit(t, dir, "app:1", "--spread", "--platform", "linux/386,linux/amd64", "--attest", "type=provenance")
 	if code != 0 {
@@ -118,6 +123,7 @@ func TestBuildSpread(t *testing.T) {
 	if got := strings.Join(kinds, " "); got != "386 unknown amd64 unknown 386erofs amd64erofs" {
 		t.Errorf("the index has %s", got)
 	}
+	b.build(dir, "app:2", "--buildkit", "unix://"+socket)
 }
 
 // TestBuildPoolFails: why a build failed is said where it was asked for.
