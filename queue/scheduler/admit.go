@@ -116,25 +116,21 @@ func (s *Scheduler) consumer(ctx context.Context, l queue.Line) error {
 
 // sweepConsumers makes the consumers of the lines in use that are missing: an
 // operator may have deleted one, and nothing else would notice.
-func (s *Scheduler) sweepConsumers(ctx context.Context) error {
-	there, err := s.consumersThere(ctx)
-	if err != nil {
-		return err
-	}
+func (s *Scheduler) sweepConsumers(ctx context.Context, there map[string]uint64) {
 	if s.adopted {
 		clear(s.consumers)
 		s.adopted = false
 	}
-	maps.DeleteFunc(s.consumers, func(l queue.Line, _ bool) bool { return !there[l.Consumer()] })
+	maps.DeleteFunc(s.consumers, func(l queue.Line, _ bool) bool { _, is := there[l.Consumer()]; return !is })
 	for name, l := range s.pool.lines {
 		if l.slots > 0 || l.admitted > 0 {
 			s.serve(ctx, name)
 		}
 	}
-	return nil
 }
 
-// consumersThere are the names of WORK's consumers.
+// consumersThere are the names of WORK's consumers: a cluster that has just lost a server
+// tells these at once, and not what they know of.
 func (s *Scheduler) consumersThere(ctx context.Context) (map[string]bool, error) {
 	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
 	if err != nil {

@@ -2,10 +2,7 @@ package scheduler
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -13,9 +10,10 @@ import (
 
 // sighting is what a sweep sees of the messages.
 type sighting struct {
-	work     map[string]uint64   // by subject: how many lie in WORK
-	stranded map[queue.Line]bool // lines in which a message lies that its consumer forgot
-	held     map[jobs.ID]uint64  // claims that workers say they hold
+	work      map[string]uint64   // by subject: how many lie in WORK
+	consumers map[string]uint64   // by name: how many messages they know of
+	stranded  map[queue.Line]bool // lines in which a message lies that its consumer forgot
+	held      map[jobs.ID]uint64  // claims that workers say they hold
 }
 
 // look lists the messages, and asks the consumers before and after what they know of.
@@ -32,23 +30,23 @@ func (s *Scheduler) look(ctx context.Context) (sighting, error) {
 	if err != nil {
 		return sighting{}, err
 	}
-	return sighting{work, stranded(work, before, after), s.held()}, nil
+	return sighting{work, after, stranded(work, before, after), s.held()}, nil
 }
 
-// known is how many messages the consumers of all lines will still deliver, or wait to
-// be acked. A line without a consumer is left out: the next one will know all.
-func (s *Scheduler) known(ctx context.Context) (map[queue.Line]uint64, error) {
-	known := map[queue.Line]uint64{}
-	for name := range s.pool.lines {
-		cons, err := s.client.JetStream().Consumer(ctx, queue.StreamWork, name.Consumer())
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look at the consumer of line %s: %w", name, err)
-		}
-		info := cons.CachedInfo()
-		known[name] = info.NumPending + uint64(max(info.NumAckPending, 0))
+// known is how many messages the consumers, by name, will still deliver, or wait to be
+// acked. All are asked at once: there may be hundreds. One that is not there is left
+// out: the next one will know all.
+func (s *Scheduler) known(ctx context.Context) (map[string]uint64, error) {
+	st, err := s.client.JetStream().Stream(ctx, queue.StreamWork)
+	if err != nil {
+		return nil, fmt.Errorf("look at the consumers: %w", err)
+	}
+	list, known := st.ListConsumers(ctx), map[string]uint64{}
+	for info := range list.Info() {
+		known[info.Name] = info.NumPending + uint64(max(info.NumAckPending, 0))
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("look at the consumers: %w", err)
 	}
 	return known, nil
 }
@@ -58,7 +56,7 @@ func (s *Scheduler) known(ctx context.Context) (map[queue.Line]uint64, error) {
 // down: the delivery is lost, and after the start the message is neither pending nor
 // waiting for its ack. Messages that come and go between the looks count, too: one
 // sweep proves nothing.
-func stranded(work map[string]uint64, before, after map[queue.Line]uint64) map[queue.Line]bool {
+func stranded(work map[string]uint64, before, after map[string]uint64) map[queue.Line]bool {
 	there := map[queue.Line]uint64{}
 	for subject, n := range work {
 		if l, _, err := queue.ParseWork(subject); err == nil {
@@ -67,8 +65,8 @@ func stranded(work map[string]uint64, before, after map[queue.Line]uint64) map[q
 	}
 	lines := map[queue.Line]bool{}
 	for l, n := range there {
-		b, knew := before[l]
-		a, knows := after[l]
+		b, knew := before[l.Consumer()]
+		a, knows := after[l.Consumer()]
 		if knew && knows && n > max(b, a) {
 			lines[l] = true
 		}

@@ -17,15 +17,15 @@ func TestStranded(t *testing.T) {
 	l := queue.Line{Priority: jobs.Bulk, Class: jobs.Class{Kind: "test", OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any}}
 	work := map[string]uint64{l.Subject("test-1"): 1, l.Subject("test-2"): 1, "foreign": 1}
 	for name, tc := range map[string]struct {
-		before, after map[queue.Line]uint64
+		before, after map[string]uint64
 		want          bool
 	}{
-		"all known":             {map[queue.Line]uint64{l: 2}, map[queue.Line]uint64{l: 2}, false},
-		"one is not":            {map[queue.Line]uint64{l: 1}, map[queue.Line]uint64{l: 1}, true},
-		"one came meanwhile":    {map[queue.Line]uint64{l: 1}, map[queue.Line]uint64{l: 2}, false},
-		"one was acked then":    {map[queue.Line]uint64{l: 2}, map[queue.Line]uint64{l: 1}, false},
+		"all known":             {map[string]uint64{l.Consumer(): 2}, map[string]uint64{l.Consumer(): 2}, false},
+		"one is not":            {map[string]uint64{l.Consumer(): 1}, map[string]uint64{l.Consumer(): 1}, true},
+		"one came meanwhile":    {map[string]uint64{l.Consumer(): 1}, map[string]uint64{l.Consumer(): 2}, false},
+		"one was acked then":    {map[string]uint64{l.Consumer(): 2}, map[string]uint64{l.Consumer(): 1}, false},
 		"no consumer":           {nil, nil, false},
-		"a consumer since then": {nil, map[queue.Line]uint64{l: 0}, false},
+		"a consumer since then": {nil, map[string]uint64{l.Consumer(): 0}, false},
 	} {
 		if got := stranded(work, tc.before, tc.after); got[l] != tc.want || len(got) > 1 {
 			t.Errorf("%s: got %v, want %v", name, got, tc.want)

@@ -28,9 +28,7 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.sweepConsumers(ctx); err != nil {
-		return err
-	}
+	s.sweepConsumers(ctx, seen.consumers)
 	for subject := range seen.work {
 		if err := s.fault(subject, s.sweepMessage(ctx, subject)); err != nil {
 			return err

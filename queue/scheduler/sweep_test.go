@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -103,6 +104,44 @@ func TestSweepBeforeAllIsRead(t *testing.T) {
 	}
 	if st, err := c.Get(t.Context(), j.ID); err != nil || st.State != jobs.Cancelled {
 		t.Errorf("once all are read, the child that nobody waits for is %s, %v", st.State, err)
+	}
+}
+
+// A sweep asks the server for all lines at once.
+func TestSweepRequests(t *testing.T) {
+	c := client(t)
+	conn := c.JetStream().Conn()
+	s := New(c, nil, Config{})
+	s.pool, s.consumers = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}
+	s.nodes, s.faults, s.leads = map[string]queue.Node{}, map[string]string{}, true
+	requests := func() int {
+		sub, err := conn.SubscribeSync("$JS.API.>")
+		if err == nil {
+			err = errors.Join(s.sweep(t.Context()), conn.Flush())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, _, err := sub.Pending()
+		if err = errors.Join(err, sub.Unsubscribe()); err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+		return n
+	}
+	n := queue.Node{Name: "w1", Slots: 1}
+	come := func(kinds int) int {
+		n.Classes = nil
+		for i := range kinds {
+			n.Classes = append(n.Classes, jobs.Class{Kind: fmt.Sprintf("test%d", i), OS: jobs.Any, Arch: jobs.Any, Feature: jobs.Any})
+		}
+		if err := c.Announce(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		s.setNode(t.Context(), queue.NodeChange{Name: n.Name, Node: n})
+		return requests()
+	}
+	if few, many := come(1), come(20); many != few {
+		t.Errorf("%d requests for the lines of one kind, %d for those of 20", few, many)
 	}
 }
 
