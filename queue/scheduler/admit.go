@@ -19,6 +19,7 @@ import (
 func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	now := time.Now()
 	s.purgeMoot(ctx)
+	s.raiseCalm(ctx)
 	if err := s.cancelIdle(ctx); err != nil {
 		if ctx.Err() == nil {
 			s.log.Warn("jobs that nobody waits for not cancelled yet", "jobs", len(s.pool.idle), "error", err)
@@ -43,7 +44,7 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 			}
 		}
 	}
-	if len(s.pool.ready)+len(s.pool.idle) > 0 {
+	if len(s.pool.ready)+len(s.pool.idle)+len(s.pool.calm) > 0 {
 		return 0
 	}
 	if next, ok := s.pool.next(); ok { // perhaps one that was set just now

@@ -44,6 +44,7 @@ func (s *Scheduler) setLead(ctx context.Context, leads bool) {
 	s.leads = leads
 	if !leads {
 		s.pool.undrop(len(s.pool.idle)) // they are the next leader's
+		s.pool.calm = nil
 		s.log.Info("scheduler stands by", "name", s.cfg.Name)
 		return
 	}

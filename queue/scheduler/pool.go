@@ -28,6 +28,7 @@ type pool struct {
 	strangers map[jobs.ID][]waiter // by child that has not been heard of
 	ready     []waiter             // jobs whose children have all ended
 	idle      []idle               // children that nobody needs any more
+	calm      []*entry             // children of urgent jobs that are to be urgent, too
 
 	window int
 	turns  uint64 // places given so far

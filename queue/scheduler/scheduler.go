@@ -237,7 +237,7 @@ func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 	if m.from != nil {
 		s.moot = append(s.moot, m.from.Subject(ch.Record.ID))
 	}
-	s.raise(ctx, ch.Record)
+	s.raise(ch.Record)
 	s.end(ctx, ch.Record, m.admitted)
 }
 

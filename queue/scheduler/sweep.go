@@ -35,6 +35,7 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 		}
 	}
 	s.pool.estranged()
+	s.pool.sweepCalm()
 	s.takeBack(ctx, seen.work)
 	var late []*entry
 	for _, e := range s.pool.jobs {

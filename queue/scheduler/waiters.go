@@ -195,19 +195,48 @@ func (s *Scheduler) resumeJob(ctx context.Context, e *entry) (open []jobs.ID, _ 
 	return nil, s.apply(ctx, st, jobs.Resume{At: time.Now().UTC()})
 }
 
-// raise makes the children of an urgent job that waits as urgent as it is.
-func (s *Scheduler) raise(ctx context.Context, r jobs.Record) {
+// raise has the children of an urgent job that waits made as urgent as it is.
+func (s *Scheduler) raise(r jobs.Record) {
 	if r.State != jobs.Waiting || r.Priority != jobs.Interactive {
 		return
 	}
-	calm := slices.DeleteFunc(slices.Clone(r.Children), func(id jobs.ID) bool {
-		c := s.pool.jobs[id]
-		return c == nil || c.line.Priority == jobs.Interactive || c.state == running
-	})
-	each(calm, together, func(id jobs.ID) error {
-		err := s.join(ctx, id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()})
+	for _, id := range r.Children {
+		if c := s.pool.jobs[id]; c != nil {
+			s.pool.calm = append(s.pool.calm, c)
+		}
+	}
+}
+
+// mayRaise reports whether a job can be made urgent: a running one is its worker's.
+func (p *pool) mayRaise(e *entry) bool {
+	return p.jobs[e.id] == e && e.line.Priority != jobs.Interactive && e.state != running
+}
+
+// sweepCalm finds the jobs that an urgent one waits for and that are not urgent: a
+// scheduler may have died before it made them so, or the server have been away.
+func (p *pool) sweepCalm() {
+	p.calm = nil
+	for _, e := range p.jobs {
+		if p.mayRaise(e) && slices.ContainsFunc(e.parents, func(w waiter) bool { return !w.void() && w.e.line.Priority == jobs.Interactive }) {
+			p.calm = append(p.calm, e)
+		}
+	}
+}
+
+// raiseBatch jobs are made urgent before others are admitted: one may wait for thousands.
+const raiseBatch = 250
+
+// raiseCalm makes some jobs urgent. One that it cannot comes later, but it comes.
+func (s *Scheduler) raiseCalm(ctx context.Context) {
+	batch := s.pool.calm[:min(len(s.pool.calm), raiseBatch)]
+	s.pool.calm = s.pool.calm[len(batch):]
+	each(batch, together, func(e *entry) error {
+		if !s.pool.mayRaise(e) {
+			return nil
+		}
+		err := s.join(ctx, e.id, jobs.Join{Priority: jobs.Interactive, At: time.Now().UTC()})
 		if err != nil {
-			s.log.Warn("job not made urgent", "id", id, "error", err) // it comes later, but it comes
+			s.log.Warn("job not made urgent", "id", e.id, "error", err) // the sweep tries again
 		}
 		return err
 	})

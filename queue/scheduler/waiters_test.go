@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -48,6 +49,66 @@ func TestResumeInParts(t *testing.T) {
 	}
 	if wait := s.admit(t.Context()); wait == 0 || len(s.pool.ready) != 0 {
 		t.Errorf("then %d are left, the next look is in %v", len(s.pool.ready), wait)
+	}
+}
+
+// The children of an urgent job are made urgent, and others are admitted before the last
+// of them; a sweep finds those that an earlier leader left.
+func TestRaiseInParts(t *testing.T) {
+	const extra = 10
+	for name, hear := range map[string]func(s *Scheduler, parent queue.Change) error{
+		"heard of by the leader": func(s *Scheduler, parent queue.Change) error {
+			s.leads = true
+			s.change(t.Context(), parent)
+			return nil
+		},
+		"heard of before": func(s *Scheduler, parent queue.Change) error {
+			s.change(t.Context(), parent)
+			return s.sweep(t.Context())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t)
+			var js []jobs.Job
+			for range raiseBatch + extra {
+				j, err := jobs.New(args{}, jobs.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				js = append(js, j)
+			}
+			sts, err := c.SubmitAll(t.Context(), js)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := New(c, nil, Config{})
+			s.pool, s.consumers, s.faults = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}, map[string]string{}
+			s.pool.catchUp()
+			parent := queue.Change{Record: jobs.Record{ID: "test-parent", State: jobs.Waiting, Priority: jobs.Interactive,
+				Class: testLine.Class, Tenant: jobs.DefaultTenant, Generation: 1, Deadline: time.Now().Add(time.Hour)}}
+			for _, st := range sts {
+				s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
+				parent.Record.Children, parent.Revision = append(parent.Record.Children, st.ID), max(parent.Revision, st.Revision+1)
+			}
+			if err := hear(s, parent); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []int{extra, 0} {
+				s.raiseCalm(t.Context())
+				if n := len(s.pool.calm); n != want {
+					t.Errorf("%d are left, want %d", n, want)
+				}
+			}
+			now, err := c.GetAll(t.Context(), parent.Record.Children, "", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for id, st := range now {
+				if st.Priority != jobs.Interactive {
+					t.Fatalf("%s is %s", id, st.Priority)
+				}
+			}
+		})
 	}
 }
 
