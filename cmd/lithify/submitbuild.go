@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,9 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify build.
 			}
 			if err := job.CheckPool(); err != nil {
 				return usageError{err}
+			}
+			if f.metadataFile != "" && !s.wait {
+				return usageError{errors.New("--metadata-file needs --wait: there is nothing to tell before the image is there")}
 			}
 			s.show = (&buildFollower{out: a.err, mode: f.progressMode}).show
 			s.done = func(r *convert.Result) error { return writeMetadata(f.metadataFile, map[string]any{}, r) }
