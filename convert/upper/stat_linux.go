@@ -74,7 +74,7 @@ func (t *writer) xattrs(name string) (x xattrs, err error) {
 			if x.records == nil {
 				x.records = map[string]string{}
 			}
-			x.records["SCHILY.xattr."+attr] = value
+			x.records["SCHILY.xattr."+attr] = t.opts.inside(attr, value)
 		case mark == markOpaque:
 			x.opaque = value == "y"
 		case mark == markRedirect:

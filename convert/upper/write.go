@@ -28,6 +28,9 @@ type Options struct {
 	// UserXattrs says that overlayfs was mounted with userxattr: its marks are
 	// user.overlay.* and not trusted.overlay.*.
 	UserXattrs bool
+	// Owner says whose a file is in the layer, of whose it is here: a container in a user
+	// namespace has other names for them. nil: the same.
+	Owner func(uid, gid uint32) (uint32, uint32)
 }
 
 // The OCI image spec's whiteouts.
@@ -64,6 +67,13 @@ func Write(ctx context.Context, w io.Writer, dir string, o Options) error {
 		return err
 	}
 	return t.tar.Close()
+}
+
+func (o Options) owner(uid, gid uint32) (uint32, uint32) {
+	if o.Owner == nil {
+		return uid, gid
+	}
+	return o.Owner(uid, gid)
 }
 
 // inode tells files apart that have several names.
@@ -169,8 +179,9 @@ func (t *writer) mark(name string) error {
 }
 
 func (t *writer) header(name string, info fs.FileInfo, s stat, x xattrs) (*tar.Header, error) {
+	uid, gid := t.opts.owner(s.uid, s.gid)
 	h := &tar.Header{
-		Name: name, Mode: s.mode, Uid: int(s.uid), Gid: int(s.gid),
+		Name: name, Mode: s.mode, Uid: int(uid), Gid: int(gid),
 		ModTime: t.bound(info.ModTime()), PAXRecords: x.records, Format: tar.FormatPAX,
 	}
 	switch mode := info.Mode(); {

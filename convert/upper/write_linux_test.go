@@ -272,6 +272,42 @@ func TestModTime(t *testing.T) {
 	}
 }
 
+// TestOwner: owners are those inside the container's user namespace, in capabilities and
+// ACLs too.
+func TestOwner(t *testing.T) {
+	o := newOverlay(t, below)
+	shell(t, o.merged, "echo > root; chown 100000:100000 root; echo > user; chown 101000:100100 user; echo > outside; chown 7:7 outside")
+	const rights = "\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	for attr, value := range map[string]string{
+		"security.capability":     "\x01\x00\x00\x03" + rights + "\xa0\x86\x01\x00",
+		"system.posix_acl_access": "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\x88\x8a\x01\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" + "\x08\x00\x04\x00\x04\x87\x01\x00" + "\x10\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff",
+	} {
+		if err := unix.Setxattr(filepath.Join(o.upper, "user"), attr, []byte(value), 0); err != nil {
+			t.Fatalf("%s: %v", attr, err)
+		}
+	}
+	shift := func(id uint32) uint32 {
+		if id < 100000 {
+			return id
+		}
+		return id - 100000
+	}
+	got := entries(t, write(t, o.upper, upper.Options{Owner: func(uid, gid uint32) (uint32, uint32) { return shift(uid), shift(gid) }}))
+	for name, want := range map[string][2]int{"root": {0, 0}, "user": {1000, 100}, "outside": {7, 7}} {
+		if h := got[name]; h.Uid != want[0] || h.Gid != want[1] {
+			t.Errorf("%s is owned by %d:%d, want %v", name, h.Uid, h.Gid, want)
+		}
+	}
+	for attr, want := range map[string]string{
+		"security.capability":     "\x01\x00\x00\x02" + rights,
+		"system.posix_acl_access": "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\xe8\x03\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" + "\x08\x00\x04\x00\x64\x00\x00\x00" + "\x10\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x04\x00\xff\xff\xff\xff",
+	} {
+		if got := got["user"].PAXRecords["SCHILY.xattr."+attr]; got != want {
+			t.Errorf("%s is %q, want %q", attr, got, want)
+		}
+	}
+}
+
 func TestSkip(t *testing.T) {
 	o := newOverlay(t, below)
 	shell(t, o.merged, changes)
