@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -67,14 +66,14 @@ func (s *source) findBase(ctx context.Context, c *stack.Container) (*base, error
 		}
 	}
 	return nil, fmt.Errorf("none of containerd's %d images has the layers that container %s stands on (snapshot %s): pull again what it was made from, %s at that time: %w",
-		len(all), c.ID(), parent, c.Image(), errdefs.ErrFailedPrecondition)
+		len(all), c.ID(), parent.Name, c.Image(), errdefs.ErrFailedPrecondition)
 }
 
 // ignorable are errors of an image that may be none of the container's.
 func ignorable(err error) bool { return err == nil || errdefs.IsNotFound(err) }
 
 // baseIn looks for the base in one image: in all of its manifests that can be read.
-func (s *source) baseIn(ctx context.Context, img images.Image, parent string) (*base, error) {
+func (s *source) baseIn(ctx context.Context, img images.Image, parent stack.Parent) (*base, error) {
 	descs := []ocispec.Descriptor{img.Target}
 	if images.IsIndexType(img.Target.MediaType) {
 		var index ocispec.Index
@@ -94,7 +93,7 @@ func (s *source) baseIn(ctx context.Context, img images.Image, parent string) (*
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", img.Name, err)
 		}
-		if chain := b.chain(); parent != chain && !strings.HasPrefix(parent, chain+"-") { // a user namespace's has its mapping behind a "-"
+		if !parent.Is(b.chain()) {
 			continue
 		}
 		s.image = img.Name

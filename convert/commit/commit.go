@@ -141,7 +141,7 @@ func (o Options) fill(ctx context.Context, c *stack.Container, l *layer, skip sk
 	if err != nil {
 		return err
 	}
-	err = upper.Write(ctx, l, up.Dir, upper.Options{ModTime: o.Epoch, Skip: skip, UserXattrs: up.UserXattrs})
+	err = upper.Write(ctx, l, up.Dir, upper.Options{ModTime: o.Epoch, Skip: skip, UserXattrs: up.UserXattrs, Owner: up.Owner})
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("reading the container's files takes root: %w: %w", err, errdefs.ErrPermissionDenied)
 	}

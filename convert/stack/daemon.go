@@ -1,8 +1,11 @@
 package stack
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +16,10 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // DefaultAddress is where containerd listens.
@@ -107,31 +113,70 @@ func (d *Daemon) find(ctx context.Context, name string) (client.Container, error
 // Image is the name of the image that the container was made from; "" if none.
 func (c *Container) Image() string { return c.info.Image }
 
-// Images lists the daemon's images, that of the container first, if it is still there.
+// Images lists the daemon's images: that of the container first, if it is still there, and
+// last those that CRI names by the digest of their config, which no registry knows.
 func (c *Container) Images(ctx context.Context) ([]images.Image, error) {
 	all, err := c.daemon.client.ImageService().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	for i, img := range all {
-		if img.Name == c.info.Image {
-			all[0], all[i] = all[i], all[0]
+	rank := func(img images.Image) int {
+		switch {
+		case strings.HasPrefix(img.Name, "sha256:"):
+			return 2
+		case img.Name != c.info.Image:
+			return 1
 		}
+		return 0
 	}
+	slices.SortStableFunc(all, func(a, b images.Image) int { return rank(a) - rank(b) })
 	return all, nil
 }
 
-// Parent is the snapshot that the container's own one stands on: of an image that
-// containerd unpacked it is named by the chain ID of its layers. "" if there is none.
-func (c *Container) Parent(ctx context.Context) (string, error) {
+// Parent is the snapshot that a container's own one stands on.
+type Parent struct {
+	Name string // "" if there is none
+	spec *oci.Spec
+}
+
+// Parent finds what the container stands on.
+func (c *Container) Parent(ctx context.Context) (p Parent, err error) {
 	if c.info.Snapshotter == "" || c.info.SnapshotKey == "" {
-		return "", fmt.Errorf("container %s has no snapshot: %w", c.ID(), errdefs.ErrFailedPrecondition)
+		return p, fmt.Errorf("container %s has no snapshot: %w", c.ID(), errdefs.ErrFailedPrecondition)
 	}
 	s, err := c.daemon.client.SnapshotService(c.info.Snapshotter).Stat(ctx, c.info.SnapshotKey)
 	if err != nil {
-		return "", fmt.Errorf("snapshot of container %s: %w", c.ID(), err)
+		return p, fmt.Errorf("snapshot of container %s: %w", c.ID(), err)
 	}
-	return s.Parent, nil
+	if p.spec, err = c.Spec(ctx); err != nil {
+		return p, fmt.Errorf("spec of container %s: %w", c.ID(), err)
+	}
+	p.Name = s.Parent
+	return p, nil
+}
+
+// Is reports whether p is what containerd unpacked of the layers with this chain ID, or a
+// copy of it with the owners of a user namespace.
+func (p Parent) Is(chain string) bool {
+	return p.Name == chain || strings.HasPrefix(p.Name, chain+"-") || p.Name == p.remapped(chain)
+}
+
+// remapped is the name that containerd's client (2.4.2, client.remappedSnapshot) gives the
+// copy; before 2.1 that was the chain ID and the mapping behind a "-".
+func (p Parent) remapped(chain string) string {
+	if p.spec.Linux == nil {
+		return chain
+	}
+	type idMap struct{ UidMap, GidMap []specs.LinuxIDMapping }
+	byID := func(a, b specs.LinuxIDMapping) int { return cmp.Compare(a.ContainerID, b.ContainerID) }
+	raw, err := json.Marshal(struct {
+		Parent string
+		IDMap  idMap
+	}{chain, idMap{slices.SortedStableFunc(slices.Values(p.spec.Linux.UIDMappings), byID), slices.SortedStableFunc(slices.Values(p.spec.Linux.GIDMappings), byID)}})
+	if err != nil {
+		return chain
+	}
+	return digest.FromBytes(raw).String()
 }
 
 // MountPoints are where the container's own mounts lie, relative to its root. The

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Upper is where overlayfs keeps what a container has changed.
@@ -19,6 +21,8 @@ type Upper struct {
 	Dir string
 	// UserXattrs says that overlayfs was mounted with userxattr.
 	UserXattrs bool
+	// Owner says whose a file of Dir is to the container; nil: whose it is.
+	Owner func(uid, gid uint32) (uint32, uint32)
 }
 
 // Upper finds the container's upper directory. Of one that runs it is that of its own
@@ -29,22 +33,76 @@ type Upper struct {
 // What is no overlayfs, or lies in a file system that is not mounted, is an
 // errdefs.ErrFailedPrecondition.
 func (c *Container) Upper(ctx context.Context) (Upper, error) {
-	task, err := c.Task(ctx, nil)
-	if err == nil {
-		return upperOf(int(task.Pid()))
-	}
-	if !errdefs.IsNotFound(err) {
-		return Upper{}, fmt.Errorf("task of container %s: %w", c.ID(), err)
-	}
-	mounts, err := c.daemon.client.SnapshotService(c.info.Snapshotter).Mounts(ctx, c.info.SnapshotKey)
-	if err != nil {
-		return Upper{}, fmt.Errorf("mounts of container %s: %w", c.ID(), err)
-	}
-	up, err := upperIn(mounts)
+	up, err := c.upper(ctx)
 	if err != nil {
 		return up, fmt.Errorf("container %s: %w", c.ID(), err)
 	}
-	return up, nil
+	up.Owner, err = c.owner(ctx)
+	return up, err
+}
+
+func (c *Container) upper(ctx context.Context) (Upper, error) {
+	pid, err := c.runs(ctx)
+	if err != nil {
+		return Upper{}, err
+	}
+	if pid != 0 {
+		up, err := upperOf(pid)
+		// The number may be another process's by now.
+		if now, rerr := c.runs(ctx); rerr != nil || now == pid {
+			return up, errors.Join(err, rerr)
+		}
+	}
+	mounts, err := c.daemon.client.SnapshotService(c.info.Snapshotter).Mounts(ctx, c.info.SnapshotKey)
+	if err != nil {
+		return Upper{}, fmt.Errorf("mounts: %w", err)
+	}
+	return upperIn(mounts)
+}
+
+// runs gives the container's first process; 0 if there is none any more.
+func (c *Container) runs(ctx context.Context) (pid int, err error) {
+	task, err := c.Task(ctx, nil)
+	if errdefs.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("task: %w", err)
+	}
+	status, err := task.Status(ctx)
+	switch {
+	case errdefs.IsNotFound(err) || err == nil && status.Status == client.Stopped:
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("status: %w", err)
+	}
+	return int(task.Pid()), nil
+}
+
+// owner reads the maps of the container's user namespace: in the upper directory files
+// have the owners that they have outside of it, whether the layers below were mounted
+// with the maps or copied.
+func (c *Container) owner(ctx context.Context) (func(uid, gid uint32) (uint32, uint32), error) {
+	spec, err := c.Spec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("spec of container %s: %w", c.ID(), err)
+	}
+	if spec.Linux == nil || len(spec.Linux.UIDMappings)+len(spec.Linux.GIDMappings) == 0 {
+		return nil, nil
+	}
+	uids, gids := spec.Linux.UIDMappings, spec.Linux.GIDMappings
+	return func(uid, gid uint32) (uint32, uint32) { return inside(uids, uid), inside(gids, gid) }, nil
+}
+
+// inside is what the container calls id. What it has no name for stays: it belongs to
+// a layer that nobody has mapped.
+func inside(maps []specs.LinuxIDMapping, id uint32) uint32 {
+	for _, m := range maps {
+		if id >= m.HostID && id-m.HostID < m.Size {
+			return m.ContainerID + id - m.HostID
+		}
+	}
+	return id
 }
 
 // upperOf finds the upper directory of a process's root mount. The process may be

@@ -13,6 +13,7 @@ import (
 type Upper struct {
 	Dir        string
 	UserXattrs bool
+	Owner      func(uid, gid uint32) (uint32, uint32)
 }
 
 // Upper is for Linux: containerd's block CIM and CIM snapshotters cannot compare

@@ -63,14 +63,14 @@ type container struct {
 	snapshotter string
 }
 
-func (d *daemon) start(t testing.TB, id, ref, snapshotter, platform string) *container {
+func (d *daemon) start(t testing.TB, id, ref, snapshotter, platform string, flags ...string) *container {
 	t.Helper()
 	id += "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	args := []string{"run", "-d", "--cgroup", "/lithify-e2e/" + id, "--snapshotter", snapshotter}
 	if platform != "" {
 		args = append(args, "--platform", platform)
 	}
-	d.ctr(append(args, ref, id)...)
+	d.ctr(append(append(args, flags...), ref, id)...)
 	t.Cleanup(func() { // the daemon is gone by now, and runc's state lies outside its directories
 		if out, err := exec.Command(need(t, "runc"), "--root", "/run/containerd/runc/default", "delete", "--force", id).CombinedOutput(); err != nil {
 			t.Errorf("runc delete: %v\n%s", err, out)
