@@ -182,6 +182,31 @@ func TestNoDaemonThere(t *testing.T) {
 	}
 }
 
+// TestSecrets: a secret that is not there is found out before the daemon is asked, and is
+// not an empty one.
+func TestSecrets(t *testing.T) {
+	dir := writeDockerfile(t)
+	t.Setenv("SET", "")
+	for spec, want := range map[string]struct {
+		is   func(error) bool
+		says string
+	}{
+		"id=a,src=/nowhere":       {errdefs.IsNotFound, "secret a: stat /nowhere"},
+		"id=a":                    {errdefs.IsNotFound, "secret a: stat a"},
+		"id=a,env=NOT_SET_AT_ALL": {errdefs.IsInvalidArgument, "$NOT_SET_AT_ALL is not set"},
+		"id=a,src=" + dir:         {errdefs.IsInvalidArgument, "is no file"},
+		"src=/etc/hostname":       {errdefs.IsInvalidArgument, "id=ID"},
+		"id=a,what=b":             {errdefs.IsInvalidArgument, "id=ID"},
+		"type=env,id=a,src=SET":   {errdefs.IsUnavailable, "/nowhere.sock"}, // that far it gets
+		"id=SET":                  {errdefs.IsUnavailable, "/nowhere.sock"},
+	} {
+		_, err := build.Engine{Address: "unix:///nowhere.sock"}.Build(t.Context(), build.Request{Context: dir, Repository: "127.0.0.1:1/app", Secrets: []string{spec}}, nil)
+		if !want.is(err) || !strings.Contains(err.Error(), want.says) {
+			t.Errorf("%s: %v, want a word about %s", spec, err, want.says)
+		}
+	}
+}
+
 func writeDockerfile(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

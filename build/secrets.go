@@ -3,11 +3,14 @@ package build
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/tonistiigi/go-csvvalue"
@@ -80,8 +83,11 @@ func readSecret(from secretsprovider.Source) ([]byte, error) {
 		return []byte(value), nil
 	}
 	info, err := os.Stat(from.FilePath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("secret %s: %w: %w", from.ID, err, errdefs.ErrNotFound)
+	}
 	if err != nil {
-		return nil, invalid("secret %s: %w", from.ID, err)
+		return nil, fmt.Errorf("secret %s: %w", from.ID, err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > secretsprovider.MaxSecretSize {
 		return nil, invalid("secret %s: %s is no file of at most %d bytes", from.ID, from.FilePath, secretsprovider.MaxSecretSize)

@@ -349,7 +349,7 @@ func TestBuildRefused(t *testing.T) {
 		"no Dockerfile":   {"", []string{"-f", "nowhere"}, 4, "nowhere"},
 		"no buildkitd":    {"FROM scratch\n", []string{"--buildkit", "unix:///nowhere.sock"}, 5, "/nowhere.sock"},
 		"no registry":     {"FROM scratch\n", []string{"-t", "127.0.0.1:1/app:1"}, 5, "127.0.0.1:1"},
-		"no secret":       {"FROM scratch\n", []string{"--secret", "id=x,src=/nowhere"}, 3, "/nowhere"},
+		"no secret":       {"FROM scratch\n", []string{"--secret", "id=x,src=/nowhere"}, 4, "/nowhere"},
 		"no such network": {"FROM scratch\n", []string{"--network", "bridge"}, 2, "bridge"},
 		"privileged":      {"FROM scratch\nADD base.tar /\nRUN --security=insecure true\n", nil, 1, "security.insecure"},
 		"the host's net":  {"FROM scratch\nADD base.tar /\nRUN --network=host true\n", nil, 1, "network.host"},
