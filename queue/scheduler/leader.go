@@ -110,7 +110,10 @@ func (s *Scheduler) bury(ctx context.Context, r jobs.Record) {
 // standBy is the sweep of a scheduler that does not lead: it forgets, but for the dead
 // whose letters the leader could not write.
 func (s *Scheduler) standBy(ctx context.Context, now time.Time) {
-	var err error
+	err := s.sweepNodes(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.log.Debug("workers not looked at", "error", err)
+	}
 	s.unburied = slices.DeleteFunc(s.unburied, func(d unburied) (buried bool) {
 		if err == nil && now.Sub(d.seen) > unburiedFor {
 			buried, err = s.client.Buried(ctx, d.record)

@@ -180,3 +180,24 @@ func TestSweepExpiresInParts(t *testing.T) {
 		}
 	}
 }
+
+// One that stands by strikes off workers that fell silent: they are many over the
+// weeks, and none may count for the jobs that it admits when it leads.
+func TestOneThatStandsByForgetsWorkers(t *testing.T) {
+	c := client(t)
+	s := New(c, nil, Config{})
+	s.pool, s.nodes = newPool(1, s.limits.shutUntil), map[string]queue.Node{}
+	here := queue.Node{Name: "here", Slots: 2, Classes: []jobs.Class{testLine.Class}}
+	if err := c.Announce(t.Context(), here); err != nil {
+		t.Fatal(err)
+	}
+	silent := here
+	silent.Name = "silent"
+	for _, n := range []queue.Node{here, silent} {
+		s.setNode(t.Context(), queue.NodeChange{Name: n.Name, Node: n})
+	}
+	s.standBy(t.Context(), time.Now())
+	if _, is := s.nodes["here"]; !is || len(s.nodes) != 1 || s.pool.line(testLine).slots != here.Slots {
+		t.Errorf("it knows of %v, with %d slots", s.nodes, s.pool.line(testLine).slots)
+	}
+}
