@@ -1,10 +1,8 @@
 package natsd
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
-	"syscall"
 )
 
 // serverLog gives the server's lines to slog: its notices are a developer's. Its errors
@@ -23,7 +21,7 @@ func (l serverLog) Tracef(string, ...any)      {}
 func (l serverLog) Errorf(f string, v ...any) {
 	l.log.Error("nats", "line", fmt.Sprintf(f, v...))
 	for _, a := range v {
-		if err, ok := a.(error); ok && errors.Is(err, syscall.ENOSPC) {
+		if err, ok := a.(error); ok && isFull(err) {
 			select {
 			case l.full <- struct{}{}:
 			default:
