@@ -49,7 +49,7 @@ func (c *Client) Export(ctx context.Context, w io.Writer, t Transfer) (Contents,
 	if err != nil {
 		return Contents{}, fmt.Errorf("export: %w", err)
 	}
-	ctx, done, err := c.alone(ctx, t.Version, 1)
+	ctx, done, err := c.alone(ctx, t.Version, before.replicas)
 	if err != nil {
 		return Contents{}, fmt.Errorf("export: %w", err)
 	}
@@ -67,7 +67,7 @@ func (c *Client) Export(ctx context.Context, w io.Writer, t Transfer) (Contents,
 	return a.found, nil
 }
 
-func (c *Client) export(ctx context.Context, a *archiveWriter, before [2]uint64, t Transfer) error {
+func (c *Client) export(ctx context.Context, a *archiveWriter, before stateNow, t Transfer) error {
 	workers, err := c.Workers(ctx)
 	if err != nil {
 		return err
@@ -103,17 +103,22 @@ func (c *Client) export(ctx context.Context, a *archiveWriter, before [2]uint64,
 	return err
 }
 
-// stateNow changes with every job.
-func (c *Client) stateNow(ctx context.Context) ([2]uint64, error) {
+// stateNow is how STATE is: its numbers change with every job.
+type stateNow struct {
+	last, count uint64
+	replicas    int
+}
+
+func (c *Client) stateNow(ctx context.Context) (stateNow, error) {
 	s, err := c.js.Stream(ctx, streamState)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return [2]uint64{}, fmt.Errorf("there is no pool: %w: %w", errdefs.ErrNotFound, err)
+		return stateNow{}, fmt.Errorf("there is no pool: %w: %w", errdefs.ErrNotFound, err)
 	}
 	if err != nil {
-		return [2]uint64{}, err
+		return stateNow{}, err
 	}
-	st := s.CachedInfo().State
-	return [2]uint64{st.LastSeq, st.Msgs}, nil
+	i := s.CachedInfo()
+	return stateNow{i.State.LastSeq, i.State.Msgs, i.Config.Replicas}, nil
 }
 
 // batches reads the messages of a stream under a subject in their order, until there
