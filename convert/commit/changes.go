@@ -13,18 +13,30 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// apply does a Dockerfile instruction to a config.
-func apply(c *ocispec.ImageConfig, line string) error {
-	if err := applyLine(c, line); err != nil {
-		return fmt.Errorf("change %q: %w: %w", line, err, errdefs.ErrInvalidArgument)
+// apply does Dockerfile instructions to a config.
+func apply(c *ocispec.ImageConfig, lines []string) error {
+	commanded := false
+	for _, line := range lines {
+		cmd, err := applyLine(c, line)
+		if err != nil {
+			return fmt.Errorf("change %q: %w: %w", line, err, errdefs.ErrInvalidArgument)
+		}
+		switch cmd.(type) {
+		case *instructions.CmdCommand:
+			commanded = true
+		case *instructions.EntrypointCommand:
+			if !commanded { // what was a command for the old entry point is none for the new one
+				c.Cmd = nil
+			}
+		}
 	}
 	return nil
 }
 
-func applyLine(c *ocispec.ImageConfig, line string) error {
+func applyLine(c *ocispec.ImageConfig, line string) (instructions.Command, error) {
 	cmd, err := parse(line)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if words, ok := cmd.(instructions.SupportsSingleWordExpansion); ok {
 		lex := shell.NewLex('\\')
@@ -32,15 +44,14 @@ func applyLine(c *ocispec.ImageConfig, line string) error {
 			word, _, err := lex.ProcessWord(word, shell.EnvsFromSlice(c.Env))
 			return word, err
 		}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	switch cmd := cmd.(type) {
 	case *instructions.CmdCommand:
 		c.Cmd = commandLine(cmd.ShellDependantCmdLine)
 	case *instructions.EntrypointCommand:
-		// What was a command for the old entry point is none for the new one.
-		c.Entrypoint, c.Cmd = commandLine(cmd.ShellDependantCmdLine), nil
+		c.Entrypoint = commandLine(cmd.ShellDependantCmdLine)
 	case *instructions.EnvCommand:
 		for _, kv := range cmd.Env {
 			c.Env = setEnv(c.Env, kv.Key, kv.Value)
@@ -67,9 +78,9 @@ func applyLine(c *ocispec.ImageConfig, line string) error {
 	case *instructions.StopSignalCommand:
 		c.StopSignal = cmd.Signal
 	default:
-		return fmt.Errorf("%s changes no config; want CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR", strings.ToUpper(cmd.Name()))
+		return nil, fmt.Errorf("%s changes no config; want CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR", strings.ToUpper(cmd.Name()))
 	}
-	return nil
+	return cmd, nil
 }
 
 func parse(line string) (instructions.Command, error) {

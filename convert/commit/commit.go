@@ -61,13 +61,7 @@ func (o Options) Validate() error {
 			return fmt.Errorf("pattern %q to exclude does not parse: %w", p, errdefs.ErrInvalidArgument)
 		}
 	}
-	var c ocispec.ImageConfig
-	for _, line := range o.Changes {
-		if err := apply(&c, line); err != nil {
-			return err
-		}
-	}
-	return nil
+	return apply(&ocispec.ImageConfig{}, o.Changes)
 }
 
 // Container makes an image of c and publishes it to dst, as [convert.Image] does. The

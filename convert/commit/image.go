@@ -67,10 +67,8 @@ func editConfig(b *base, l *layer, o Options, created time.Time) ([]byte, error)
 		}
 	}
 	config := b.config.Config
-	for _, line := range o.Changes {
-		if err := apply(&config, line); err != nil {
-			return nil, err
-		}
+	if err := apply(&config, o.Changes); err != nil {
+		return nil, err
 	}
 	if err := run.merge(config, runFields); err != nil {
 		return nil, err

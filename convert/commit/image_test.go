@@ -52,6 +52,23 @@ func TestEditConfig(t *testing.T) {
 	}
 }
 
+// A new entry point takes the old one's command away, but not one that was asked for.
+func TestEntrypoint(t *testing.T) {
+	for name, tc := range map[string]struct{ changes, want []string }{
+		"alone":          {[]string{`ENTRYPOINT ["/f"]`}, nil},
+		"command before": {[]string{`CMD ["x"]`, `ENTRYPOINT ["/f"]`}, []string{"x"}},
+		"command after":  {[]string{`ENTRYPOINT ["/f"]`, `CMD ["x"]`}, []string{"x"}},
+	} {
+		c := ocispec.ImageConfig{Entrypoint: []string{"/e"}, Cmd: []string{"old"}}
+		if err := apply(&c, tc.changes); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tc.want, c.Cmd); diff != "" {
+			t.Errorf("%s: command (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // A base of Docker's media types stays one, so that its layers' keys do.
 func TestFamily(t *testing.T) {
 	for base, want := range map[string]string{
