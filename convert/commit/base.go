@@ -53,9 +53,14 @@ func (s *source) findBase(ctx context.Context, c *stack.Container) (*base, error
 	if err != nil {
 		return nil, err
 	}
+	var odd error // of images that are others': anybody may have pulled anything
 	for _, img := range all {
-		if b, err := s.baseIn(ctx, img, parent); b != nil || !ignorable(err) {
+		b, err := s.baseIn(ctx, img, parent)
+		if b != nil || s.image != "" || errdefs.IsUnavailable(err) || ctx.Err() != nil {
 			return b, err
+		}
+		if !errdefs.IsNotFound(err) {
+			odd = errors.Join(odd, err)
 		}
 	}
 	if len(all) > 0 && all[0].Name == c.Image() {
@@ -65,12 +70,9 @@ func (s *source) findBase(ctx context.Context, c *stack.Container) (*base, error
 			return b, err
 		}
 	}
-	return nil, fmt.Errorf("none of containerd's %d images has the layers that container %s stands on (snapshot %s): pull again what it was made from, %s at that time: %w",
-		len(all), c.ID(), parent.Name, c.Image(), errdefs.ErrFailedPrecondition)
+	return nil, errors.Join(fmt.Errorf("none of containerd's %d images has the layers that container %s stands on (snapshot %s): pull again what it was made from, %s at that time: %w",
+		len(all), c.ID(), parent.Name, c.Image(), errdefs.ErrFailedPrecondition), odd)
 }
-
-// ignorable are errors of an image that may be none of the container's.
-func ignorable(err error) bool { return err == nil || errdefs.IsNotFound(err) }
 
 // baseIn looks for the base in one image: in all of its manifests that can be read.
 func (s *source) baseIn(ctx context.Context, img images.Image, parent stack.Parent) (*base, error) {
@@ -82,6 +84,7 @@ func (s *source) baseIn(ctx context.Context, img images.Image, parent stack.Pare
 		}
 		descs = index.Manifests
 	}
+	var odd error
 	for _, d := range descs {
 		if !images.IsManifestType(d.MediaType) || d.Annotations["vnd.docker.reference.type"] != "" {
 			continue
@@ -91,7 +94,8 @@ func (s *source) baseIn(ctx context.Context, img images.Image, parent stack.Pare
 			continue // of a platform that was not pulled
 		}
 		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", img.Name, err)
+			odd = errors.Join(odd, fmt.Errorf("image %s: %w", img.Name, err))
+			continue
 		}
 		if !parent.Is(b.chain()) {
 			continue
@@ -102,7 +106,7 @@ func (s *source) baseIn(ctx context.Context, img images.Image, parent stack.Pare
 		}
 		return s.original(ctx, b, descs)
 	}
-	return nil, nil
+	return nil, odd
 }
 
 // original reads the manifest that an EROFS variant was made from.

@@ -3,13 +3,19 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/lithify/lithify/erofs/erofstest"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -115,4 +121,38 @@ func TestCommitCRI(t *testing.T) {
 	if got := d.start(t, "again", strings.TrimSpace(out), "overlayfs", "").does(t, "cat /new"); got != "new\n" {
 		t.Errorf("/new holds %q", got)
 	}
+}
+
+// TestCommitBesideOddImages: what another image of the node holds is no reason.
+func TestCommitBesideOddImages(t *testing.T) {
+	d, registry, c := startOne(t, 1, "overlayfs")
+	cl, err := client.New(d.address, client.WithDefaultNamespace("default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, done, err := cl.WithLease(namespaces.WithNamespace(t.Context(), "default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done(ctx)
+	put := func(mediaType, text string) ocispec.Descriptor {
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString(text), Size: int64(len(text))}
+		if err := content.WriteBlob(ctx, cl.ContentStore(), desc.Digest.String(), strings.NewReader(text), desc); err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	}
+	config := put(ocispec.MediaTypeImageConfig, `{}`)
+	for name, target := range map[string]ocispec.Descriptor{ // names that come before the container's image
+		"0/no-layers": put(ocispec.MediaTypeImageManifest, fmt.Sprintf(`{"schemaVersion": 2, "config": {"mediaType": %q, "digest": %q, "size": 2}, "layers": [{"digest": %q}]}`, config.MediaType, config.Digest, config.Digest)),
+		"0/no-json":   put(ocispec.MediaTypeImageIndex, "odd"),
+	} {
+		if _, err := cl.ImageService().Create(ctx, images.Image{Name: name, Target: target}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.ctr("images", "tag", registry+"/base:1", "moved/base:1") // so that all images are looked at
+	d.ctr("images", "rm", registry+"/base:1")
+	c.mustCommit(t, registry+"/made:1")
 }
