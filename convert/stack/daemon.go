@@ -90,11 +90,11 @@ func (d *Daemon) find(ctx context.Context, name string) (client.Container, error
 		if c.ID() == name {
 			return c, nil
 		}
-		labels, err := c.Labels(ctx)
-		if err != nil && !errdefs.IsNotFound(err) { // it went meanwhile
+		info, err := c.Info(ctx, client.WithoutRefreshedMetadata) // as listed
+		if err != nil {
 			return nil, err
 		}
-		if labels[nerdctlName] == name {
+		if info.Labels[nerdctlName] == name {
 			return c, nil
 		}
 		if strings.HasPrefix(c.ID(), name) {
