@@ -75,6 +75,10 @@ func startTokenRegistry(t *testing.T, dir string, users map[string]user) (addres
 // ServeHTTP gives a token for those of the scopes that the user may have. Of a wrong
 // password it is careless enough to say which it was.
 func (s *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet { // OAuth2's way, which not every server knows
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
 	name, given, _ := r.BasicAuth()
 	if u, known := s.users[name]; name != "" && (!known || u.password != given) {
 		w.WriteHeader(http.StatusUnauthorized)
