@@ -220,7 +220,7 @@ func (c *Client) exportJobs(ctx context.Context, a *archiveWriter, runs []*jetst
 			continue
 		}
 		run := archive(m)
-		if run.Data, err = c.handedBack(a, m); err != nil {
+		if run.Data, err = c.handedBack(ctx, a, m); err != nil {
 			return err
 		}
 		if err := a.add(archiveLine{Messages: []archived{archive(spec), run}}); err != nil {
@@ -233,7 +233,7 @@ func (c *Client) exportJobs(ctx context.Context, a *archiveWriter, runs []*jetst
 // handedBack is the record as it is archived: the claim of a job that runs is a
 // sequence of this pool, and would hold nowhere else. All others keep their bytes,
 // which a signature may cover.
-func (c *Client) handedBack(a *archiveWriter, m *jetstream.RawStreamMsg) ([]byte, error) {
+func (c *Client) handedBack(ctx context.Context, a *archiveWriter, m *jetstream.RawStreamMsg) ([]byte, error) {
 	ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
 	if err != nil {
 		c.log.Warn("unreadable record is archived as it is", "error", err)
@@ -245,18 +245,54 @@ func (c *Client) handedBack(a *archiveWriter, m *jetstream.RawStreamMsg) ([]byte
 			a.signers[ch.Record.Signer] = true
 		}
 	case jobs.Running:
-		r, err := jobs.Next(ch.Record, jobs.HandBack{Claim: m.Sequence, At: time.Now().UTC()})
+		return handBack(ch)
+	case jobs.Retry:
+		claimed, err := c.pardoned(ctx, ch)
 		if err != nil {
 			return nil, err
 		}
-		r.Message = 0
-		return json.Marshal(r)
+		if claimed.Record.State == jobs.Running {
+			return handBack(claimed)
+		}
 	}
 	return m.Data, nil
 }
 
+func handBack(ch Change) ([]byte, error) {
+	r, err := jobs.Next(ch.Record, jobs.HandBack{Claim: ch.Revision, At: time.Now().UTC()})
+	if err != nil {
+		return nil, err
+	}
+	r.Message = 0
+	return json.Marshal(r)
+}
+
+// pardoned is a doubted job as the worker that claims it next would: those that fell
+// silent with it are known of here only, and may have been stopped for the export.
+func (c *Client) pardoned(ctx context.Context, ch Change) (Change, error) {
+	if !ch.Record.Doubted() {
+		return ch, nil
+	}
+	var names, back []string
+	for _, s := range ch.Record.Silent {
+		names = append(names, s.Worker)
+	}
+	nodes, err := c.Named(ctx, names...)
+	if err != nil {
+		return ch, err
+	}
+	for _, s := range ch.Record.Silent {
+		if nodes[s.Worker].Survived(s, ch.Record.ID) {
+			back = append(back, s.Worker)
+		}
+	}
+	ch.Record, err = jobs.Next(ch.Record, jobs.Claim{Back: back, At: time.Now().UTC()})
+	return ch, err
+}
+
 // exportCrons writes timetables, and behind each the fire that no scheduler has
 // submitted, or the time of the next if that is known: it may pass before the import.
+// The server tells it with a fire, so of a timetable that never fired it is not known.
 func (c *Client) exportCrons(ctx context.Context, a *archiveWriter, crons []*jetstream.RawStreamMsg) error {
 	subjects := make([]string, len(crons))
 	for i, m := range crons {

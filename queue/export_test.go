@@ -122,6 +122,41 @@ func oldPool(t *testing.T) (p *pool, ids map[string]jobs.ID) {
 	return p, ids
 }
 
+// A job that is dead unless a silent worker is heard of does not die because the list
+// of workers stays behind: those that were stopped for the export did not die of it.
+func TestExportOfADoubtedJob(t *testing.T) {
+	for name, stopped := range map[string]bool{"its worker was stopped": true, "its workers are gone": false} {
+		t.Run(name, func(t *testing.T) {
+			old := newPool(t)
+			if err := old.Setup(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			second := queue.Node{Name: "second", Started: time.Now()}
+			id := old.submit(testArgs{}, jobs.Options{}).ID
+			for _, w := range []string{"first", "second", "third"} { // by a message that is gone
+				old.apply(old.get(id), jobs.Claim{Worker: w, Message: 7, Doubt: time.Hour, At: time.Now()})
+			}
+			before := old.get(id)
+			if !before.Doubted() {
+				t.Fatalf("%+v", before.Record)
+			}
+			if stopped {
+				if err := old.Withdraw(t.Context(), second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := startPool(t)
+			p.imported(old.archived())
+			switch got := p.get(id); {
+			case stopped && (got.State != jobs.Queued || got.Attempt != 1 || got.Poisoned != 1):
+				t.Errorf("got %+v", got.Record)
+			case !stopped && cmp.Diff(got.Record, before.Record) != "":
+				t.Errorf("got %+v, want %+v", got.Record, before.Record)
+			}
+		})
+	}
+}
+
 // TestGraduate moves a pool to another server, where everything goes on.
 func TestGraduate(t *testing.T) {
 	old, ids := oldPool(t)

@@ -152,6 +152,13 @@ func (c *Client) Named(ctx context.Context, names ...string) (map[string]Node, e
 	return nodes, nil
 }
 
+// Survived reports whether a worker did not die of a job that it lost by a silence: it
+// was heard of since, without the job, or ended in good order.
+func (n Node) Survived(s jobs.Silence, id jobs.ID) bool {
+	return n.Started.Before(s.Claimed) && (n.Updated.After(s.Lost) || n.Left) &&
+		!slices.ContainsFunc(n.Running, func(j RunningJob) bool { return j.ID == id })
+}
+
 // NodeChange is a worker that came or spoke again, or one that left.
 type NodeChange struct {
 	Name string

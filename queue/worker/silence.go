@@ -31,13 +31,8 @@ func (w *Worker) back(ctx context.Context, r jobs.Record) ([]string, error) {
 	nodes[w.cfg.Name] = queue.Node{Started: w.started, Updated: time.Now(), Running: w.snapshot()}
 	return slices.DeleteFunc(names, func(name string) bool {
 		n, here := nodes[name]
-		return !here || slices.ContainsFunc(r.Silent, func(s jobs.Silence) bool { return s.Worker == name && !survived(n, s, r.ID) })
+		return !here || slices.ContainsFunc(r.Silent, func(s jobs.Silence) bool { return s.Worker == name && !n.Survived(s, r.ID) })
 	}), err
-}
-
-func survived(n queue.Node, s jobs.Silence, id jobs.ID) bool {
-	return n.Started.Before(s.Claimed) && (n.Updated.After(s.Lost) || n.Left) &&
-		!slices.ContainsFunc(n.Running, func(j queue.RunningJob) bool { return j.ID == id })
 }
 
 // watchConnection notes when the connection was restored, until ctx is done.
