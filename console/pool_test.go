@@ -22,9 +22,6 @@ import (
 	"github.com/lithify/lithify/queue/worker"
 )
 
-// patience is far above what anything here takes.
-const patience = 2 * time.Minute
-
 // startPool is a pool in this process whose worker does with convert jobs what h says.
 func startPool(t *testing.T, h jobs.Handler[convertjob.Args]) *queue.Client {
 	t.Helper()
