@@ -106,6 +106,9 @@ func (f *buildFlags) args(context string) (job buildjob.Args, err error) {
 	if modes := []string{"auto", "plain", "tty", "rawjson", "quiet"}; !slices.Contains(modes, f.progressMode) {
 		return job, usageError{fmt.Errorf("--progress %q is none of %s", f.progressMode, strings.Join(modes, ", "))}
 	}
+	if _, err := os.Stat(filepath.Dir(f.metadataFile)); err != nil { // found out before the tag has moved
+		return job, usageError{fmt.Errorf("--metadata-file %s: %w", f.metadataFile, err)}
+	}
 	if err := job.Validate(); err != nil {
 		return job, usageError{err}
 	}

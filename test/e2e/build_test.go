@@ -342,17 +342,18 @@ func TestBuildRefused(t *testing.T) {
 		code       int
 		says       string
 	}{
-		"a step fails":    {"FROM scratch\nADD base.tar /\nRUN echo no; exit 7\n", nil, 3, ">>> RUN echo no; exit 7"},
-		"its exit code":   {"FROM scratch\nADD base.tar /\nRUN exit 7\n", nil, 3, "exit code: 7"},
-		"no instruction":  {"FROM scratch\nFOO bar\n", nil, 3, "FOO"},
-		"a frontend":      {"# syntax=docker/dockerfile:1-labs\nFROM scratch\n", nil, 3, "Dockerfile:1: the frontend docker/dockerfile:1-labs"},
-		"no Dockerfile":   {"", []string{"-f", "nowhere"}, 4, "nowhere"},
-		"no buildkitd":    {"FROM scratch\n", []string{"--buildkit", "unix:///nowhere.sock"}, 5, "/nowhere.sock"},
-		"no registry":     {"FROM scratch\n", []string{"-t", "127.0.0.1:1/app:1"}, 5, "127.0.0.1:1"},
-		"no secret":       {"FROM scratch\n", []string{"--secret", "id=x,src=/nowhere"}, 4, "/nowhere"},
-		"no such network": {"FROM scratch\n", []string{"--network", "bridge"}, 2, "bridge"},
-		"privileged":      {"FROM scratch\nADD base.tar /\nRUN --security=insecure true\n", nil, 1, "security.insecure"},
-		"the host's net":  {"FROM scratch\nADD base.tar /\nRUN --network=host true\n", nil, 1, "network.host"},
+		"a step fails":      {"FROM scratch\nADD base.tar /\nRUN echo no; exit 7\n", nil, 3, ">>> RUN echo no; exit 7"},
+		"its exit code":     {"FROM scratch\nADD base.tar /\nRUN exit 7\n", nil, 3, "exit code: 7"},
+		"no instruction":    {"FROM scratch\nFOO bar\n", nil, 3, "FOO"},
+		"a frontend":        {"# syntax=docker/dockerfile:1-labs\nFROM scratch\n", nil, 3, "Dockerfile:1: the frontend docker/dockerfile:1-labs"},
+		"no Dockerfile":     {"", []string{"-f", "nowhere"}, 4, "nowhere"},
+		"no buildkitd":      {"FROM scratch\n", []string{"--buildkit", "unix:///nowhere.sock"}, 5, "/nowhere.sock"},
+		"no registry":       {"FROM scratch\n", []string{"-t", "127.0.0.1:1/app:1"}, 5, "127.0.0.1:1"},
+		"no secret":         {"FROM scratch\n", []string{"--secret", "id=x,src=/nowhere"}, 4, "/nowhere"},
+		"no such directory": {"FROM scratch\n", []string{"--metadata-file", "/nowhere/metadata.json"}, 2, "--metadata-file /nowhere/metadata.json"},
+		"no such network":   {"FROM scratch\n", []string{"--network", "bridge"}, 2, "bridge"},
+		"privileged":        {"FROM scratch\nADD base.tar /\nRUN --security=insecure true\n", nil, 1, "security.insecure"},
+		"the host's net":    {"FROM scratch\nADD base.tar /\nRUN --network=host true\n", nil, 1, "network.host"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &builder{t, b.registry, b.root}
