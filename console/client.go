@@ -27,7 +27,7 @@ import (
 type Client struct {
 	URL   string                                    // https://lithify.example.com
 	Token func(ctx context.Context) (string, error) // called for each request: tokens of CI live for minutes
-	HTTP  *http.Client                              // default http.DefaultClient
+	HTTP  *http.Client                              // default one that follows no redirect: it would take the token along
 }
 
 const (
@@ -143,7 +143,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, after
 	}
 	client := c.HTTP
 	if client == nil {
-		client = http.DefaultClient
+		client = noRedirects
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -160,6 +160,8 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, after
 	}
 	return nil, &jobs.Failure{Kind: e.Kind, Message: fmt.Sprintf("%s%s: %s", c.URL, path, e.Message)}
 }
+
+var noRedirects = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // errInterrupted is of a stream that broke off.
 var errInterrupted = fmt.Errorf("stream interrupted: %w", errdefs.ErrUnavailable)

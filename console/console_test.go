@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/lithify/lithify/console"
 	"github.com/lithify/lithify/console/consoletest"
 	"github.com/lithify/lithify/jobs"
+	buildjob "github.com/lithify/lithify/jobs/build"
 	convertjob "github.com/lithify/lithify/jobs/convert"
 )
 
@@ -133,28 +135,34 @@ func TestGrants(t *testing.T) {
 	type claims = map[string]any
 	for name, tc := range map[string]struct {
 		claims claims
-		args   convertjob.Args
+		args   jobs.Args
 		o      jobs.Options
 		is     func(error) bool
 		tenant string
 	}{
-		"granted":            {nil, good, jobs.Options{}, nil, "acme"},
-		"other branch":       {claims{"ref": "refs/heads/x"}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"no such claim":      {claims{"ref": nil}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"list for a claim":   {claims{"ref": []string{"refs/heads/main"}}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"other repository":   {claims{"repository": "evil/acme"}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"other audience":     {claims{"aud": "sts.example.com"}, good, jobs.Options{}, errdefs.IsUnauthorized, ""},
-		"expired":            {claims{"exp": 1}, good, jobs.Options{}, errdefs.IsUnauthorized, ""},
-		"other issuer":       {claims{"iss": "https://evil.example.com"}, good, jobs.Options{}, errdefs.IsUnauthorized, ""},
-		"writes elsewhere":   {nil, newArgs("debian:12", "registry.example.com/other/debian:12"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"writes below":       {nil, newArgs("debian:12", "registry.example.com/acme/a/b:12"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"reads elsewhere":    {nil, newArgs("registry.example.com/secret/app:1", "registry.example.com/acme/app:1"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"reads a file":       {nil, newArgs("oci:/etc", "registry.example.com/acme/app:1"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"writes a file":      {nil, newArgs("debian:12", "oci:/registry.example.com/acme/app"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"writes a ledger":    {nil, withLedger(good, "other/app"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
-		"urgent":             {nil, good, jobs.Options{Priority: jobs.Interactive}, errdefs.IsPermissionDenied, ""},
-		"urgent, by a grant": {claims{"repository": "acme/release"}, newArgs("registry.example.com/a/b/c", "registry.example.com/d/e:1"), jobs.Options{Priority: jobs.Interactive}, nil, "releases"},
-		"asks for a tenant":  {nil, good, jobs.Options{Tenant: "releases"}, errdefs.IsInvalidArgument, ""},
+		"granted":               {nil, good, jobs.Options{}, nil, "acme"},
+		"other branch":          {claims{"ref": "refs/heads/x"}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"no such claim":         {claims{"ref": nil}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"list for a claim":      {claims{"ref": []string{"refs/heads/main"}}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"other repository":      {claims{"repository": "evil/acme"}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"other audience":        {claims{"aud": "sts.example.com"}, good, jobs.Options{}, errdefs.IsUnauthorized, ""},
+		"expired":               {claims{"exp": 1}, good, jobs.Options{}, errdefs.IsUnauthorized, ""},
+		"other issuer":          {claims{"iss": "https://evil.example.com"}, good, jobs.Options{}, errdefs.IsUnauthorized, ""},
+		"writes elsewhere":      {nil, newArgs("debian:12", "registry.example.com/other/debian:12"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"writes below":          {nil, newArgs("debian:12", "registry.example.com/acme/a/b:12"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"reads elsewhere":       {nil, newArgs("registry.example.com/secret/app:1", "registry.example.com/acme/app:1"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"reads a file":          {nil, newArgs("oci:/etc", "registry.example.com/acme/app:1"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"writes a file":         {nil, newArgs("debian:12", "oci:/registry.example.com/acme/app"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"writes a ledger":       {nil, withLedger(good, "other/app"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"urgent":                {nil, good, jobs.Options{Priority: jobs.Interactive}, errdefs.IsPermissionDenied, ""},
+		"urgent, by a grant":    {claims{"repository": "acme/release"}, newArgs("registry.example.com/a/b/c", "registry.example.com/d/e:1"), jobs.Options{Priority: jobs.Interactive}, nil, "releases"},
+		"builds a repository":   {nil, newBuild("https://git.example.com/acme/app.git#main"), jobs.Options{}, nil, "acme"},
+		"builds another's":      {nil, newBuild("https://git.example.com/other/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"builds a way around":   {nil, newBuild("https://git.example.com/acme/../other/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"builds another way":    {nil, newBuild("https://git.example.com/acme/%2e%2e/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"builds a directory":    {nil, newBuild("/etc"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"builds a relative one": {nil, newBuild("library/x"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"asks for a tenant":     {nil, good, jobs.Options{Tenant: "releases"}, errdefs.IsInvalidArgument, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := apiClient(srv.URL, ci.Token(tc.claims))
@@ -168,7 +176,13 @@ func TestGrants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if st, err = c.Wait(t.Context(), st.ID); err != nil || st.State != jobs.Done || st.Job.Tenant != tc.tenant {
+			if st.Job.Tenant != tc.tenant {
+				t.Errorf("tenant %s, want %s", st.Job.Tenant, tc.tenant)
+			}
+			if tc.args.Kind() != convertjob.Kind { // nobody here does it
+				return
+			}
+			if st, err = c.Wait(t.Context(), st.ID); err != nil || st.State != jobs.Done {
 				t.Errorf("%+v, %v", st, err)
 			}
 		})
@@ -217,6 +231,27 @@ func TestGrants(t *testing.T) {
 			t.Errorf("jobs: %v", ids)
 		}
 	})
+}
+
+func newBuild(context string) buildjob.Args {
+	return buildjob.Args{Context: context, Output: convertjob.Output{Target: "registry.example.com/acme/app:1"}}
+}
+
+// A token goes to the pool alone, wherever that points.
+func TestNoRedirects(t *testing.T) {
+	leaked := make(chan string, 1)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { leaked <- r.Header.Get("Authorization") }))
+	defer elsewhere.Close()
+	srv := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
+	defer srv.Close()
+	if st, err := apiClient(srv.URL, "secret").Get(t.Context(), "convert-x"); err == nil {
+		t.Errorf("got %+v", st)
+	}
+	select {
+	case token := <-leaked:
+		t.Errorf("asked elsewhere with %q", token)
+	default:
+	}
 }
 
 func withLedger(a convertjob.Args, repo string) convertjob.Args {

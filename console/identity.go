@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -171,7 +173,7 @@ func (g Grant) allows(a jobs.Args, o jobs.Options) error {
 // a file never is.
 func within(what string, refs, patterns []string) error {
 	for _, ref := range refs {
-		repo, err := registry.RepositoryName(ref)
+		repo, err := repositoryOf(ref)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", what, ref, err)
 		}
@@ -180,6 +182,18 @@ func within(what string, refs, patterns []string) error {
 		}
 	}
 	return nil
+}
+
+// repositoryOf is host and path of a reference to a registry, or of a Git repository's URL.
+func repositoryOf(ref string) (string, error) {
+	u, err := url.Parse(ref)
+	if err != nil || u.Scheme == "docker" || u.Host == "" {
+		return registry.RepositoryName(ref)
+	}
+	if u.Path != path.Clean(u.Path) || u.RawPath != "" {
+		return "", fmt.Errorf("the path of %s is not plain: %w", u.Host, errdefs.ErrInvalidArgument)
+	}
+	return u.Host + u.Path, nil
 }
 
 // sees reports whether jobs of a tenant are shown to id.

@@ -46,7 +46,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, id identity) err
 	}
 	o := jobs.Options{Priority: req.Priority, Timeout: time.Duration(req.Timeout) * time.Second, NotBefore: req.NotBefore}
 	if req.Key != "" {
-		o.IdempotencyKey = "token " + id.name + " " + req.Key // nobody can take another's
+		o.IdempotencyKey = fmt.Sprintf("token %q %q", id.name, req.Key) // nobody can take another's
 	}
 	if o, err = id.submission(args, o); err != nil {
 		return err

@@ -97,8 +97,8 @@ issuers:
   audience: https://lithify.example.com
   grants:
   - claims: {repository: acme/*, ref: refs/heads/main}
-    kinds: [convert]
-    reads: [registry.example.com/acme/*, index.docker.io/library/*]
+    kinds: [convert, build]
+    reads: [registry.example.com/acme/*, index.docker.io/library/*, git.example.com/acme/*]
     writes: [registry.example.com/acme/*]
     tenant: acme
     priorities: [bulk]

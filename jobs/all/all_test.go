@@ -41,13 +41,22 @@ func TestReferences(t *testing.T) {
 			[]string{"r.example.com/a:1"}, []string{"r.example.com/b:2", "r.example.com/some/where"}},
 		"commit": {`{"container":"c","target":"r.example.com/b:2","ledgerRepo":"lithify/ledger"}`, nil, []string{"r.example.com/b:2"}},
 		"build": {`{"context":"https://example.com/a.git","target":"r.example.com/b:2","cacheFrom":["type=registry,ref=r.example.com/c"],"cacheTo":["\"ref=r.example.com/d\",type=registry,Ref=r.example.com/e"]}`,
-			[]string{"r.example.com/c"}, []string{"r.example.com/b:2", "r.example.com/d", "r.example.com/e"}},
+			[]string{"https://example.com/a.git", "r.example.com/c"}, []string{"r.example.com/b:2", "r.example.com/d", "r.example.com/e"}},
 	} {
 		a, err := all.Decode(kind, json.RawMessage(want.args))
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := a.(jobs.Referring)
+		if kind == "build" { // a directory of the worker is none of a registry
+			local, err := all.Decode(kind, json.RawMessage(`{"context":"library/a","target":"r.example.com/b:2"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reads, _ := local.(jobs.Referring).References(); !slices.Equal(reads, []string{"oci:library/a"}) {
+				t.Errorf("a build of a directory reads %q", reads)
+			}
+		}
 		if reads, writes := r.References(); !slices.Equal(reads, want.reads) || !slices.Equal(writes, want.writes) {
 			t.Errorf("%s reads %q and writes %q", kind, reads, writes)
 		}

@@ -198,6 +198,13 @@ func (a Args) Hosts() []string { return layer.RegistryHosts(a.Target) }
 // args: who may submit builds may read what the builder's credentials do.
 func (a Args) References() (reads, writes []string) {
 	writes = a.Output.Writes()
+	switch {
+	case a.Context == "":
+	case strings.Contains(a.Context, "://"):
+		reads = append(reads, a.Context)
+	default: // a directory or file of the worker, or a repository in another form
+		reads = append(reads, "oci:"+a.Context)
+	}
 	for _, c := range a.CacheFrom {
 		_, refs, _ := parseCache(c) // of valid args it has no error
 		reads = append(reads, refs...)

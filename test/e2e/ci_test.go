@@ -49,6 +49,7 @@ issuers:
   grants:
   - claims: {repository: acme/app, ref: refs/heads/main}
     kinds: [build]
+    reads: ["127.0.0.1:*/app.git"]
     writes: [%[1]s/acme/*]
 `, b.registry, issuer.URL, consoletest.Audience)
 	for name, text := range map[string]string{"console.yaml": config, "secret": hookSecret} {
