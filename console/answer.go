@@ -25,16 +25,17 @@ type Error struct {
 
 // codes are the statuses of the kinds that a request can end with.
 var codes = map[jobs.ErrorKind]int{
-	jobs.KindInvalidArgument:   http.StatusBadRequest,
-	jobs.KindUnauthenticated:   http.StatusUnauthorized,
-	jobs.KindPermissionDenied:  http.StatusForbidden,
-	jobs.KindNotFound:          http.StatusNotFound,
-	jobs.KindAlreadyExists:     http.StatusConflict,
-	jobs.KindConflict:          http.StatusConflict,
-	jobs.KindOutOfRange:        http.StatusRequestEntityTooLarge,
-	jobs.KindUnavailable:       http.StatusServiceUnavailable,
-	jobs.KindDeadlineExceeded:  http.StatusServiceUnavailable,
-	jobs.KindResourceExhausted: http.StatusServiceUnavailable,
+	jobs.KindInvalidArgument:    http.StatusBadRequest,
+	jobs.KindUnauthenticated:    http.StatusUnauthorized,
+	jobs.KindPermissionDenied:   http.StatusForbidden,
+	jobs.KindNotFound:           http.StatusNotFound,
+	jobs.KindAlreadyExists:      http.StatusConflict,
+	jobs.KindFailedPrecondition: http.StatusConflict,
+	jobs.KindConflict:           http.StatusConflict,
+	jobs.KindOutOfRange:         http.StatusRequestEntityTooLarge,
+	jobs.KindUnavailable:        http.StatusServiceUnavailable,
+	jobs.KindDeadlineExceeded:   http.StatusServiceUnavailable,
+	jobs.KindResourceExhausted:  http.StatusServiceUnavailable,
 }
 
 // fail tells why a request was not served.

@@ -38,6 +38,8 @@ const (
 	// askAgain is the pause before the next try, and streamAgain before a stream goes on.
 	askAgain    = time.Second
 	streamAgain = time.Second
+	// streamTries in a row are made of a stream that gives nothing.
+	streamTries = 300
 )
 
 // Submit asks for a job like j: of its kind, args, priority and times. Its ID makes
@@ -169,12 +171,16 @@ var errInterrupted = fmt.Errorf("stream interrupted: %w", errdefs.ErrUnavailable
 // follow reads a stream to its end, and goes on where it broke off.
 func follow[T any](ctx context.Context, c *Client, path string, after uint64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for {
+		for failures := 0; ; failures++ {
+			was := after
 			err := readStream(ctx, c, path, &after, yield)
+			if after != was {
+				failures = 0
+			}
 			if err == nil || errors.Is(err, errLeft) {
 				return
 			}
-			if !errdefs.IsUnavailable(err) || ctx.Err() != nil {
+			if !errdefs.IsUnavailable(err) || ctx.Err() != nil || failures == streamTries {
 				yield(*new(T), err)
 				return
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lithify/lithify/console/webhook"
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/all"
 )
 
 // Config says who may ask for what. Its YAML is documented in docs/console.md.
@@ -68,7 +69,8 @@ type Grant struct {
 	Kinds      []string          `yaml:"kinds"`
 	Reads      []string          `yaml:"reads"`      // patterns of host/repository
 	Writes     []string          `yaml:"writes"`     // patterns of host/repository
-	Tenant     string            `yaml:"tenant"`     // whose jobs they are; its others may be looked at
+	Tenant     string            `yaml:"tenant"`     // whose jobs they are; all of it may be looked at and cancelled
+	Insecure   bool              `yaml:"insecure"`   // jobs may speak plain HTTP to registries, with the workers' credentials
 	Priorities []jobs.Priority   `yaml:"priorities"` // default: any
 }
 
@@ -184,8 +186,17 @@ func (g Grant) check() error {
 			return err
 		}
 	}
-	if err := jobs.CheckTenant(cmp.Or(g.Tenant, jobs.DefaultTenant)); err != nil {
-		return err
+	if err := jobs.CheckTenant(g.Tenant); err != nil {
+		return fmt.Errorf("tenant: %w", err)
+	}
+	known := all.Validators()
+	for _, k := range g.Kinds {
+		if known[k] == nil {
+			return fmt.Errorf("kind %q is not known", k)
+		}
+	}
+	if len(g.Kinds) == 0 {
+		return errors.New("without kinds it allows nothing")
 	}
 	for _, v := range g.Claims {
 		if err := checkPatterns(v); err != nil {
@@ -194,5 +205,3 @@ func (g Grant) check() error {
 	}
 	return cmp.Or(checkPatterns(g.Reads...), checkPatterns(g.Writes...))
 }
-
-func tenantOf(g Grant) string { return cmp.Or(g.Tenant, jobs.DefaultTenant) }

@@ -26,6 +26,8 @@ func TestLoad(t *testing.T) {
 		"unknown kind":     {"kind: convert", "kind: konvert", "konvert"},
 		"pattern":          {"refs/heads/**", "refs/**/x", "refs/**/x"},
 		"pattern of path":  {"repository: acme/*\n", "repository: acme/[\n", "acme/["},
+		"no tenant":        {"    tenant: acme\n    priorities", "    priorities", "tenant"},
+		"kind of a grant":  {"kinds: [convert, build]", "kinds: [konvert]", "konvert"},
 		"tenant":           {"tenant: acme\n      timeout", "tenant: 'a b'\n      timeout", "a b"},
 		"no YAML":          {"hooks:", "hooks", "console.yaml"},
 	} {

@@ -38,6 +38,7 @@ type Server struct {
 	issuers issuers
 	log     *slog.Logger
 	ending  chan struct{} // closed when streams are to end
+	streams chan struct{} // holds one for each that is open
 }
 
 // New makes a server of a pool's console. log may be nil.
@@ -45,7 +46,7 @@ func New(client *queue.Client, cfg Config, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{client: client, hooks: map[string]Hook{}, issuers: newIssuers(cfg.Issuers), log: log, ending: make(chan struct{})}
+	s := &Server{client: client, hooks: map[string]Hook{}, issuers: newIssuers(cfg.Issuers), log: log, ending: make(chan struct{}), streams: make(chan struct{}, maxStreams)}
 	for _, h := range cfg.Hooks {
 		s.hooks[h.Name] = h
 	}
@@ -57,6 +58,7 @@ const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10 // bytes
 	// leaveWithin bounds what is left of requests when the server stops.
 	leaveWithin = 5 * time.Second
 )
@@ -64,7 +66,7 @@ const (
 // Run serves on l until ctx is done, by TLS if there are a certificate and its key
 // (PEM files). It closes l.
 func (s *Server) Run(ctx context.Context, l net.Listener, cert, key string) error {
-	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout + bodyTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

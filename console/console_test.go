@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -160,6 +161,13 @@ func TestGrants(t *testing.T) {
 		"builds another's":      {nil, newBuild("https://git.example.com/other/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
 		"builds a way around":   {nil, newBuild("https://git.example.com/acme/../other/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
 		"builds another way":    {nil, newBuild("https://git.example.com/acme/%2e%2e/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"builds a layout":       {nil, newBuild("oci://git.example.com/acme/x"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"builds in the clear":   {nil, newBuild("http://git.example.com/acme/app.git"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"writes a layout":       {nil, newArgs("debian:12", "oci://registry.example.com/acme/debian"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"reads a way around":    {claims{"repository": "acme/release"}, newArgs("registry.example.com/acme/../secret/app:1", "registry.example.com/acme/app:1"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"speaks plain HTTP":     {nil, plain(good), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"raises a limit":        {nil, endless(good), jobs.Options{}, errdefs.IsPermissionDenied, ""},
+		"waits for ever":        {nil, good, jobs.Options{NotBefore: time.Now().Add(1e6 * time.Hour)}, errdefs.IsInvalidArgument, ""},
 		"builds a directory":    {nil, newBuild("/etc"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
 		"builds a relative one": {nil, newBuild("library/x"), jobs.Options{}, errdefs.IsPermissionDenied, ""},
 		"asks for a tenant":     {nil, good, jobs.Options{Tenant: "releases"}, errdefs.IsInvalidArgument, ""},
@@ -252,6 +260,16 @@ func TestNoRedirects(t *testing.T) {
 		t.Errorf("asked elsewhere with %q", token)
 	default:
 	}
+}
+
+func plain(a convertjob.Args) convertjob.Args {
+	a.Insecure = true
+	return a
+}
+
+func endless(a convertjob.Args) convertjob.Args {
+	a.Limits.Entries = 1 << 60
+	return a
 }
 
 func withLedger(a convertjob.Args, repo string) convertjob.Args {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
@@ -19,7 +20,9 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/erofs"
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/jobs/layer"
 )
 
 // issuerTimeout bounds a request to an issuer.
@@ -162,11 +165,38 @@ func (g Grant) allows(a jobs.Args, o jobs.Options) error {
 	if p := cmp.Or(o.Priority, jobs.Bulk); len(g.Priorities) > 0 && !slices.Contains(g.Priorities, p) {
 		return fmt.Errorf("submit with priority %s", p)
 	}
+	if err := g.checkSafety(a); err != nil {
+		return err
+	}
 	reads, writes := refs.References()
 	if err := within("read", reads, g.Reads); err != nil {
 		return err
 	}
 	return within("write", writes, g.Writes)
+}
+
+// checkSafety refuses what would send the workers' credentials in the clear, and what would
+// cost them more than a pool's own limits.
+func (g Grant) checkSafety(a jobs.Args) error {
+	raw, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	var said struct {
+		Insecure bool         `json:"insecure"`
+		Limits   layer.Limits `json:"limits"`
+	}
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return err
+	}
+	if !g.Insecure && (said.Insecure || strings.Contains(strings.ToLower(string(raw)), "registry.insecure")) {
+		return errors.New("speak plain HTTP to registries")
+	}
+	most := erofs.DefaultLimits
+	if l := said.Limits; l.Bytes > most.Bytes || l.FileBytes > most.FileBytes || l.Entries > most.Entries || l.PAXBytes > most.PAXBytes || l.MetaBytes > most.MetaBytes {
+		return errors.New("raise the limits of a layer above their defaults")
+	}
+	return nil
 }
 
 // within reports the first reference that is none of the patterns' repositories; one to
@@ -187,7 +217,8 @@ func within(what string, refs, patterns []string) error {
 // repositoryOf is host and path of a reference to a registry, or of a Git repository's URL.
 func repositoryOf(ref string) (string, error) {
 	u, err := url.Parse(ref)
-	if err != nil || u.Scheme == "docker" || u.Host == "" {
+	git := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "ssh" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	if !git {
 		return registry.RepositoryName(ref)
 	}
 	if u.Path != path.Clean(u.Path) || u.RawPath != "" {
@@ -196,7 +227,13 @@ func repositoryOf(ref string) (string, error) {
 	return u.Host + u.Path, nil
 }
 
+// isLoopback is of a host that is this machine: what goes there crosses no network.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // sees reports whether jobs of a tenant are shown to id.
 func (id identity) sees(tenant string) bool {
-	return slices.ContainsFunc(id.grants, func(g Grant) bool { return tenantOf(g) == tenant })
+	return slices.ContainsFunc(id.grants, func(g Grant) bool { return g.Tenant == tenant })
 }

@@ -29,6 +29,11 @@ type Request struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
+const (
+	maxTimeout = 30 * 24 * time.Hour
+	maxDelay   = 365 * 24 * time.Hour
+)
+
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, id identity) error {
 	body, err := readBody(w, r)
 	if err != nil {
@@ -39,6 +44,12 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, id identity) err
 	d.DisallowUnknownFields()
 	if err := d.Decode(&req); err != nil {
 		return fmt.Errorf("request: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	switch {
+	case req.Timeout < 0 || req.Timeout > int64(maxTimeout/time.Second):
+		return fmt.Errorf("timeout %d s is not between 0 and %v: %w", req.Timeout, maxTimeout, errdefs.ErrInvalidArgument)
+	case req.NotBefore.After(time.Now().Add(maxDelay)):
+		return fmt.Errorf("not_before %v is more than %v ahead: %w", req.NotBefore, maxDelay, errdefs.ErrInvalidArgument)
 	}
 	args, err := all.Decode(req.Kind, req.Args)
 	if err != nil {
@@ -85,8 +96,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, st queue.Status)
 		return err
 	}
 	watch := func(ctx context.Context) iter.Seq2[queue.Event, error] { return s.client.Watch(ctx, st.ID, after) }
-	stream(s, w, r, watch, func(e queue.Event) uint64 { return e.Seq })
-	return nil
+	return stream(s, w, r, watch, func(e queue.Event) uint64 { return e.Seq })
 }
 
 func (s *Server) logs(w http.ResponseWriter, r *http.Request, st queue.Status) error {
@@ -95,8 +105,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, st queue.Status) e
 		return err
 	}
 	read := func(ctx context.Context) iter.Seq2[queue.LogPart, error] { return s.client.ReadLog(ctx, st.ID, after) }
-	stream(s, w, r, read, func(p queue.LogPart) uint64 { return p.Seq })
-	return nil
+	return stream(s, w, r, read, func(p queue.LogPart) uint64 { return p.Seq })
 }
 
 // resumed is where a reader goes on that was interrupted.

@@ -22,13 +22,13 @@ func (r PushRule) job(p webhook.Push, key string) (jobs.Job, error) {
 	var unknown []string
 	expanded := expand(r.Submit.Args, func(name string) string {
 		v, ok := values[name]
-		if !ok {
+		if !ok || strings.ContainsAny(v, `,"`) { // which would be more than a part of some fields
 			unknown = append(unknown, "$"+name)
 		}
 		return v
 	})
 	if len(unknown) > 0 {
-		return jobs.Job{}, fmt.Errorf("%s: a push does not say: %w", strings.Join(unknown, ", "), errdefs.ErrInvalidArgument)
+		return jobs.Job{}, fmt.Errorf("%s: a push does not say that, or with a comma or a quote: %w", strings.Join(unknown, ", "), errdefs.ErrInvalidArgument)
 	}
 	raw, err := json.Marshal(expanded)
 	if err != nil {
@@ -60,7 +60,9 @@ func pushValues(p webhook.Push) map[string]string {
 // imageTag is a branch or tag as an image's tag may be: other characters become -.
 func imageTag(name string) string {
 	name = notInTag.ReplaceAllString(name, "-")
-	name = strings.TrimLeft(name, ".-")
+	if strings.HasPrefix(name, "-") || strings.HasPrefix(name, ".") { // and never that of another branch
+		name = "_" + name[1:]
+	}
 	return name[:min(len(name), maxTag)]
 }
 

@@ -11,12 +11,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/lithify/lithify/jobs"
 )
 
 const (
 	// keepAlive is how often a stream proves to proxies that it lives.
 	keepAlive = 15 * time.Second
+	// maxStreams are open at a time: each is two readers of the pool.
+	maxStreams = 512
 	// endEvent is the type of the last event of a stream. Its data is an Error if the
 	// stream ends too early; a stream without it was interrupted.
 	endEvent = "end"
@@ -25,7 +29,13 @@ const (
 // stream sends what read gives as server-sent events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html), each with its number
 // as the ID, and an endEvent.
-func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, read func(context.Context) iter.Seq2[T, error], number func(T) uint64) {
+func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, read func(context.Context) iter.Seq2[T, error], number func(T) uint64) error {
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		return fmt.Errorf("%d streams are open: %w", maxStreams, errdefs.ErrResourceExhausted)
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	ctx, cancel := context.WithCancel(r.Context())
@@ -47,6 +57,7 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, read func(
 	defer alive.Stop()
 	for last := false; !last; {
 		var err error
+		_ = out.SetWriteDeadline(time.Now().Add(keepAlive + bodyTimeout)) // who does not read goes
 		select {
 		case i, more := <-items:
 			if last = !more || i.err != nil; last {
@@ -57,18 +68,19 @@ func stream[T any](s *Server, w http.ResponseWriter, r *http.Request, read func(
 		case <-alive.C:
 			_, err = io.WriteString(w, ":\n\n")
 		case <-s.ending:
-			return
+			return nil
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		if err == nil {
 			err = out.Flush()
 		}
 		if err != nil { // whoever asked is gone
 			s.log.Debug("stream ended", "error", err)
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
 type item[T any] struct {

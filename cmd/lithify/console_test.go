@@ -28,6 +28,8 @@ issuers:
     kinds: [convert]
     reads: [%[3]s/acme/*]
     writes: [%[3]s/acme/*]
+    tenant: acme
+    insecure: true
 `, ci.URL, consoletest.Audience, host), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -26,13 +26,15 @@ const (
 
 // CheckSecret reports what a host's secret may not be.
 func CheckSecret(s string) error {
-	if len(s) < minSecret {
-		return fmt.Errorf("secret has %d bytes, want at least %d: %w", len(s), minSecret, errdefs.ErrInvalidArgument)
-	}
 	if key, ok := strings.CutPrefix(s, standardPrefix); ok {
-		if _, err := base64.StdEncoding.DecodeString(key); err != nil {
+		b, err := base64.StdEncoding.DecodeString(key)
+		if err != nil {
 			return fmt.Errorf("secret begins with %s and is no base64 behind it: %w", standardPrefix, errdefs.ErrInvalidArgument)
 		}
+		s = string(b)
+	}
+	if len(s) < minSecret {
+		return fmt.Errorf("secret has %d bytes, want at least %d: %w", len(s), minSecret, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -142,6 +143,9 @@ func parseRepository(ref string, insecure bool) (name.Reference, error) {
 	r, err := name.ParseReference(ref, opts...)
 	if err != nil {
 		return nil, invalid("reference %q: %s", ref, err)
+	}
+	if p := "/" + r.Context().RepositoryStr(); path.Clean(p) != p { // registries and proxies would make another of it
+		return nil, invalid("reference %q: its path is not plain", ref)
 	}
 	// Spelled out, a short name may be longer than a name may be.
 	if _, err := name.ParseReference(r.Name(), opts...); err != nil {

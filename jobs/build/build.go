@@ -79,6 +79,9 @@ var (
 	argName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 )
 
+// maxPlatforms of a build may each be a job.
+const maxPlatforms = 16
+
 // Validate implements jobs.Args. It looks at the words alone and asks nobody.
 func (a Args) Validate() error {
 	switch {
@@ -97,6 +100,9 @@ func (a Args) Validate() error {
 	}
 	if err := cmp.Or(a.checkContext(), a.checkNames()); err != nil {
 		return err
+	}
+	if len(a.Platforms) > maxPlatforms || len(slices.Compact(slices.Sorted(slices.Values(a.Platforms)))) < len(a.Platforms) {
+		return fmt.Errorf("platforms %v: want each once, and at most %d", a.Platforms, maxPlatforms)
 	}
 	for _, p := range a.Platforms {
 		if _, err := platforms.Parse(p); err != nil {

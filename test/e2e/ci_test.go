@@ -51,6 +51,7 @@ issuers:
     kinds: [build]
     reads: ["127.0.0.1:*/app.git"]
     writes: [%[1]s/acme/*]
+    tenant: acme
 `, b.registry, issuer.URL, consoletest.Audience)
 	for name, text := range map[string]string{"console.yaml": config, "secret": hookSecret} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
