@@ -109,7 +109,7 @@ func (a Args) Validate() error {
 			return fmt.Errorf("platform %q: %w", p, err)
 		}
 	}
-	if err := cmp.Or(oneOf("compression", a.Compression, "gzip", "zstd", "none"), oneOf("network", a.Network, "default", "none")); err != nil {
+	if err := cmp.Or(convert.OneOf("compression", a.Compression, "gzip", "zstd", "none"), convert.OneOf("network", a.Network, "default", "none")); err != nil {
 		return err
 	}
 	for _, c := range slices.Concat(a.CacheFrom, a.CacheTo) {
@@ -185,15 +185,6 @@ func (a Args) checkNames() error {
 		}
 	}
 	return nil
-}
-
-func oneOf(what, got string, allowed ...string) error {
-	for _, s := range append(allowed, "") {
-		if got == s {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s %q is none of %s", what, got, strings.Join(allowed, ", "))
 }
 
 // Hosts are the registries that the job is known to talk to; the images that the Dockerfile

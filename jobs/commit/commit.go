@@ -55,10 +55,8 @@ func (a Args) Validate() error {
 	case !a.Epoch.IsZero() && a.Epoch.Unix() < 0:
 		return fmt.Errorf("the epoch %v lies before 1970", a.Epoch)
 	}
-	switch a.Compression {
-	case "", "gzip", "zstd", "none":
-	default:
-		return fmt.Errorf("compression %q is none of gzip, zstd, none", a.Compression)
+	if err := convert.OneOf("compression", a.Compression, "gzip", "zstd", "none"); err != nil {
+		return err
 	}
 	return a.Output.Validate()
 }

@@ -4,6 +4,7 @@ package convert
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -88,17 +89,16 @@ func (o Output) Validate() error {
 	if err := o.Limits.Validate(); err != nil {
 		return err
 	}
-	if err := oneOf("profile", o.Profile, "", "erofs", "erofs+zstd"); err != nil {
+	if err := OneOf("profile", o.Profile, "erofs", "erofs+zstd"); err != nil {
 		return err
 	}
-	return oneOf("dialect", o.Dialect, "", "legacy", "spec")
+	return OneOf("dialect", o.Dialect, "legacy", "spec")
 }
 
-func oneOf(name, got string, allowed ...string) error {
-	for _, a := range allowed {
-		if got == a {
-			return nil
-		}
+// OneOf refuses a word that is none of those allowed; "" is the default, whichever that is.
+func OneOf(name, got string, allowed ...string) error {
+	if got == "" || slices.Contains(allowed, got) {
+		return nil
 	}
-	return fmt.Errorf("%s %q is none of %s", name, got, strings.Join(allowed[1:], ", "))
+	return fmt.Errorf("%s %q is none of %s", name, got, strings.Join(allowed, ", "))
 }
