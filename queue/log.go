@@ -55,13 +55,7 @@ func (c *Client) Log(st Status, data []byte) (last jetstream.PubAckFuture) {
 // To resume, pass the Seq of the last part seen; 0 starts at the beginning.
 func (c *Client) ReadLog(ctx context.Context, id jobs.ID, after uint64) iter.Seq2[LogPart, error] {
 	return func(yield func(LogPart, error) bool) {
-		_, err := c.untilEnd(ctx, id, place{streamLogs, logSubject(id), after}, func(m jetstream.Msg) error {
-			p, err := decodeLogPart(m)
-			if err == nil && !yield(p, nil) {
-				err = errLeft
-			}
-			return err
-		})
+		_, err := c.untilEnd(ctx, id, place{streamLogs, logSubject(id), after}, giving(decodeLogPart, yield))
 		if err != nil && !errors.Is(err, errLeft) {
 			yield(LogPart{}, fmt.Errorf("read log of job %s: %w", id, err))
 		}

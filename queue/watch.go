@@ -92,19 +92,24 @@ func (c *Client) Wait(ctx context.Context, id jobs.ID) (Status, error) {
 // seen; 0 starts at the beginning.
 func (c *Client) Watch(ctx context.Context, id jobs.ID, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		end, err := c.untilEnd(ctx, id, place{streamEvents, eventSubject(id), after}, func(m jetstream.Msg) error {
-			e, err := decodeEvent(m)
-			if err == nil && !yield(e, nil) {
-				err = errLeft
-			}
-			return err
-		})
+		end, err := c.untilEnd(ctx, id, place{streamEvents, eventSubject(id), after}, giving(decodeEvent, yield))
 		switch {
 		case err == nil:
 			yield(lastEvent(end), nil)
 		case !errors.Is(err, errLeft):
 			yield(Event{}, fmt.Errorf("watch job %s: %w", id, err))
 		}
+	}
+}
+
+// giving decodes messages for a loop, until it is left.
+func giving[T any](decode func(jetstream.Msg) (T, error), yield func(T, error) bool) func(jetstream.Msg) error {
+	return func(m jetstream.Msg) error {
+		v, err := decode(m)
+		if err == nil && !yield(v, nil) {
+			err = errLeft
+		}
+		return err
 	}
 }
 
