@@ -3,10 +3,7 @@ package console
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/lithify/lithify/console/webhook"
 	"github.com/lithify/lithify/jobs"
@@ -14,8 +11,6 @@ import (
 
 // maxBody bounds a request, in bytes.
 const maxBody = webhook.MaxBody
-
-func errNoSuchJob(id jobs.ID) error { return fmt.Errorf("job %s: %w", id, errdefs.ErrNotFound) }
 
 // Error is the body of an answer that is none of 2xx.
 type Error struct {

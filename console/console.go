@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
@@ -133,7 +134,7 @@ func (s *Server) ofJob(f func(http.ResponseWriter, *http.Request, queue.Status) 
 			return err
 		}
 		if !id.sees(st.Job.Tenant) {
-			return errNoSuchJob(st.ID)
+			return fmt.Errorf("job %s: %w", st.ID, errdefs.ErrNotFound)
 		}
 		return f(w, r, st)
 	}

@@ -1,4 +1,4 @@
-// Package consoletest is an OpenID provider for tests.
+// Package consoletest is who asks a console in tests: an OpenID provider, and a Git host.
 package consoletest
 
 import (

@@ -3,9 +3,6 @@
 package e2e_test
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -69,18 +66,7 @@ func TestPushBuilds(t *testing.T) {
 	url := b.startConsole(t, consoletest.New(t))
 	repo, commit := gitServer(t, b.context("FROM scratch\nCOPY f /f\n", "f", "pushed"))
 	body := fmt.Sprintf(`{"ref":"refs/heads/main","after":%q,"repository":{"full_name":"acme/app","clone_url":%q},"pusher":{"name":"ann"}}`, commit, repo)
-	mac := hmac.New(sha256.New, []byte(hookSecret))
-	mac.Write([]byte(body))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/hooks/hub", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-GitHub-Event", "push")
-	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	resp := consoletest.Push(t, url+"/hooks/hub", hookSecret, body)
 	defer resp.Body.Close()
 	var a console.Accepted
 	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil || len(a.Jobs) != 1 {
