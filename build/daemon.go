@@ -264,9 +264,6 @@ func (d *Daemon) ready(ctx context.Context, socket string) error {
 // Address is where it listens.
 func (d *Daemon) Address() string { return d.address }
 
-// Ended is closed when it has ended, by whatever.
-func (d *Daemon) Ended() <-chan struct{} { return d.ended }
-
 // Stop ends it in good order, or after a grace by force, and returns when it has ended.
 func (d *Daemon) Stop() error {
 	d.cmd.Process.Signal(interrupt) // fails only where it has ended

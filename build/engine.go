@@ -46,8 +46,9 @@ type Result struct {
 const answerTimeout = 10 * time.Second
 
 // Build builds r and pushes the result by its digest. status, if not nil, is called from
-// one goroutine, one call at a time, with what BuildKit says of its steps; it may block, which holds the
-// build up. Of r's secrets the lines that a step prints whole are hidden in it. Where ctx ends, so do the steps that run. An error of the build itself is an *Error.
+// one goroutine, one call at a time, with what BuildKit says of its steps; it may block,
+// which holds the build up. Of r's secrets the lines that a step prints whole are hidden in
+// it. Where ctx ends, so do the steps that run. An error of the build itself is an *Error.
 func (e Engine) Build(ctx context.Context, r Request, status func(*client.SolveStatus)) (_ *Result, err error) {
 	ctx, span := tracer.Start(ctx, "build image")
 	span.SetAttributes(attribute.String("lithify.target", r.Repository))

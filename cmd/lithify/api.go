@@ -27,7 +27,6 @@ type pool interface {
 	Watch(ctx context.Context, id jobs.ID, after uint64) iter.Seq2[queue.Event, error]
 	ReadLog(ctx context.Context, id jobs.ID, after uint64) iter.Seq2[queue.LogPart, error]
 	Wait(context.Context, jobs.ID) (queue.Status, error)
-	Cancel(ctx context.Context, id jobs.ID, reason string) (queue.Status, error)
 }
 
 // apiFlags say where the pool's API is, for those who have no key of its NATS.

@@ -67,7 +67,7 @@ func (s *Scheduler) adoptConsumers(ctx context.Context) error {
 	}
 	s.adopted = true
 	for name, l := range s.pool.lines {
-		if _, is := there[name.Consumer()]; is {
+		if there[name.Consumer()] {
 			s.consumers[name] = true
 		} else if l.slots > 0 || l.admitted > 0 {
 			s.serve(ctx, name)
