@@ -124,6 +124,9 @@ func StartDaemon(ctx context.Context, c DaemonConfig) (_ *Daemon, err error) {
 func RunDaemon(ctx context.Context, c DaemonConfig, ready func(address string)) error {
 	for again := false; ; again = true {
 		d, err := StartDaemon(ctx, c)
+		if err != nil && again && ctx.Err() != nil { // told to end while it was started again
+			return nil
+		}
 		if err != nil {
 			return err
 		}
