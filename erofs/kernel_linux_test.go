@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/erofs"
 	"github.com/lithify/lithify/erofs/erofstest"
 	"golang.org/x/sys/unix"
@@ -139,7 +140,7 @@ func TestKernel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			src := packed(t, oddTree, args...)
 			image, at := mountTar(t, src, erofs.Options{})
-			erofstest.CompareTrees(t, at, extract(t, src), erofstest.Options{})
+			erofstest.CompareTrees(t, at, extract(t, src))
 			erofstest.Fsck(t, image)
 		})
 	}
@@ -158,7 +159,7 @@ func TestKernelRealTrees(t *testing.T) {
 				t.Fatalf("tar: %v", err)
 			}
 			image, at := mountTar(t, src, erofs.Options{})
-			erofstest.CompareTrees(t, at, extract(t, src), erofstest.Options{})
+			erofstest.CompareTrees(t, at, extract(t, src))
 			erofstest.Fsck(t, image)
 		})
 	}
@@ -180,7 +181,7 @@ func TestKernelOddLayer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := erofstest.FromDir(at)
+			got, err := tree.Read(t.Context(), at)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,11 +201,11 @@ func TestKernelOpaqueRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(at, 0)
-	tree, err := erofstest.FromDir(at)
+	files, err := tree.Read(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := slices.Sorted(maps.Keys(tree)), []string{".", "late", "late/y", "stays", "tmp", "tmp/x"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(files)), []string{".", "late", "late/y", "stays", "tmp", "tmp/x"}; !slices.Equal(got, want) {
 		t.Errorf("a container sees %q, want %q", got, want)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/erofs"
 	"github.com/lithify/lithify/erofs/erofstest"
 	"github.com/opencontainers/go-digest"
@@ -88,34 +89,34 @@ func TestContext(t *testing.T) {
 	}
 	f, l := mustConvert(t, linkLayer(t), erofs.Options{Context: c})
 	erofstest.Fsck(t, f.Name())
-	tree, err := erofstest.FromImage(f)
+	files, err := erofstest.FromImage(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := tree["usr/bin/a"]
+	a := files["usr/bin/a"]
 	a.Sum = ""
-	want := erofstest.Entry{Mode: 0o4711, UID: 5, GID: 6, Size: 10, Nlink: 2, Mtime: time.Unix(-5, 7).UTC(), Xattrs: map[string]string{"security.capability": "\x01\xff"}, Same: "usr/bin/a"}
+	want := tree.Entry{Mode: 0o4711, UID: 5, GID: 6, Size: 10, Nlink: 2, Mtime: time.Unix(-5, 7).UTC(), Xattrs: map[string]string{"security.capability": "\x01\xff"}, Same: "usr/bin/a"}
 	if d := cmp.Diff(want, a); d != "" {
 		t.Errorf("copied file (-want +got):\n%s", d)
 	}
-	if tree["usr/bin/b"].Same != "usr/bin/a" {
+	if files["usr/bin/b"].Same != "usr/bin/a" {
 		t.Error("two links to one lower file are two files")
 	}
-	if got := tree["l"].Target; got != "target" {
+	if got := files["l"].Target; got != "target" {
 		t.Errorf("copied symbolic link leads to %q", got)
 	}
 	for name, typ := range map[string]fs.FileMode{"s": fs.ModeSocket, "n": fs.ModeDevice | fs.ModeCharDevice, "p": fs.ModeNamedPipe} {
-		if tree[name].Type != typ {
-			t.Errorf("%s is a %v, want %v", name, tree[name].Type, typ)
+		if files[name].Type != typ {
+			t.Errorf("%s is a %v, want %v", name, files[name].Type, typ)
 		}
 	}
 	for name, mode := range map[string]uint16{".": 0o1711, "usr/bin": 0o700, "usr": 0o755, "listed": 0o700, "new/sub": 0o755} {
-		if tree[name].Mode != mode {
-			t.Errorf("%s has mode %o, want %o", name, tree[name].Mode, mode)
+		if files[name].Mode != mode {
+			t.Errorf("%s has mode %o, want %o", name, files[name].Mode, mode)
 		}
 	}
-	if tree["."].UID != 1 || tree["."].Xattrs["user.root"] != "r" {
-		t.Errorf("root is %+v, want the context's owner and xattr", tree["."])
+	if files["."].UID != 1 || files["."].Xattrs["user.root"] != "r" {
+		t.Errorf("root is %+v, want the context's owner and xattr", files["."])
 	}
 	if len(l.Needs.Links) != 5 || len(l.Needs.Dirs) != 5 {
 		t.Errorf("needs %v: a context must not hide them", l.Needs)
@@ -137,11 +138,11 @@ func TestRootOfSeveralLayers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, _ := mustConvert(t, tc.src, erofs.Options{Context: below})
-			tree, err := erofstest.FromImage(f)
+			files, err := erofstest.FromImage(f)
 			if err != nil {
 				t.Fatal(err)
 			}
-			root := tree["."]
+			root := files["."]
 			if root.Mode != tc.mode || root.UID != tc.uid || root.GID != tc.gid {
 				t.Errorf("root is %o %d:%d, want %o %d:%d", root.Mode, root.UID, root.GID, tc.mode, tc.uid, tc.gid)
 			}
@@ -211,12 +212,12 @@ func TestOpaqueRoot(t *testing.T) {
 	if d := cmp.Diff(want, l.Needs); d != "" {
 		t.Errorf("needs (-want +got):\n%s", d)
 	}
-	tree, err := erofstest.FromImage(f)
+	files, err := erofstest.FromImage(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
-	for name, e := range tree {
+	for name, e := range files {
 		got[name] = e.Type.String()
 		if e.Xattrs["trusted.overlay.opaque"] == "y" {
 			got[name] += " opaque"

@@ -29,7 +29,7 @@ var sameFloor = []edge{
 	{"convert", "erofs"}, {"convert", "cimfs"},
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"},
 	{"convert/commit", "convert"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
-	{"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
+	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "convert/registry"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
 	{"jobs/*/run", "jobs/*"},

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/convert/upper"
 	"github.com/lithify/lithify/erofs"
 	"github.com/lithify/lithify/erofs/erofstest"
@@ -135,20 +136,20 @@ func setXattrs(t testing.TB, merged string) {
 
 // view is a directory as a container sees it. overlayfs counts links by the layer a
 // file comes from; Same tells which names are one file.
-func view(t testing.TB, dir string) erofstest.Tree {
+func view(t testing.TB, dir string) tree.Tree {
 	t.Helper()
-	tree, err := erofstest.FromDir(dir)
+	files, err := tree.Read(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range tree {
+	for name, e := range files {
 		e.Nlink = 0
 		if len(e.Xattrs) == 0 {
 			e.Xattrs = nil
 		}
-		tree[name] = e
+		files[name] = e
 	}
-	return tree
+	return files
 }
 
 // TestLayer: lower layer and tar make what the container sees, applied by

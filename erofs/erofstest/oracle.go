@@ -11,13 +11,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lithify/lithify/convert/tree"
 )
 
 // FromTar applies a layer's tar to an empty tree the way an image layer with
 // whiteouts for overlayfs has to look, with archive/tar and a map of paths: slow,
 // and independent of package erofs. It also gives the directories the tar uses
 // and does not list. Hard links must lead into the layer.
-func FromTar(r io.Reader, bottom bool) (Tree, []string, error) {
+func FromTar(r io.Reader, bottom bool) (tree.Tree, []string, error) {
 	o := &oracle{nodes: map[string]*node{".": impliedDir()}, plnk: map[string]*node{}, bottom: bottom}
 	tr := tar.NewReader(r)
 	for {
@@ -38,7 +40,7 @@ func FromTar(r io.Reader, bottom bool) (Tree, []string, error) {
 }
 
 type node struct {
-	Entry
+	tree.Entry
 	implied, opaque, fresh bool
 }
 
@@ -49,7 +51,7 @@ type oracle struct {
 }
 
 func impliedDir() *node {
-	return &node{Entry: Entry{Type: fs.ModeDir, Mode: 0o755}, implied: true}
+	return &node{Entry: tree.Entry{Type: fs.ModeDir, Mode: 0o755}, implied: true}
 }
 
 func (n *node) whiteout() bool {
@@ -89,7 +91,7 @@ func (o *oracle) apply(hdr *tar.Header, r io.Reader) error {
 		return nil
 	case strings.HasPrefix(base, ".wh."):
 		name = path.Join(dir, strings.TrimPrefix(base, ".wh."))
-		n.Entry = Entry{Type: fs.ModeDevice | fs.ModeCharDevice, Mode: n.Mode, UID: n.UID, GID: n.GID, Mtime: n.Mtime, Xattrs: n.Xattrs}
+		n.Entry = tree.Entry{Type: fs.ModeDevice | fs.ModeCharDevice, Mode: n.Mode, UID: n.UID, GID: n.GID, Mtime: n.Mtime, Xattrs: n.Xattrs}
 	}
 	return o.put(dir, name, n)
 }
@@ -164,7 +166,7 @@ func (n *node) setXattr(k, v string) {
 var linuxXattr = regexp.MustCompile(`(?s)^(user|trusted|security)\..|^system\.posix_acl_(access|default)$`)
 
 func (o *oracle) node(name string, hdr *tar.Header, r io.Reader) (*node, error) {
-	n := &node{Entry: Entry{Mode: uint16(hdr.Mode & 0o7777), UID: uint32(hdr.Uid), GID: uint32(hdr.Gid), Mtime: hdr.ModTime.UTC()}}
+	n := &node{Entry: tree.Entry{Mode: uint16(hdr.Mode & 0o7777), UID: uint32(hdr.Uid), GID: uint32(hdr.Gid), Mtime: hdr.ModTime.UTC()}}
 	for k, v := range hdr.PAXRecords {
 		if k, ok := strings.CutPrefix(k, "SCHILY.xattr."); ok && linuxXattr.MatchString(k) {
 			n.setXattr(k, v)
@@ -196,7 +198,7 @@ func (o *oracle) node(name string, hdr *tar.Header, r io.Reader) (*node, error) 
 	default:
 		n.Size = hdr.Size
 		var err error
-		n.Sum, err = sum(r)
+		n.Sum, err = tree.Sum(r)
 		return n, err
 	}
 	if n.Type&fs.ModeDevice != 0 {
@@ -206,13 +208,13 @@ func (o *oracle) node(name string, hdr *tar.Header, r io.Reader) (*node, error) 
 	return n, nil
 }
 
-func (o *oracle) tree() Tree {
+func (o *oracle) tree() tree.Tree {
 	for name, n := range o.nodes {
 		if n.implied {
 			n.Mtime = o.newest(name, n)
 		}
 	}
-	t := Tree{}
+	t := tree.Tree{}
 	names := map[*node][]string{}
 	for name, n := range o.nodes {
 		names[n] = append(names[n], name)

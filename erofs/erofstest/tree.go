@@ -1,60 +1,22 @@
-// Package erofstest compares file trees, from a directory, an EROFS image or a
-// tar, in every attribute and byte, and finds the tools that check images. It is
+// Package erofstest reads the file tree of an EROFS image or a tar, for package tree
+// to compare, and finds the tools that check images. It is
 // for tests, also those of other packages.
 package erofstest
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
-	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	goerofs "github.com/erofs/go-erofs"
-	"github.com/google/go-cmp/cmp"
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/erofs"
 )
 
-// Tree holds the files of a tree by path; the root is ".".
-type Tree map[string]Entry
-
-// Entry is all that a user sees of one file. Times are in UTC.
-type Entry struct {
-	Type   fs.FileMode // type bits
-	Mode   uint16      // 07777
-	UID    uint32
-	GID    uint32
-	Size   int64 // 0 for directories and special files
-	Nlink  uint64
-	Rdev   uint32
-	Mtime  time.Time
-	Xattrs map[string]string
-	Target string
-	Sum    string // of a regular file's content, in hex
-	// Same is the first path, by bytes, of the same inode.
-	Same string
-}
-
-// inode is one file, of a stack of file systems too.
-type inode struct{ dev, ino uint64 }
-
-// inodes fills Same: names is the paths of each inode.
-func (t Tree) inodes(names map[inode][]string) {
-	for _, paths := range names {
-		slices.Sort(paths)
-		for _, p := range paths {
-			e := t[p]
-			e.Same = paths[0]
-			t[p] = e
-		}
-	}
-}
-
 // FromImage reads the tree of a raw EROFS image with go-erofs.
-func FromImage(r io.ReaderAt) (Tree, error) {
+func FromImage(r io.ReaderAt) (tree.Tree, error) {
 	fsys, err := erofs.Open(r)
 	if err != nil {
 		return nil, err
@@ -63,20 +25,22 @@ func FromImage(r io.ReaderAt) (Tree, error) {
 }
 
 // FromFS reads a tree of package erofs, with or without the files' contents.
-func FromFS(fsys fs.ReadLinkFS, contents bool) (Tree, error) {
-	t := Tree{}
-	names := map[inode][]string{}
+func FromFS(fsys fs.ReadLinkFS, contents bool) (tree.Tree, error) {
+	t := tree.Tree{}
+	names := map[int64][]string{}
 	err := walk(fsys, ".", func(name string, info fs.FileInfo) error {
 		e, err := entryOf(fsys, name, info, contents)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		t[name] = e
-		ino := inode{ino: uint64(info.Sys().(*goerofs.Stat).Ino)}
+		ino := int64(info.Sys().(*goerofs.Stat).Ino)
 		names[ino] = append(names[ino], name)
 		return nil
 	})
-	t.inodes(names)
+	for _, paths := range names {
+		t.Link(paths)
+	}
 	return t, err
 }
 
@@ -110,13 +74,13 @@ func walk(fsys fs.ReadLinkFS, name string, visit func(string, fs.FileInfo) error
 	return nil
 }
 
-func entryOf(fsys fs.ReadLinkFS, name string, info fs.FileInfo, contents bool) (e Entry, err error) {
+func entryOf(fsys fs.ReadLinkFS, name string, info fs.FileInfo, contents bool) (e tree.Entry, err error) {
 	attr, err := erofs.AttrOf(info)
 	if err != nil {
 		return e, err
 	}
 	st := info.Sys().(*goerofs.Stat)
-	e = Entry{
+	e = tree.Entry{
 		Type: info.Mode().Type(), Mode: attr.Mode, UID: attr.UID, GID: attr.GID,
 		Nlink: uint64(st.Nlink), Mtime: info.ModTime().UTC(), Xattrs: attr.Xattrs,
 	}
@@ -141,54 +105,42 @@ func sumFile(fsys fs.FS, name string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	return sum(f)
+	return tree.Sum(f)
 }
 
-func sum(r io.Reader) (string, error) {
-	h := sha256.New()
-	_, err := io.Copy(h, r)
-	return fmt.Sprintf("%x", h.Sum(nil)), err
-}
-
-// Diff describes how got differs from want, file by file; "" if it does not.
-func Diff(got, want Tree) string {
-	const show = 20
-	out, n := "", 0
-	for _, name := range slices.Sorted(maps.Keys(union(got, want))) {
-		g, inGot := got[name]
-		w, inWant := want[name]
-		d := ""
-		switch {
-		case !inGot:
-			d = "missing\n"
-		case !inWant:
-			d = fmt.Sprintf("not wanted: %+v\n", g)
-		default:
-			d = cmp.Diff(w, g)
+// Diff describes how got differs from want; "" if it does not.
+func Diff(got, want tree.Tree) string {
+	const show = 40
+	var out strings.Builder
+	for i, d := range tree.Diff(got, want) {
+		if i == show {
+			out.WriteString("and more\n")
+			break
 		}
-		if d == "" {
-			continue
-		}
-		if n++; n <= show {
-			out += fmt.Sprintf("%q (-want +got): %s", name, d)
-		}
+		fmt.Fprintln(&out, d)
 	}
-	if n > show {
-		out += fmt.Sprintf("and %d more files\n", n-show)
-	}
-	return out
-}
-
-func union(a, b Tree) Tree {
-	u := maps.Clone(a)
-	maps.Copy(u, b)
-	return u
+	return out.String()
 }
 
 // CheckTrees fails the test where got differs from want.
-func CheckTrees(t testing.TB, got, want Tree) {
+func CheckTrees(t testing.TB, got, want tree.Tree) {
 	t.Helper()
 	if d := Diff(got, want); d != "" {
 		t.Errorf("trees differ:\n%s", d)
 	}
+}
+
+// CompareTrees fails the test where the directory got differs from want: mode,
+// owner, size, links, device numbers, time to the nanosecond, xattrs, targets
+// and contents. Reading every xattr needs root.
+func CompareTrees(t testing.TB, got, want string) {
+	t.Helper()
+	var trees [2]tree.Tree
+	for i, dir := range []string{got, want} {
+		var err error
+		if trees[i], err = tree.Read(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	CheckTrees(t, trees[0], trees[1])
 }

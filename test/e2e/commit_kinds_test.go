@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/erofs/erofstest"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -59,15 +60,15 @@ func TestCommitUserNamespace(t *testing.T) {
 			repo := "made" + strings.ReplaceAll(strings.ToLower(name), " ", "")
 			c := d.start(t, repo, base, tc.snapshotter, "", flags...)
 			c.does(t, containerChanges)
-			sees := func(c *container) erofstest.Tree {
-				tree := c.sees(t)
-				for name, e := range tree {
+			sees := func(c *container) tree.Tree {
+				files := c.sees(t)
+				for name, e := range files {
 					if tc.flags == nil { // to change the owner of a hard link in overlayfs makes it a file of its own
 						e.Same = ""
 					}
-					tree[name] = e
+					files[name] = e
 				}
-				return tree
+				return files
 			}
 			want := sees(c)
 			ref := c.mustCommit(t, registry+"/"+repo+":1")

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/erofs/erofstest"
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/test/corpus"
@@ -110,21 +111,21 @@ func (c *container) root() string {
 }
 
 // sees is the container's root without what is mounted in it.
-func (c *container) sees(t testing.TB) erofstest.Tree {
+func (c *container) sees(t testing.TB) tree.Tree {
 	t.Helper()
-	tree, err := erofstest.FromDir(c.root())
+	files, err := tree.Read(t.Context(), c.root())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, e := range tree {
+	for name, e := range files {
 		e.Nlink = 0 // overlayfs counts those of the layer a file comes from
 		if len(e.Xattrs) == 0 {
 			e.Xattrs = nil
 		}
-		tree[name] = e
+		files[name] = e
 	}
-	delete(tree, ".") // containerd's applier passes over the root's own entry
-	return tree
+	delete(files, ".") // containerd's applier passes over the root's own entry
+	return files
 }
 
 // commit runs lithify commit and gives what it printed.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/lithify/lithify/convert/tree"
 	"github.com/lithify/lithify/erofs/erofstest"
 	"github.com/lithify/lithify/test/corpus"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,7 +31,7 @@ func TestKernel(t *testing.T) {
 			l := openLayer(t, name)
 			blob := publish(t, registry, l, format)
 			erofstest.Fsck(t, blob)
-			got, err := erofstest.FromDir(mountImage(t, blob))
+			got, err := tree.Read(t.Context(), mountImage(t, blob))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +52,7 @@ func TestExtraction(t *testing.T) {
 	output(t, "tar", "--extract", "--file", l.Path(corpus.Tar), "--directory", dir,
 		"--same-permissions", "--same-owner", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls")
 	blob := publish(t, startRegistry(t), l, corpus.Gzip)
-	erofstest.CompareTrees(t, mountImage(t, blob), dir, erofstest.Options{})
+	erofstest.CompareTrees(t, mountImage(t, blob), dir)
 }
 
 func openLayer(t *testing.T, name string) *corpus.Layer {
@@ -67,18 +68,18 @@ func openLayer(t *testing.T, name string) *corpus.Layer {
 }
 
 // described is the tree that a layer's tar describes, when another lies below.
-func described(t *testing.T, l *corpus.Layer) erofstest.Tree {
+func described(t *testing.T, l *corpus.Layer) tree.Tree {
 	t.Helper()
 	f, err := os.Open(l.Path(corpus.Tar))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	tree, _, err := erofstest.FromTar(f, false)
+	files, _, err := erofstest.FromTar(f, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tree
+	return files
 }
 
 // publish makes an image of a small layer and l on it, pushes, converts and

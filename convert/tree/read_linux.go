@@ -1,63 +1,26 @@
-package erofstest
+package tree
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Options of [CompareTrees].
-type Options struct {
-	// SkipXattrs are names that are left out on both sides.
-	SkipXattrs []string
-	// SkipRootTime leaves out the root's time: making a mount point or a
-	// directory to unpack into sets it.
-	SkipRootTime bool
-}
+// inode is one file, of a stack of file systems too.
+type inode struct{ dev, ino uint64 }
 
-// CompareTrees fails the test where the directory got differs from want: mode,
-// owner, size, links, device numbers, time to the nanosecond, xattrs, targets
-// and contents. Reading every xattr needs root.
-func CompareTrees(t testing.TB, got, want string, opts Options) {
-	t.Helper()
-	var trees [2]Tree
-	for i, dir := range []string{got, want} {
-		tree, err := FromDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		opts.apply(tree)
-		trees[i] = tree
-	}
-	CheckTrees(t, trees[0], trees[1])
-}
-
-func (o Options) apply(tree Tree) {
-	for name, e := range tree {
-		for _, x := range o.SkipXattrs {
-			delete(e.Xattrs, x)
-		}
-		if len(e.Xattrs) == 0 {
-			e.Xattrs = nil
-		}
-		if o.SkipRootTime && name == "." {
-			e.Mtime = time.Time{}
-		}
-		tree[name] = e
-	}
-}
-
-// FromDir reads a directory.
-func FromDir(root string) (Tree, error) {
+// Read reads a directory with all that lies in it. Reading every xattr needs root.
+func Read(ctx context.Context, root string) (Tree, error) {
 	t := Tree{}
 	names := map[inode][]string{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
 		name, err := filepath.Rel(root, path)
@@ -75,7 +38,9 @@ func FromDir(root string) (Tree, error) {
 		names[file] = append(names[file], name)
 		return nil
 	})
-	t.inodes(names)
+	for _, paths := range names {
+		t.Link(paths)
+	}
 	return t, err
 }
 
@@ -144,5 +109,5 @@ func sumPath(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	return sum(f)
+	return Sum(f)
 }
