@@ -28,7 +28,7 @@ var floors = []struct {
 var sameFloor = []edge{
 	{"convert", "erofs"}, {"convert", "cimfs"},
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"},
-	{"convert/commit", "convert"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
+	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "convert/registry"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/pack"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/convert/upper"
 )
@@ -28,8 +29,8 @@ type Options struct {
 	// Changes are Dockerfile instructions that change the config: CMD, ENTRYPOINT, ENV,
 	// EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR.
 	Changes []string
-	// Compression of the new layer; default Gzip.
-	Compression Compression
+	// Compression of the new layer; default pack.Gzip.
+	Compression pack.Compression
 	// Exclude are patterns of path.Match for names relative to the container's root.
 	// What matches is left out with all below it.
 	Exclude []string
@@ -53,7 +54,7 @@ type Options struct {
 
 // Validate refuses what no container could be committed with: an errdefs.ErrInvalidArgument.
 func (o Options) Validate() error {
-	if _, err := ParseCompression(string(o.Compression)); err != nil {
+	if _, err := pack.Parse(string(o.Compression)); err != nil {
 		return err
 	}
 	for _, p := range o.Exclude {
@@ -103,10 +104,10 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 }
 
 // readLayer reads the container's changes while it stands still.
-func (o Options) readLayer(ctx context.Context, c *stack.Container, skip skipper) (_ *layer, err error) {
+func (o Options) readLayer(ctx context.Context, c *stack.Container, skip skipper) (_ *pack.Layer, err error) {
 	ctx, span := tracer.Start(ctx, "read changes")
 	defer span.End()
-	l, err := newLayer(o.Convert.TempDir, o.Compression, o.Convert.Progress)
+	l, err := pack.New(o.Convert.TempDir, o.Compression, o.told())
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +123,7 @@ func (o Options) readLayer(ctx context.Context, c *stack.Container, skip skipper
 		o.Frozen(time.Since(began))
 	}
 	if err == nil {
-		err = l.finish()
+		err = l.Finish()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("changes of container %s: %w", c.ID(), err), l.Close())
@@ -130,7 +131,16 @@ func (o Options) readLayer(ctx context.Context, c *stack.Container, skip skipper
 	return l, nil
 }
 
-func (o Options) fill(ctx context.Context, c *stack.Container, l *layer, skip skipper) error {
+// told tells of each piece: to read a container takes as long as it is large, and is a
+// sign of life.
+func (o Options) told() func(size int64) {
+	if o.Convert.Progress == nil {
+		return nil
+	}
+	return func(size int64) { o.Convert.Progress(convert.Event{Phase: "read", Done: size}) }
+}
+
+func (o Options) fill(ctx context.Context, c *stack.Container, l *pack.Layer, skip skipper) error {
 	up, err := c.Upper(ctx)
 	if err != nil {
 		return err

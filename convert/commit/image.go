@@ -10,6 +10,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/containerd/containerd/v2/core/images"
+
+	"github.com/lithify/lithify/convert/pack"
 )
 
 // add makes the config and manifest of base with the layer on top, in the base's family
@@ -23,7 +25,7 @@ func (s *source) add(b *base, o Options) error {
 	if err != nil {
 		return err
 	}
-	manifestType, layer := ocispec.MediaTypeImageManifest, s.layer.desc
+	manifestType, layer := ocispec.MediaTypeImageManifest, s.layer.Descriptor
 	if b.desc.MediaType == images.MediaTypeDockerSchema2Manifest {
 		manifestType, layer.MediaType = b.desc.MediaType, dockerType[layer.MediaType]
 	}
@@ -56,7 +58,7 @@ func (s *source) keep(mediaType string, raw []byte) ocispec.Descriptor {
 
 // editConfig keeps every field of the base's config that it does not change, those of
 // Docker's that the OCI spec does not know too.
-func editConfig(b *base, l *layer, o Options, created time.Time) ([]byte, error) {
+func editConfig(b *base, l *pack.Layer, o Options, created time.Time) ([]byte, error) {
 	whole, run := fields{}, fields{}
 	if err := json.Unmarshal(b.raw, &whole); err != nil {
 		return nil, err
@@ -86,7 +88,7 @@ func editConfig(b *base, l *layer, o Options, created time.Time) ([]byte, error)
 		Config  fields            `json:"config"`
 		RootFS  ocispec.RootFS    `json:"rootfs"`
 		History []ocispec.History `json:"history"`
-	}{&created, author, run, ocispec.RootFS{Type: "layers", DiffIDs: append(slices.Clone(b.config.RootFS.DiffIDs), l.diffID)}, history}
+	}{&created, author, run, ocispec.RootFS{Type: "layers", DiffIDs: append(slices.Clone(b.config.RootFS.DiffIDs), l.DiffID)}, history}
 	// The container ran with these; the image that is made of it has not.
 	delete(whole, "container")
 	delete(whole, "container_config")

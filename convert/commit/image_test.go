@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert/pack"
 )
 
 // TestEditConfig looks at the inside: what a config keeps cannot be seen from the edge
@@ -25,7 +27,7 @@ func TestEditConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	diffID := digest.FromString("layer")
-	out, err := editConfig(b, &layer{diffID: diffID}, Options{
+	out, err := editConfig(b, &pack.Layer{DiffID: diffID}, Options{
 		Message: "patched", Author: "me",
 		Changes: []string{`ENV A="2 3" B=$A`, `ENTRYPOINT ["/f"]`, "LABEL k=v", "EXPOSE 80 53/udp", "WORKDIR sub", "USER 7", "VOLUME /data", "STOPSIGNAL SIGQUIT"},
 	}, time.Unix(1, 0).UTC())
@@ -76,7 +78,7 @@ func TestFamily(t *testing.T) {
 		ocispec.MediaTypeImageManifest:                         ocispec.MediaTypeImageLayerGzip,
 	} {
 		b := baseOf(base)
-		s := &source{made: map[digest.Digest][]byte{}, layer: &layer{desc: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromString("l")}}}
+		s := &source{made: map[digest.Digest][]byte{}, layer: &pack.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromString("l")}}}
 		if err := s.add(b, Options{}); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/pack"
 	"github.com/lithify/lithify/convert/stack"
 )
 
@@ -24,7 +25,7 @@ type source struct {
 
 	root  ocispec.Descriptor
 	made  map[digest.Digest][]byte
-	layer *layer
+	layer *pack.Layer
 
 	image    string // the base image's name; "": only what is here is read
 	fallback func(image string) (convert.Source, error)
@@ -103,8 +104,8 @@ func (s *source) here(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	if raw, ok := s.made[desc.Digest]; ok {
 		return io.NopCloser(bytes.NewReader(raw)), nil
 	}
-	if s.layer != nil && s.layer.desc.Digest == desc.Digest {
-		return s.layer.open(), nil
+	if s.layer != nil && s.layer.Descriptor.Digest == desc.Digest {
+		return s.layer.Open(), nil
 	}
 	ra, err := s.content.ReaderAt(ctx, desc)
 	if err != nil {

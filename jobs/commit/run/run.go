@@ -12,6 +12,7 @@ import (
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/commit"
+	"github.com/lithify/lithify/convert/pack"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs"
 	commitjob "github.com/lithify/lithify/jobs/commit"
@@ -72,7 +73,7 @@ func (h Handler) run(ctx context.Context, a commitjob.Args) (_ *convert.Result, 
 		Message:     a.Message,
 		Author:      a.Author,
 		Changes:     a.Changes,
-		Compression: commit.Compression(a.Compression),
+		Compression: pack.Compression(a.Compression),
 		Exclude:     a.Exclude,
 		Running:     a.Running,
 		Epoch:       a.Epoch,

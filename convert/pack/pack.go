@@ -1,4 +1,6 @@
-package commit
+// Package pack makes layers of tars: compressed into a file while they are written, with
+// both digests.
+package pack
 
 import (
 	"crypto/sha256"
@@ -26,8 +28,8 @@ const (
 	None Compression = "none"
 )
 
-// ParseCompression reads one; "" is Gzip.
-func ParseCompression(s string) (Compression, error) {
+// Parse reads one; "" is Gzip.
+func Parse(s string) (Compression, error) {
 	switch c := Compression(s); c {
 	case "":
 		return Gzip, nil
@@ -61,21 +63,25 @@ func (c Compression) compress(w io.Writer) (io.WriteCloser, error) {
 	return gzip.NewWriterLevel(w, gzip.DefaultCompression)
 }
 
-// layer is a tar that is compressed into a file as it is written.
-type layer struct {
-	file   *convert.Scratch
-	pack   io.WriteCloser
-	tar    hash.Hash
-	blob   hash.Hash
-	size   int64 // of the tar
-	told   func(convert.Event)
-	ends   io.Writer // of the tar
-	desc   ocispec.Descriptor
-	diffID digest.Digest
+// Layer is a tar that is compressed into a file as it is written. It has a descriptor and
+// can be read once Finish has returned.
+type Layer struct {
+	Descriptor ocispec.Descriptor
+	DiffID     digest.Digest // of the tar
+
+	file *convert.Scratch
+	pack io.WriteCloser
+	tar  hash.Hash
+	blob hash.Hash
+	size int64 // of the tar
+	told func(size int64)
+	ends io.Writer // of the tar
 }
 
-func newLayer(dir string, c Compression, told func(convert.Event)) (*layer, error) {
-	c, err := ParseCompression(string(c))
+// New makes a layer in a temporary file in dir, or in os.TempDir(). told, if it is not nil,
+// hears how many bytes of the tar there are, of each piece that is written.
+func New(dir string, c Compression, told func(size int64)) (*Layer, error) {
+	c, err := Parse(string(c))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +89,7 @@ func newLayer(dir string, c Compression, told func(convert.Event)) (*layer, erro
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{file: f, told: told, tar: sha256.New(), blob: sha256.New(), desc: ocispec.Descriptor{MediaType: c.mediaType()}}
+	l := &Layer{file: f, told: told, tar: sha256.New(), blob: sha256.New(), Descriptor: ocispec.Descriptor{MediaType: c.mediaType()}}
 	if l.pack, err = c.compress(io.MultiWriter(f, l.blob)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -91,31 +97,32 @@ func newLayer(dir string, c Compression, told func(convert.Event)) (*layer, erro
 	return l, nil
 }
 
-// Write tells of each piece: to read a container takes as long as it is large, and is
-// a sign of life.
-func (l *layer) Write(p []byte) (int, error) {
+// Write adds to the tar.
+func (l *Layer) Write(p []byte) (int, error) {
 	n, err := l.ends.Write(p)
 	l.size += int64(n)
 	if l.told != nil {
-		l.told(convert.Event{Phase: "read", Done: l.size})
+		l.told(l.size)
 	}
 	return n, err
 }
 
-// finish ends the layer, which can be read from then on.
-func (l *layer) finish() error {
+// Finish ends the layer.
+func (l *Layer) Finish() error {
 	if err := l.pack.Close(); err != nil {
 		return fmt.Errorf("write layer: %w", err)
 	}
 	size, err := l.file.Seek(0, io.SeekCurrent)
-	l.desc.Size = size
-	l.desc.Digest = digest.NewDigest(digest.SHA256, l.blob)
-	l.diffID = digest.NewDigest(digest.SHA256, l.tar)
+	l.Descriptor.Size = size
+	l.Descriptor.Digest = digest.NewDigest(digest.SHA256, l.blob)
+	l.DiffID = digest.NewDigest(digest.SHA256, l.tar)
 	return err
 }
 
-func (l *layer) open() io.ReadCloser {
-	return io.NopCloser(io.NewSectionReader(l.file, 0, l.desc.Size))
+// Open reads the blob from its beginning, beside others who do.
+func (l *Layer) Open() io.ReadCloser {
+	return io.NopCloser(io.NewSectionReader(l.file, 0, l.Descriptor.Size))
 }
 
-func (l *layer) Close() error { return l.file.Close() }
+// Close removes the file.
+func (l *Layer) Close() error { return l.file.Close() }
