@@ -29,6 +29,7 @@ var sameFloor = []edge{
 	{"convert", "erofs"}, {"convert", "cimfs"},
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"},
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
+	{"convert/pack", "convert"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "convert/registry"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
