@@ -32,6 +32,7 @@ var sameFloor = []edge{
 	{"convert/pack", "convert"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "convert/registry"},
+	{"restore", "restore/archive"}, {"restore/*", "restore/archive"}, {"restore/archive", "convert/inflate"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
 	{"jobs/*/run", "jobs/*"},
 	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
@@ -43,7 +44,7 @@ var sameFloor = []edge{
 // forbidden are imports that point down and are wrong all the same.
 var forbidden = []edge{
 	{"convert", "jobs"}, {"convert/*", "jobs"}, {"erofs", "jobs"}, {"erofs/*", "jobs"}, {"cimfs", "jobs"},
-	{"restore", "jobs"}, {"build", "jobs"}, // an engine knows no job
+	{"restore", "jobs"}, {"restore/*", "jobs"}, {"build", "jobs"}, // an engine knows no job
 	{"jobs/*", "convert"}, {"jobs/*", "erofs"}, {"jobs/*", "cimfs"}, {"jobs/*", "restore"}, {"jobs/*", "build"},
 	{"jobs/*", "queue"}, {"jobs/*", "convert/*"}, // args know no engine and no queue
 	{"jobs/*/run", "queue"},
