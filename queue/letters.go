@@ -20,8 +20,8 @@ import (
 // so that no scheduler writes it anew.
 const discardedHeader = "Lithify-Discarded"
 
-// Bury writes the letter of a dead job, once for each generation: a start of the
-// scheduler sees a dead record again.
+// Bury writes the letter of a dead job, once for each death: a start of the scheduler
+// sees a dead record again.
 func (c *Client) Bury(ctx context.Context, r jobs.Record) error {
 	if is, err := c.Buried(ctx, r); is || err != nil {
 		return err
@@ -35,8 +35,12 @@ func (c *Client) Buried(ctx context.Context, r jobs.Record) (bool, error) {
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	return err == nil && old.Generation == r.Generation, err
+	return err == nil && oneDeath(old, r), err
 }
+
+// oneDeath reports whether a letter is of the death that a record tells of. Generations
+// do not say so: a job that was forgotten begins with the first again.
+func oneDeath(letter, r jobs.Record) bool { return letter.Updated.Equal(r.Updated) }
 
 func (c *Client) writeLetter(ctx context.Context, r jobs.Record, h nats.Header) error {
 	b, err := json.Marshal(r)
@@ -111,7 +115,7 @@ func (c *Client) appendDead(ctx context.Context, to []jobs.Record, msgs map[stri
 			continue
 		}
 		ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
-		if err == nil && ch.Record.State == jobs.Dead && ch.Record.Generation == r.Generation {
+		if err == nil && ch.Record.State == jobs.Dead && oneDeath(r, ch.Record) {
 			to = append(to, r)
 		}
 	}

@@ -83,6 +83,23 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+// A job that is forgotten is new again, and dies of something new: that its letter of
+// long ago was discarded says nothing about this one.
+func TestDeadAgainAfterItWasForgotten(t *testing.T) {
+	p, _ := deadPool(t)
+	p.scheduler(scheduler.Config{})
+	id := p.die("a")
+	if err := p.Discard(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.forgetAll(time.Now().Add(time.Hour)); n != 1 {
+		t.Fatalf("%d forgotten", n)
+	}
+	if again := p.die("a"); again != id {
+		t.Errorf("%s died, not %s", again, id)
+	}
+}
+
 func TestRetry(t *testing.T) {
 	p, healed := deadPool(t)
 	p.scheduler(scheduler.Config{})
