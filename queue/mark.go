@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -77,7 +76,11 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 			}
 		}
 		from.Revision = max(from.Revision, 1)
-		last, none := c.ahead(ctx, from.Revision)
+		last, none, err := c.ahead(ctx, from.Revision)
+		if err != nil {
+			yield(Change{}, fmt.Errorf("follow records: %w", err))
+			return
+		}
 		if none && !yield(Change{Last: true}, nil) {
 			return
 		}
@@ -99,11 +102,18 @@ func (c *Client) FollowRecords(ctx context.Context, from Mark) iter.Seq2[Change,
 
 // ahead is the revision that was the last one just now, and whether there is no record
 // from this one on. Under load no moment may come at which nothing follows what is read.
-func (c *Client) ahead(ctx context.Context, revision uint64) (last uint64, none bool) {
-	s, err := c.js.Stream(ctx, streamState)
-	if err != nil {
-		return math.MaxUint64, false
-	}
-	_, err = s.GetMsg(ctx, revision, jetstream.WithGetMsgSubject(RunFilter))
-	return s.CachedInfo().State.LastSeq, errors.Is(err, jetstream.ErrMsgNotFound)
+func (c *Client) ahead(ctx context.Context, revision uint64) (last uint64, none bool, _ error) {
+	err := c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.js.Stream(ctx, streamState)
+		if err != nil {
+			return err
+		}
+		last = s.CachedInfo().State.LastSeq
+		_, err = s.GetMsg(ctx, revision, jetstream.WithGetMsgSubject(RunFilter))
+		if none = errors.Is(err, jetstream.ErrMsgNotFound); none {
+			return nil
+		}
+		return err
+	})
+	return last, none, err
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
@@ -128,5 +131,29 @@ func TestMarkIsLeft(t *testing.T) {
 	}
 	if got := p.read(m); !slices.Equal(got, line) {
 		t.Errorf("read %v, want them in the order in which they came: %v", got, line)
+	}
+}
+
+// A request that is lost on the way, with a leader that dies for example, does not keep
+// a start of a pool in which nothing happens from its end.
+func TestAStartIsAskedAgain(t *testing.T) {
+	const look = `"next_by_subj":"st.*.*.run"`
+	p := newPool(t)
+	p.setup()
+	p.submit(testArgs{}, jobs.Options{})
+	conn := &misled{subject: []byte(look), to: []byte(strings.Repeat("?", len(look)))}
+	c, err := queue.Connect(t.Context(), queue.Config{ContextFile: p.cfg.ContextFile, Options: []nats.Option{nats.SetCustomDialer(conn)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for ch, err := range c.FollowRecords(t.Context(), queue.Mark{Revision: 1 << 20}) {
+		if err != nil || !ch.Last {
+			t.Errorf("got %+v, %v", ch, err)
+		}
+		break
+	}
+	if !conn.once.Load() {
+		t.Error("no request was lost")
 	}
 }
