@@ -20,6 +20,9 @@ func TestReadsWaitForWhatWasHeard(t *testing.T) {
 	if st, err := p.GetAt(t.Context(), old.ID, want); !errdefs.IsUnavailable(err) {
 		t.Errorf("got revision %d, %v of a replica that stays behind", st.Revision, err)
 	}
+	if st, err := p.GetAt(t.Context(), "test-removed", want); !errdefs.IsNotFound(err) {
+		t.Errorf("got %+v, %v of a job that somebody removed", st.Record, err)
+	}
 	if found, err := p.GetAll(t.Context(), nil, old.ID, want); err != nil || len(found) > 0 {
 		t.Errorf("got %v, %v for nothing", found, err)
 	}

@@ -40,8 +40,9 @@ func (c *Client) Get(ctx context.Context, id jobs.ID) (Status, error) {
 
 // GetAt is Get for one who has heard that the job's record has this revision or a
 // later one. On a cluster any replica answers a read, and one that lags knows
-// nothing of it yet: it is asked again, and a replica that stays behind is
-// errdefs.ErrUnavailable.
+// nothing of it yet: it is asked again. A replica that stays behind is
+// errdefs.ErrUnavailable; one that then knows nothing of the job is errdefs.ErrNotFound,
+// as somebody may have removed it.
 func (c *Client) GetAt(ctx context.Context, id jobs.ID, revision uint64) (Status, error) {
 	for wait := lagFirst; ; wait *= 2 {
 		st, err := c.get(ctx, id)
@@ -49,6 +50,8 @@ func (c *Client) GetAt(ctx context.Context, id jobs.ID, revision uint64) (Status
 		case err != nil && !errdefs.IsNotFound(err), err == nil && st.Revision >= revision:
 			return st, err
 		case revision == 0 && wait > lagUnknown: // there is no such job
+			return st, err
+		case wait > lagLast && err != nil:
 			return st, err
 		case wait > lagLast:
 			return Status{}, fmt.Errorf("job %s: revision %d is not there yet: %w", id, revision, errdefs.ErrUnavailable)

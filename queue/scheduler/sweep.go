@@ -81,10 +81,10 @@ func (s *Scheduler) forget(ctx context.Context) error {
 	return err
 }
 
-// fault logs, once, that a job cannot be read. Other errors are not of one job:
-// it returns them.
+// fault logs, once, that a job cannot be read, or that somebody removed it. Other errors
+// are not of one job: it returns them.
 func (s *Scheduler) fault(subject string, err error) error {
-	if !errors.Is(err, queue.ErrUnreadable) {
+	if !errors.Is(err, queue.ErrUnreadable) && !errdefs.IsNotFound(err) {
 		return err
 	}
 	if s.faults[subject] != err.Error() {
