@@ -13,7 +13,7 @@ import (
 func TestWhatIsGoneHoldsUpNobody(t *testing.T) {
 	c := client(t)
 	s := New(c, Validators{"test": jobs.Validator[args]()}, Config{})
-	s.pool, s.consumers, s.nodes, s.faults = newPool(8, s.limits.shutUntil), map[queue.Line]bool{}, map[string]queue.Node{}, map[string]string{}
+	s.pool = newPool(8, s.limits.shutUntil)
 	s.pool.catchUp()
 	s.leads = true
 	submit := func(class jobs.Class) queue.Status {

@@ -53,7 +53,7 @@ func TestMarkOfOneThatStandsBy(t *testing.T) {
 		t.Fatal(st.State, err)
 	}
 	s := New(c, nil, Config{})
-	s.pool, s.nodes = newPool(1, s.limits.shutUntil), map[string]queue.Node{}
+	s.pool = newPool(1, s.limits.shutUntil)
 	s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision, Last: true})
 	mark := func() queue.Mark {
 		s.standBy(t.Context(), time.Now().Add(2*unburiedFor))

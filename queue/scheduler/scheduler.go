@@ -102,7 +102,8 @@ func New(c *queue.Client, v Validators, cfg Config) *Scheduler {
 	if cfg.Ready == nil {
 		cfg.Ready = func() {}
 	}
-	return &Scheduler{client: c, validate: v, cfg: cfg, log: cfg.Log}
+	return &Scheduler{client: c, validate: v, cfg: cfg, log: cfg.Log,
+		consumers: map[queue.Line]bool{}, nodes: map[string]queue.Node{}, faults: map[string]string{}}
 }
 
 // Run creates the streams, then schedules until ctx is done. While the server is
@@ -118,8 +119,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("scheduler: %w", err)
 	}
-	s.pool, s.consumers = newPool(s.cfg.Window, s.limits.shutUntil), map[queue.Line]bool{}
-	s.nodes, s.faults = map[string]queue.Node{}, map[string]string{}
+	s.pool = newPool(s.cfg.Window, s.limits.shutUntil)
 	g, gctx := errgroup.WithContext(ctx)
 	changes, nodes := make(chan queue.Change, 2*admitBatch), make(chan queue.NodeChange)
 	g.Go(func() error { return s.follow(gctx, changes) })

@@ -85,8 +85,8 @@ func TestSweepBeforeAllIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New(c, nil, Config{})
-	s.pool, s.consumers = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}
-	s.faults, s.leads = map[string]string{}, true
+	s.pool = newPool(1, s.limits.shutUntil)
+	s.leads = true
 	s.change(t.Context(), queue.Change{Record: child.Record, Revision: child.Revision})
 	for range 3 {
 		if err := errors.Join(s.sweep(t.Context()), s.cancelIdle(t.Context())); err != nil {
@@ -112,8 +112,8 @@ func TestSweepRequests(t *testing.T) {
 	c := client(t)
 	conn := c.JetStream().Conn()
 	s := New(c, nil, Config{})
-	s.pool, s.consumers = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}
-	s.nodes, s.faults, s.leads = map[string]queue.Node{}, map[string]string{}, true
+	s.pool = newPool(1, s.limits.shutUntil)
+	s.leads = true
 	requests := func() int {
 		sub, err := conn.SubscribeSync("$JS.API.>")
 		if err == nil {
@@ -162,8 +162,7 @@ func TestSweepExpiresInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New(c, nil, Config{})
-	s.pool, s.consumers = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}
-	s.faults = map[string]string{}
+	s.pool = newPool(1, s.limits.shutUntil)
 	for _, st := range sts {
 		s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
 	}
@@ -186,7 +185,7 @@ func TestSweepExpiresInParts(t *testing.T) {
 func TestOneThatStandsByForgetsWorkers(t *testing.T) {
 	c := client(t)
 	s := New(c, nil, Config{})
-	s.pool, s.nodes = newPool(1, s.limits.shutUntil), map[string]queue.Node{}
+	s.pool = newPool(1, s.limits.shutUntil)
 	here := queue.Node{Name: "here", Slots: 2, Classes: []jobs.Class{testLine.Class}}
 	if err := c.Announce(t.Context(), here); err != nil {
 		t.Fatal(err)

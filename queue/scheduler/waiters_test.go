@@ -82,7 +82,7 @@ func TestRaiseInParts(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := New(c, nil, Config{})
-			s.pool, s.consumers, s.faults = newPool(1, s.limits.shutUntil), map[queue.Line]bool{}, map[string]string{}
+			s.pool = newPool(1, s.limits.shutUntil)
 			s.pool.catchUp()
 			parent := queue.Change{Record: jobs.Record{ID: "test-parent", State: jobs.Waiting, Priority: jobs.Interactive,
 				Class: testLine.Class, Tenant: jobs.DefaultTenant, Generation: 1, Deadline: time.Now().Add(time.Hour)}}
