@@ -246,7 +246,7 @@ func (p *pool) prune() {
 	for _, l := range p.lines {
 		l.prune()
 	}
-	p.ready = slices.DeleteFunc(p.ready, func(w waiter) bool { return w.void() || p.jobs[w.e.id] != w.e })
+	p.ready = slices.DeleteFunc(p.ready, func(w waiter) bool { return !p.waits(w) })
 	p.round++
 	for _, e := range p.jobs {
 		e.line.used, e.tenant.used = p.round, p.round

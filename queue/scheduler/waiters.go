@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -22,6 +21,9 @@ type waiter struct {
 }
 
 func (w waiter) void() bool { return w.e.revision != w.revision }
+
+// waits reports whether a waiter is in that wait still, and has not ended.
+func (p *pool) waits(w waiter) bool { return !w.void() && p.jobs[w.e.id] == w.e }
 
 // unlinked is a waiter that was read before all records had been: its children may
 // not have been heard of.
@@ -66,7 +68,7 @@ func (p *pool) catchUp() {
 	}
 	p.caughtUp = true
 	for _, u := range p.unlinked {
-		if !u.void() && p.jobs[u.e.id] == u.e {
+		if p.waits(u.waiter) {
 			p.await(u.e, u.children)
 		}
 	}
@@ -114,7 +116,7 @@ func (p *pool) ended(e *entry) {
 // it that wait no more are dropped: thousands may end one after the other.
 func (p *pool) waitedFor(e *entry) bool {
 	for len(e.parents) > 0 {
-		if w := e.parents[0]; !w.void() && p.jobs[w.e.id] == w.e {
+		if p.waits(e.parents[0]) {
 			return true
 		}
 		e.parents = e.parents[1:]
@@ -154,7 +156,7 @@ func (s *Scheduler) resume(ctx context.Context) error {
 	}
 	var ask []*asked
 	for _, w := range batch {
-		if !w.void() && s.pool.jobs[w.e.id] == w.e {
+		if s.pool.waits(w) {
 			ask = append(ask, &asked{waiter: w})
 		}
 	}
@@ -217,7 +219,7 @@ func (p *pool) mayRaise(e *entry) bool {
 func (p *pool) sweepCalm() {
 	p.calm = nil
 	for _, e := range p.jobs {
-		if p.mayRaise(e) && slices.ContainsFunc(e.parents, func(w waiter) bool { return !w.void() && w.e.line.Priority == jobs.Interactive }) {
+		if p.mayRaise(e) && slices.ContainsFunc(e.parents, func(w waiter) bool { return w.e.line.Priority == jobs.Interactive && p.waits(w) }) {
 			p.calm = append(p.calm, e)
 		}
 	}
@@ -296,13 +298,7 @@ const cancelBatch = 250
 // is away.
 func (s *Scheduler) cancelIdle(ctx context.Context) error {
 	batch := s.pool.idle[:min(len(s.pool.idle), cancelBatch)]
-	still := make(map[jobs.ID]idle, len(batch))
-	for _, i := range batch {
-		if s.pool.isIdle(i.e) {
-			still[i.e.id] = i
-		}
-	}
-	list := slices.Collect(maps.Values(still))
+	list := slices.DeleteFunc(slices.Clone(batch), func(i idle) bool { return !s.pool.isIdle(i.e) })
 	errs := each(list, cancelBatch, func(i idle) error { return s.cancel(ctx, i.e, i.reason) })
 	for i, err := range errs {
 		err = s.fault(list[i].e.subject(), err)

@@ -186,3 +186,19 @@ func TestDropOnce(t *testing.T) {
 	m.undrop(1)
 	swept(2, 1)
 }
+
+// What an urgent job waited for that has ended, a sweep does not make urgent.
+func TestCalmOfOneThatEnded(t *testing.T) {
+	m := newModel(1)
+	m.told(jobs.Record{ID: "test-layer", State: jobs.Queued})
+	parent := jobs.Record{ID: "test-parent", State: jobs.Waiting, Priority: jobs.Interactive, Children: []jobs.ID{"test-layer"}}
+	m.told(parent)
+	if m.sweepCalm(); len(m.calm) != 1 {
+		t.Errorf("while it waits %d are to be urgent, want 1", len(m.calm))
+	}
+	parent.State = jobs.Cancelled
+	m.told(parent)
+	if m.sweepCalm(); len(m.calm) != 0 {
+		t.Errorf("once it is cancelled %d are to be urgent, want none", len(m.calm))
+	}
+}
