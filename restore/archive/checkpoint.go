@@ -33,7 +33,7 @@ type Checkpoint struct {
 	Annotations map[string]string
 	Host        Host // where it was made, as far as it is known
 	// Spec is the OCI runtime spec of the container that was dumped. It is never to be
-	// given to a runtime.
+	// given to a runtime: see [Derive].
 	Spec json.RawMessage
 	// Ignored names what was in the archive and is not in the directory, such as
 	// Podman's volumes. Of many it names the first.
@@ -42,8 +42,10 @@ type Checkpoint struct {
 
 // Pod is what a container was part of, if it was.
 type Pod struct {
-	Name, Namespace, UID string
-	SandboxID            string
+	Name      string `json:"name,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	UID       string `json:"uid,omitempty"`
+	SandboxID string `json:"sandbox,omitempty"`
 }
 
 // Base is the image that the container's files stand on. Its name alone is no

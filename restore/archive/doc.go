@@ -5,6 +5,10 @@
 //	c, err := archive.Read(ctx, r, dir, archive.Limits{}) // of any engine, into a directory
 //	...
 //	images, err := archive.Validate(dir)                  // may CRIU be given this?
+//	...
+//	changes := c.Changes(ctx, dir, archive.Limits{})      // the changed files, as an OCI layer
+//	...
+//	err = archive.Write(ctx, w, dir, c, archive.WriteOptions{Format: archive.CRIO})
 //
 // # Formats
 //
@@ -31,6 +35,8 @@
 //
 // An archive is somebody's memory dump and cannot be trusted more than a program of
 // theirs. [Read] takes out of it the files whose names it knows, and refuses the whole
-// archive if anything in it could reach outside. What is in memory cannot be checked by
-// anyone: CRIU restores registers and pages as they are.
+// archive if anything in it could reach outside. [Derive] is all that its spec is good for.
+// The base image is known by its digest: a name in an archive is neither followed nor
+// made a tag. What is in memory cannot be checked by anyone: CRIU restores registers and
+// pages as they are.
 package archive

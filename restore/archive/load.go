@@ -1,6 +1,9 @@
 package archive
 
 import (
+	"cmp"
+	_ "crypto/sha256" // so that digests are known
+	_ "crypto/sha512"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,11 +44,14 @@ type config struct {
 	WasRestored     bool      `json:"restored"`
 }
 
-// ours is lithify.json.
+// ours is lithify.json: what the other files do not say, in one format or another.
 type ours struct {
-	Version int  `json:"version"`
-	Base    Base `json:"base"`
-	Host    Host `json:"host"`
+	Version     int               `json:"version"`
+	Base        Base              `json:"base"`
+	Pod         Pod               `json:"pod,omitzero"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Host        Host              `json:"host,omitzero"`
 }
 
 const oursVersion = 1
@@ -212,7 +218,7 @@ func (l loader) crio(c *Checkpoint, conf config, annotations map[string]string) 
 }
 
 func (l loader) podman(c *Checkpoint, conf config, annotations map[string]string) error {
-	c.Base = Base{Name: conf.RootfsImageName, ID: imageID(conf.RootfsImageID)}
+	c.Base = Base{Name: conf.RootfsImageName, Digest: digestOf(conf.RootfsImageName), ID: imageID(conf.RootfsImageID)}
 	c.Pod.SandboxID = annotations[crioPrefix+"SandboxID"]
 	if !c.Checkpointed.IsZero() {
 		return nil
@@ -238,10 +244,22 @@ func (l loader) ours(c *Checkpoint) error {
 	if o.Version != oursVersion {
 		return refused(oursFile, "it is of version %d and this lithify reads version %d; use the one that made it, or delete it from the archive", o.Version, oursVersion)
 	}
-	for _, d := range []struct {
-		said, ours digest.Digest
-		into       *digest.Digest
-	}{{c.Base.Digest, o.Base.Digest, &c.Base.Digest}, {c.Base.ID, o.Base.ID, &c.Base.ID}} {
+	if err := c.Base.complete(o.Base); err != nil {
+		return err
+	}
+	if c.Format == Podman {
+		c.Pod, c.Labels, c.Annotations = o.Pod, o.Labels, o.Annotations
+	}
+	c.Host = o.Host
+	return nil
+}
+
+// complete adds what ours says of the base image to what the engine's file does.
+func (b *Base) complete(ours Base) error {
+	differ := func(ours, said any) error {
+		return refused(oursFile, "it names the base image %s and %s names %s; make the checkpoint anew", ours, configFile, said)
+	}
+	for _, d := range []struct{ said, ours digest.Digest }{{b.Digest, ours.Digest}, {b.ID, ours.ID}} {
 		if d.ours == "" {
 			continue
 		}
@@ -249,12 +267,26 @@ func (l loader) ours(c *Checkpoint) error {
 			return &EntryError{oursFile, fmt.Sprintf("the base image %q is no digest; make the checkpoint anew", d.ours), err}
 		}
 		if d.said != "" && d.said != d.ours {
-			return refused(oursFile, "it names the base image %s and %s names %s; make the checkpoint anew", d.ours, configFile, d.said)
+			return differ(d.ours, d.said)
 		}
-		*d.into = d.ours
 	}
-	c.Host = o.Host
+	if ours.Name != "" && ours.Name != b.Name {
+		if repository(ours.Name) == "" || repository(ours.Name) != repository(b.Name) {
+			return differ(ours.Name, b.Name)
+		}
+		b.Name = ours.Name
+	}
+	b.Digest, b.ID = cmp.Or(b.Digest, ours.Digest), cmp.Or(b.ID, ours.ID)
 	return nil
+}
+
+// repository is a reference without tag and digest, or empty if it is none.
+func repository(ref string) string {
+	parsed, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return ""
+	}
+	return reference.TrimNamed(parsed).Name()
 }
 
 // digestOf is the digest of NAME@DIGEST.

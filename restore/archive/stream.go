@@ -26,10 +26,15 @@ type stream struct {
 	at     string // the entry that is being read
 }
 
-// counter counts what comes in.
+// counter counts what is read, or written.
 type counter struct {
 	io.Reader
 	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
 }
 
 func (c *counter) Read(p []byte) (int, error) {
