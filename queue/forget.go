@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,6 +12,8 @@ import (
 
 // forgetBatch bounds one step of Forget: it reads so many records at most.
 const forgetBatch = 500
+
+const specFilter = "st.*.*.spec"
 
 // Forget removes jobs that ended before a time. It takes one bounded step through
 // the records in the order of their last change, from the place that the step before
@@ -48,6 +51,44 @@ func (c *Client) Forget(ctx context.Context, before time.Time, from uint64) (nex
 	return next, removed, nil
 }
 
+// ForgetUnfinished removes jobs that have no record: whoever submitted them died between
+// the two writes. It takes a step as Forget does. before is far longer ago than a
+// submission takes.
+func (c *Client) ForgetUnfinished(ctx context.Context, before time.Time, from uint64) (next uint64, removed int, err error) {
+	fail := func(err error) (uint64, int, error) {
+		return from, removed, fmt.Errorf("forget unfinished jobs: %w", err)
+	}
+	specs, next, err := c.olderThan(ctx, specFilter, before, from)
+	if err != nil || len(specs) == 0 {
+		return next, 0, err
+	}
+	subjects := make([]string, len(specs))
+	for i, m := range specs {
+		subjects[i] = strings.TrimSuffix(m.Subject, ".spec") + ".run"
+	}
+	runs, err := c.last(ctx, streamState, subjects...)
+	if err != nil {
+		return fail(err)
+	}
+	s, err := c.js.Stream(ctx, streamState)
+	if err != nil {
+		return fail(err)
+	}
+	for i, m := range specs {
+		if runs[subjects[i]] != nil {
+			continue
+		}
+		gone, err := deleteExact(ctx, s, m.Sequence)
+		if err != nil {
+			return fail(err)
+		}
+		if gone {
+			removed++
+		}
+	}
+	return next, removed, nil
+}
+
 // deleteExact deletes one message; false if it was not there: a later one of its
 // subject has replaced it.
 func deleteExact(ctx context.Context, s jetstream.Stream, seq uint64) (bool, error) {
@@ -60,22 +101,28 @@ func deleteExact(ctx context.Context, s jetstream.Stream, seq uint64) (bool, err
 
 // endedBefore reads a batch of records and gives those of jobs that ended before.
 func (c *Client) endedBefore(ctx context.Context, before time.Time, from uint64) (old []Change, next uint64, err error) {
-	msgs, err := c.batch(ctx, streamState, RunFilter, forgetBatch, max(from, 1))
-	if err != nil {
-		return nil, from, fmt.Errorf("read old records: %w", err)
-	}
+	msgs, next, err := c.olderThan(ctx, RunFilter, before, from)
 	for _, m := range msgs {
-		if !m.Time.Before(before) {
-			return old, 0, nil
-		}
-		next = m.Sequence + 1
 		ch, err := decodeChange(m.Subject, m.Data, m.Sequence)
-		if err != nil {
-			continue // what this version cannot read it leaves alone
-		}
-		if ch.Record.State.Ended() {
+		if err == nil && ch.Record.State.Ended() { // what this version cannot read it leaves alone
 			old = append(old, ch)
 		}
 	}
-	return old, next, nil
+	return old, next, err
+}
+
+// olderThan reads a batch of STATE and gives what was written before, and where to go on;
+// 0 if there is nothing more.
+func (c *Client) olderThan(ctx context.Context, filter string, before time.Time, from uint64) (old []*jetstream.RawStreamMsg, next uint64, _ error) {
+	msgs, err := c.batch(ctx, streamState, filter, forgetBatch, max(from, 1))
+	if err != nil {
+		return nil, from, fmt.Errorf("read what is old: %w", err)
+	}
+	for i, m := range msgs {
+		if !m.Time.Before(before) {
+			return msgs[:i], 0, nil
+		}
+		next = m.Sequence + 1
+	}
+	return msgs, next, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/scheduler"
 	"github.com/lithify/lithify/queue/worker"
 )
@@ -109,4 +110,34 @@ func TestSchedulerForgets(t *testing.T) {
 		_, err := p.Get(t.Context(), id)
 		return errdefs.IsNotFound(err)
 	})
+}
+
+// What a submitter left that died between its two writes is removed, and nothing else.
+func TestForgetUnfinished(t *testing.T) {
+	p := newPool(t)
+	p.setup()
+	p.put("test-left", ".spec", "{}")
+	open := p.submit(testArgs{}, jobs.Options{}).ID
+	ended := p.submit(testArgs{}, jobs.Options{}).ID
+	if _, err := p.Cancel(t.Context(), ended, "test"); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		before time.Time
+		want   int
+	}{{time.Now().Add(-time.Hour), 0}, {time.Now().Add(time.Hour), 1}, {time.Now().Add(time.Hour), 0}} {
+		if next, n, err := p.ForgetUnfinished(t.Context(), step.before, 0); err != nil || n != step.want {
+			t.Errorf("before %v: removed %d, want %d; next %d, %v", step.before, n, step.want, next, err)
+		}
+	}
+	for _, id := range []jobs.ID{open, ended} {
+		p.get(id)
+	}
+	state, err := p.JetStream().Stream(t.Context(), queue.StreamState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := state.GetLastMsgForSubject(t.Context(), "st.test.left.spec"); err == nil {
+		t.Errorf("%s is still there", m.Subject)
+	}
 }

@@ -45,6 +45,8 @@ const (
 	// DefaultKeep leaves time to look at a job after a holiday. The result of a layer is
 	// in the ledger, whatever happens to its job.
 	DefaultKeep = 30 * 24 * time.Hour
+	// unfinishedFor is far longer than a submission takes, on whichever clock.
+	unfinishedFor = time.Hour
 	// DefaultWindow keeps a class busy before its first worker has said how many slots it has.
 	DefaultWindow = 64
 	// perSlot jobs are admitted for each slot of a class: enough that no slot
@@ -69,17 +71,17 @@ type Scheduler struct {
 	limits limits // of the hosts that jobs talk to
 
 	// Below: owned by the loop of Run.
-	pool      *pool
-	consumers map[queue.Line]bool
-	nodes     map[string]queue.Node
-	forgotten uint64            // place up to which records of jobs that ended were removed
-	faults    map[string]string // by subject in WORK: why a job cannot be read, as logged
-	leads     bool              // else it stands by: it follows, and does nothing
-	moot      []string          // subjects in WORK whose messages admit nothing any more
-	unburied  []unburied        // that died while it stood by, or whose letters could not be written
-	mark      queue.Mark        // as last written
-	unread    atomic.Uint64     // revision of the first record that this version cannot read; 0: none
-	adopted   bool              // consumers are known to be there, with settings that are not
+	pool                  *pool
+	consumers             map[queue.Line]bool
+	nodes                 map[string]queue.Node
+	forgotten, unfinished uint64            // places up to which jobs that ended, or have no record, were removed
+	faults                map[string]string // by subject in WORK: why a job cannot be read, as logged
+	leads                 bool              // else it stands by: it follows, and does nothing
+	moot                  []string          // subjects in WORK whose messages admit nothing any more
+	unburied              []unburied        // that died while it stood by, or whose letters could not be written
+	mark                  queue.Mark        // as last written
+	unread                atomic.Uint64     // revision of the first record that this version cannot read; 0: none
+	adopted               bool              // consumers are known to be there, with settings that are not
 }
 
 // New makes a scheduler that has not started.

@@ -71,12 +71,20 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	return s.forget(ctx)
 }
 
-// forget removes some of the jobs that ended long ago.
+// forget removes some of the jobs that ended long ago, and of those that nobody finished
+// submitting.
 func (s *Scheduler) forget(ctx context.Context) error {
 	next, n, err := s.client.Forget(ctx, time.Now().Add(-s.cfg.Keep), s.forgotten)
 	s.forgotten = next
 	if n > 0 {
 		s.log.Debug("jobs forgotten", "jobs", n)
+	}
+	if err != nil {
+		return err
+	}
+	s.unfinished, n, err = s.client.ForgetUnfinished(ctx, time.Now().Add(-max(s.cfg.Keep, unfinishedFor)), s.unfinished)
+	if n > 0 {
+		s.log.Info("jobs without a record forgotten", "jobs", n)
 	}
 	return err
 }
