@@ -73,12 +73,13 @@ func readDiary(path string) (lines []history.Line, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
+	s := bufio.NewScanner(f)
+	for s.Scan() {
 		var l history.Line
 		if err := json.Unmarshal(s.Bytes(), &l); err != nil {
 			return nil, fmt.Errorf("diary: %q: %w", s.Text(), err)
 		}
 		lines = append(lines, l)
 	}
-	return lines, nil
+	return lines, s.Err()
 }

@@ -30,6 +30,9 @@ func (w *world) finish() {
 	}
 	w.t.Logf("seed %d: %s; at rest %v after the last fault", *seed, count(run), time.Since(began).Round(time.Millisecond))
 	bad := append(run.Check(), w.crashes()...)
+	if len(run.Final) == 0 || len(run.Submissions) == 0 || len(run.Diary) == 0 {
+		bad = append(bad, "the pool was given nothing to do")
+	}
 	for _, b := range bad {
 		w.t.Error(b)
 	}
@@ -60,7 +63,7 @@ func (w *world) rest() (final []history.Version, left []string) {
 		open := w.log.open()
 		if open == 0 { // as far as the observer has seen
 			err = once(ctx, look)
-			open = len(left) + len(slices.DeleteFunc(slices.Clone(final), func(v history.Version) bool { return v.State.Ended() }))
+			open = len(left) + w.log.unseen(final) + len(slices.DeleteFunc(slices.Clone(final), func(v history.Version) bool { return v.State.Ended() }))
 		}
 		if err == nil && open == 0 {
 			return final, left

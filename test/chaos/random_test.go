@@ -41,6 +41,9 @@ func TestRandomFaults(t *testing.T) {
 	began := time.Now()
 	w.strike(ctx, ps, victims)
 	t.Logf("the faults took %v", time.Since(began).Round(time.Second))
+	if n := len(w.log.snapshot().Faults); n < *faults && *duration == 0 {
+		t.Errorf("%d faults were done, of %d", n, *faults)
+	}
 	stop()
 	load.Wait()
 	w.finish()

@@ -27,7 +27,8 @@ type recorder struct {
 	t    *testing.T
 	mu   sync.Mutex
 	run  history.Run
-	live map[string]bool // jobs that have not ended, as the observer saw them last
+	live map[string]bool   // jobs that have not ended, as the observer saw them last
+	seen map[string]uint64 // revision of what it saw last of each
 	file *os.File
 }
 
@@ -38,7 +39,7 @@ func newRecorder(t *testing.T, dir string) *recorder {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return &recorder{t: t, file: f, live: map[string]bool{}}
+	return &recorder{t: t, file: f, live: map[string]bool{}, seen: map[string]uint64{}}
 }
 
 // note is called with the lock.
@@ -73,6 +74,7 @@ func (r *recorder) version(v history.Version) {
 	add(r, "version", &r.run.Versions, v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.seen[v.ID] = v.Revision
 	if v.State.Ended() {
 		delete(r.live, v.ID)
 	} else {
@@ -85,6 +87,19 @@ func (r *recorder) open() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.live)
+}
+
+// unseen is how many of these the observer has not come to: of what it does not see it
+// cannot complain.
+func (r *recorder) unseen(final []history.Version) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, v := range final {
+		if r.seen[v.ID] < v.Revision {
+			n++
+		}
+	}
+	return n
 }
 
 // snapshot is what is known so far.

@@ -82,14 +82,22 @@ func (k *walk) watch(name string, n *node) {
 
 // run lets a job live without a fault, to count its steps, and then one after the other
 // with a fault at the first of its steps that are of this walk, the second, and so on;
-// in a short run at one of them.
+// in a short run at one of them. The next life has a few steps more or fewer.
 func (k *walk) run(first, stride int) {
 	k.w.t.Helper()
 	steps := k.life(0)
+	if steps < fewestSteps {
+		k.w.t.Fatalf("saw %d steps of a job's life, of at least %d", steps, fewestSteps)
+	}
 	if testing.Short() {
 		n := 1 + rand.New(rand.NewPCG(uint64(*seed), uint64(steps))).IntN(steps)
-		k.w.t.Logf("seed %d: step %d of %d", *seed, n, steps)
-		k.life(n)
+		for ; k.struck == "" && n > 0; n-- { // it may have had fewer this time
+			k.w.t.Logf("seed %d: step %d of %d", *seed, n, steps)
+			k.life(n)
+		}
+		if k.struck == "" {
+			k.w.t.Error("nobody was struck")
+		}
 		return
 	}
 	lives, slowest, at := 0, time.Duration(0), 0
@@ -98,6 +106,9 @@ func (k *walk) run(first, stride int) {
 		k.life(n)
 		if k.struck == "" { // the job ended before its n-th step
 			k.w.t.Logf("struck at %d of %d steps; the job of step %d took the longest, %v", lives, steps, at, slowest.Round(time.Millisecond))
+			if n < fewestSteps {
+				k.w.t.Errorf("there was no step %d to strike at, of at least %d", n, fewestSteps)
+			}
 			return
 		}
 		lives++
@@ -106,6 +117,10 @@ func (k *walk) run(first, stride int) {
 		}
 	}
 }
+
+// fewestSteps is what a life has, whoever's they are, at least: image and layer are each
+// admitted twice, of which a scheduler reads and publishes each time.
+const fewestSteps = 8
 
 // life has an image and its layer, which fails once, live from their submission until
 // nothing is left to be done for them, with a fault at the n-th step, and gives the
