@@ -66,6 +66,14 @@ func TestFloorsHold(t *testing.T) {
 			}
 		})
 	}
+	dmverity := pkg{ImportPath: excused[0].from, Imports: []string{"testing"}}
+	main := pkg{ImportPath: ours("cmd/lithify"), Name: "main", Deps: []string{"testing", dmverity.ImportPath, "example.com/c"}}
+	if got := violations([]pkg{main, dmverity}); len(got) > 0 {
+		t.Errorf("excused: got %q, want none", got)
+	}
+	if got := violations([]pkg{main, dmverity, {ImportPath: "example.com/c", Imports: []string{"testing"}}}); len(got) != 1 {
+		t.Errorf("excused and not: got %q, want one", got)
+	}
 	fine := pkg{ImportPath: ours("cmd/lithify"), Name: "main",
 		Imports: []string{ours("convert"), ours("jobs")}, Deps: []string{"github.com/nats-io/nats-server/v2/server"}}
 	if got := violations([]pkg{fine}); len(got) > 0 {

@@ -12,7 +12,8 @@ const exitCodes = `Exit codes:
   0    done
   1    something else went wrong
   2    wrong flags or arguments
-  3    the image is refused: it cannot be converted, or built, as it is
+  3    the image is refused: it cannot be converted, or built, as it is, or its
+       variant is not what it was made from
   4    the source, the target or a file is not there, or access is denied
   5    a registry or the pool cannot be reached; try again later
   6    the tag was moved by somebody else, or must not be moved

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/lithify/lithify/convert/preflight"
 	"github.com/lithify/lithify/jobs/all"
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
@@ -78,6 +79,9 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 		return err
 	}
 	defer client.Close()
+	if s.slots > 0 {
+		preflight.Log(ctx, a.log, preflight.Options{Dir: s.tempDir, Containerd: s.containerd})
+	}
 	handlers, err := a.handlers(s, client)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/lithify/lithify/convert/preflight"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
@@ -80,6 +81,7 @@ func serve(ctx context.Context) (err error) {
 	if h.Limiter, err = client.Limiter(); err != nil {
 		return err
 	}
+	preflight.Log(ctx, log, preflight.Options{Dir: h.TempDir, Containerd: *containerd})
 	if *containerd != "" {
 		thaw(ctx, log, *containerd)
 	}

@@ -28,7 +28,9 @@ func Read(ctx context.Context, root string) (Tree, error) {
 			return err
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
+		if err := unix.Lstat(path, &st); err == unix.ENOENT && name != "." {
+			return nil // overlayfs lists the whiteouts of a directory that one layer alone has
+		} else if err != nil {
 			return &fs.PathError{Op: "lstat", Path: path, Err: err}
 		}
 		if t[name], err = dirEntry(path, &st); err != nil {

@@ -1,0 +1,72 @@
+package convert
+
+import (
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Pair is a variant and the manifest that it was made from.
+type Pair struct {
+	Platform        ocispec.Platform // the variant's
+	Variant, Source ocispec.Descriptor
+}
+
+// Pairs finds the variants in an image that this package has made, with the manifests
+// that they were made from. These are in originals, which may be src itself.
+func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error) {
+	made, err := readImage(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	from := made
+	if originals != src {
+		if from, err = readImage(ctx, originals); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range made.all() {
+		dgst, ok := m.Annotations[AnnotationSource]
+		if !ok {
+			continue
+		}
+		source := from.find(digest.Digest(dgst))
+		if source == nil {
+			return nil, refused(src.Name(), "its variant %s was made from %s, which is not in %s", m.desc.Digest, dgst, originals.Name())
+		}
+		if err := m.readConfig(ctx, src); err != nil {
+			return nil, err
+		}
+		platform, err := m.platform()
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, Pair{Platform: platform, Variant: m.desc, Source: source.desc})
+	}
+	if len(pairs) == 0 {
+		return nil, refused(src.Name(), "has no variant that lithify made")
+	}
+	return pairs, nil
+}
+
+func readImage(ctx context.Context, src Source) (*graph, error) {
+	root, err := src.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return readGraph(ctx, src, root)
+}
+
+// all are the manifests of a graph, inner ones too.
+func (g *graph) all() []*manifest { return slices.Concat(g.manifests, g.inner) }
+
+func (g *graph) find(dgst digest.Digest) *manifest {
+	for _, m := range g.all() {
+		if m.desc.Digest == dgst {
+			return m
+		}
+	}
+	return nil
+}

@@ -1,0 +1,4 @@
+package stack
+
+// Root is the flag -test.root.
+var Root = rootFlag

@@ -1,0 +1,188 @@
+// Package verify proves that a node will see the same files in an EROFS variant as in
+// the image that it was made from: containerd's own code unpacks and mounts both, in this
+// process, and each file of the one is compared with that of the other.
+//
+//	result, err := verify.Image(ctx, src, src, verify.Options{})
+//	if err == nil {
+//		err = result.Err()
+//	}
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/transfer"
+	"github.com/containerd/platforms"
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/convert/tree"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options of Image; the zero value works.
+type Options struct {
+	// Platforms leaves out the variants of others.
+	Platforms []ocispec.Platform
+	// Root is where images are unpacked, which one process at a time may do. Nothing of
+	// them stays there. Default: a directory of this call's own in $TMPDIR.
+	Root string
+	Log  *slog.Logger // default: discards
+}
+
+// Result says how the variants of an image compare.
+type Result struct {
+	Name     string    `json:"name"`
+	Variants []Variant `json:"variants"`
+}
+
+// Variant is one of them.
+type Variant struct {
+	Platform string        `json:"platform"`
+	Source   digest.Digest `json:"source"` // what it was made from, and is compared with
+	Digest   digest.Digest `json:"digest"`
+	Files    int           `json:"files"`
+	// Differences are what a node would see otherwise.
+	Differences []tree.Difference `json:"differences"`
+	// Root is how the root directory differs. containerd itself makes it so of one
+	// image: it takes it from the layers for its EROFS snapshotter and not for overlayfs.
+	Root []tree.Difference `json:"root,omitempty"`
+}
+
+// Err is nil if nothing differs, else a *convert.RefusedError.
+func (r *Result) Err() error {
+	for _, v := range r.Variants {
+		if n := len(v.Differences); n > 0 {
+			return &convert.RefusedError{What: r.Name, Why: fmt.Sprintf("the variant for %s is not what it was made from: %d differences, the first: %s", v.Platform, n, v.Differences[0])}
+		}
+	}
+	return nil
+}
+
+// Image compares the variants in src with what they were made from, which is in
+// originals, in src itself if that is the same. It needs Linux and root.
+func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ *Result, err error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	pairs, err := convert.Pairs(ctx, src, originals)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Root == "" {
+		if opts.Root, err = os.MkdirTemp("", "lithify-verify-"); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(opts.Root)) }()
+	}
+	s, err := stack.Open(ctx, opts.Root, opts.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	r := &Result{Name: src.Name()}
+	for _, p := range pairs {
+		if !opts.takes(p.Platform) {
+			continue
+		}
+		v := Variant{Platform: platforms.FormatAll(p.Platform), Source: p.Source.Digest, Digest: p.Variant.Digest}
+		if err := v.compare(ctx, s, image{originals, p.Source}, image{src, p.Variant}); err != nil {
+			return nil, fmt.Errorf("verify %s for %s: %w", src.Name(), v.Platform, err)
+		}
+		opts.Log.DebugContext(ctx, "variant compared", "platform", v.Platform, "files", v.Files, "differences", len(v.Differences))
+		r.Variants = append(r.Variants, v)
+	}
+	if len(r.Variants) == 0 {
+		return nil, &convert.RefusedError{What: src.Name(), Why: "has no variant for the platforms asked for"}
+	}
+	return r, nil
+}
+
+// takes looks at a platform without its features: all variants have the one.
+func (o Options) takes(p ocispec.Platform) bool {
+	p.OSFeatures = nil
+	return len(o.Platforms) == 0 || slices.ContainsFunc(o.Platforms, func(want ocispec.Platform) bool { return platforms.OnlyStrict(want).Match(p) })
+}
+
+func (v *Variant) compare(ctx context.Context, s *stack.Stack, original, variant image) (err error) {
+	ctx, release, err := s.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	var got, want tree.Tree
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { want, err = original.unpacked(gctx, s, stack.Overlayfs); return err })
+	g.Go(func() (err error) { got, err = variant.unpacked(gctx, s, stack.EROFS); return err })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	v.Files = len(want)
+	v.Root = tree.Diff(root(got), root(want))
+	plain(want, got, s.Opened())
+	v.Differences = tree.Diff(got, want)
+	return nil
+}
+
+// root is the root directory alone, without its times: unpacking sets them.
+func root(t tree.Tree) tree.Tree {
+	e := t["."]
+	e.Mtime, e.Nlink = time.Time{}, 0
+	return tree.Tree{".": e}
+}
+
+// plain takes from both trees what is not the image's: the root; how many links a file
+// has, which overlayfs counts in the one layer that the file is from; and the time of a directory
+// that unpacking the original has made or added to, because no tar gives one.
+func plain(want, got tree.Tree, opened time.Time) {
+	for _, t := range []tree.Tree{want, got} {
+		delete(t, ".")
+		for name, e := range t {
+			e.Nlink = 0
+			t[name] = e
+		}
+	}
+	for name, w := range want {
+		if g, ok := got[name]; ok && w.Type.IsDir() && !w.Mtime.Before(opened) {
+			g.Mtime = w.Mtime
+			got[name] = g
+		}
+	}
+}
+
+// image is a manifest that is to be pulled.
+type image struct {
+	convert.Source
+	desc ocispec.Descriptor
+}
+
+// name is unique; the host is there because containerd wants one.
+func (i image) name() string { return "localhost/verify@" + i.desc.Digest.String() }
+
+// Resolve is of transfer.ImageFetcher.
+func (i image) Resolve(context.Context) (string, ocispec.Descriptor, error) {
+	return i.name(), i.desc, nil
+}
+
+// Fetcher is of transfer.ImageFetcher.
+func (i image) Fetcher(context.Context, string) (transfer.Fetcher, error) { return i, nil }
+
+// unpacked is the tree of the image as it is mounted for a container.
+func (i image) unpacked(ctx context.Context, s *stack.Stack, snapshotter string) (_ tree.Tree, err error) {
+	if err := s.Pull(ctx, i, i.name(), snapshotter); err != nil {
+		return nil, err
+	}
+	dir, unmount, err := s.Mount(ctx, i.name(), snapshotter)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unmount()) }()
+	return tree.Read(ctx, dir)
+}
