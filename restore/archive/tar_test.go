@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -25,6 +26,14 @@ var someTime = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
 func makeTar(t testing.TB, members ...member) []byte {
 	t.Helper()
+	b, err := tarOf(members...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func tarOf(members ...member) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, m := range members {
@@ -36,16 +45,14 @@ func makeTar(t testing.TB, members ...member) []byte {
 			hdr = &tar.Header{Typeflag: hdr.Typeflag, Name: m.name, PAXRecords: m.pax}
 		}
 		if err := w.WriteHeader(hdr); err != nil {
-			t.Fatalf("%s: %v", m.name, err)
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
 		if _, err := w.Write([]byte(m.body)); err != nil {
-			t.Fatalf("%s: %v", m.name, err)
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	err := w.Close()
+	return b.Bytes(), err
 }
 
 // containerdArchive are the members of an archive as containerd's CRI plugin writes it,

@@ -87,7 +87,11 @@ func (a *archiver) header(name string, size int64) error {
 // logs are what was printed, by the container and by CRIU, and CRIU's statistics.
 func (a *archiver) logs() error {
 	log := map[Format]string{Containerd: LogFile, CRIO: "io.kubernetes.cri-o.LogPath", Podman: "ctr.log"}[a.o.Format]
-	for _, f := range []struct{ from, to string }{{StatsFile, StatsFile}, {DumpLogFile, DumpLogFile}, {LogFile, log}, {ShmFile, ShmFile}} {
+	stats := StatsFile
+	if _, err := a.changes.root.Lstat(stats); err != nil {
+		stats = path.Join(ImagesDir, StatsFile) // where CRIU had no work directory of its own
+	}
+	for _, f := range []struct{ from, to string }{{stats, StatsFile}, {DumpLogFile, DumpLogFile}, {LogFile, log}, {ShmFile, ShmFile}} {
 		if err := a.copy(f.from, f.to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -14,7 +14,7 @@ cd "$(dirname "$0")"
 
 tools=${LITHIFY_TEST_TOOLS:-/var/lib/lithify-test-tools}
 trixie=${LITHIFY_TRIXIE_ROOT:-/var/lib/lithify-test-trixie}
-packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc git busybox-static"
+packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc git busybox-static podman"
 inner="erofs-utils criu"
 missing=()
 
@@ -95,6 +95,7 @@ programs() {
 	CGO_ENABLED=0 build dockerpull dockerpull .
 	CGO_ENABLED=0 build otelcol otelcol .
 	CGO_ENABLED=0 build buildkitd buildkitd github.com/moby/buildkit/cmd/buildkitd
+	CGO_ENABLED=0 build checkpointctl checkpointctl github.com/checkpoint-restore/checkpointctl
 }
 
 if ! mkdir -p "$bin" 2>/dev/null; then
