@@ -54,6 +54,9 @@ that it is there, and then whenever the job runs.`,
     docker.io/library/debian:12 registry.example.com/debian:12-erofs`,
 		Args: exactArgs(4),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout <= 0 {
+				return usageError{fmt.Errorf("--timeout %v is not above zero", timeout)}
+			}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				job, err := f.poolArgs(cmd.Context(), args[2], args[3])
 				if err != nil {
@@ -130,6 +133,9 @@ func (a *app) cronRun(p *poolFlags) *cobra.Command {
 				}
 				if err != nil {
 					return err
+				}
+				if a.output == "json" {
+					return a.printJSON(map[string]jobs.ID{"id": id})
 				}
 				_, err = fmt.Fprintln(a.out, id)
 				return err

@@ -39,6 +39,7 @@ func TestCron(t *testing.T) {
 	}{
 		{"not there any more", []string{"cron", "run", "nightly"}, 4, "nightly"},
 		{"bad schedule", []string{"cron", "add", "convert", "x", "every day", "--insecure", host + "/app:1", host + "/app:2"}, 2, "every day"},
+		{"no time", []string{"cron", "add", "convert", "x", "@daily", "--timeout", "-1h", "--insecure", host + "/app:1", host + "/app:2"}, 2, "--timeout"},
 		{"bad name", []string{"cron", "add", "convert", "x.y", "@daily", "--insecure", host + "/app:1", host + "/app:2"}, 2, "x.y"},
 		{"no such tag", []string{"cron", "add", "convert", "x", "@daily", "--insecure", host + "/app:none", host + "/app:2"}, 4, "app:none"},
 	} {

@@ -101,12 +101,23 @@ func (s *selection) add(cmd *cobra.Command, states string) {
 	fs.BoolVar(&s.yes, "yes", false, "without IDs: do it; else it is only said how many jobs there are")
 }
 
+// check wants what chooses among all jobs where no IDs do.
+func (s *selection) check(ids []string) error {
+	if len(ids) > 0 && (s.filter.Kind != "" || s.filter.Error != "") {
+		return usageError{errors.New("--kind and --error choose among all jobs, not among IDs")}
+	}
+	return checkKind(s.filter.Kind)
+}
+
 // each calls do for the jobs that are named, or for those found, or says how many these are.
 func (a *app) each(ids []string, s selection, find func(queue.Filter) ([]jobs.Record, error), verb string, do func(jobs.ID) error) error {
 	if len(ids) == 0 {
 		found, err := find(s.filter)
 		if err != nil {
 			return err
+		}
+		if !s.yes && a.output == "json" {
+			return a.printJSON(map[string]int{"match": len(found)})
 		}
 		if !s.yes {
 			_, err := fmt.Fprintf(a.out, "%d jobs match; --yes will %s them\n", len(found), verb)
@@ -117,12 +128,18 @@ func (a *app) each(ids []string, s selection, find func(queue.Filter) ([]jobs.Re
 		}
 	}
 	var errs []error
+	done := []string{}
 	for _, id := range ids {
 		err := do(jobs.ID(id))
-		if err == nil {
+		if err == nil && a.output != "json" {
 			_, err = fmt.Fprintln(a.out, id)
+		} else if err == nil {
+			done = append(done, id)
 		}
 		errs = append(errs, err)
+	}
+	if a.output == "json" {
+		errs = append(errs, a.printJSON(done))
 	}
 	return errors.Join(errs...)
 }
@@ -156,6 +173,9 @@ now, all their time. stdout gets the IDs.`,
 			if (len(args) == 0) == (len(s.states) == 0) {
 				return usageError{errors.New("want IDs, or --state for all jobs in a state")}
 			}
+			if err := s.check(args); err != nil {
+				return err
+			}
 			for _, st := range s.states {
 				if state := jobs.State(st); !state.Ended() || state == jobs.Done {
 					return usageError{fmt.Errorf("--state %q is none of failed, dead, cancelled", st)}
@@ -187,6 +207,9 @@ long as those of other ended jobs, and they can still be retried. stdout gets th
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (len(args) == 0) != everything {
 				return usageError{errors.New("want IDs, or --all for all that are on the list")}
+			}
+			if err := s.check(args); err != nil {
+				return err
 			}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				find := func(f queue.Filter) ([]jobs.Record, error) { return letters(cmd.Context(), client, f) }

@@ -57,6 +57,13 @@ func TestRetryCommand(t *testing.T) {
 		{"both", []string{"jobs", "retry", id, "--state", "failed"}, 2, "--state"},
 		{"what is done", []string{"jobs", "retry", "--state", "done"}, 2, "done"},
 		{"unknown", []string{"jobs", "retry", "convert-0"}, 4, "convert-0"},
+		{"an ID, and which", []string{"jobs", "retry", id, "--error", "Solaris"}, 2, "--error"},
+		{"an ID of a kind", []string{"jobs", "discard", id, "--kind", "layer"}, 2, "--kind"},
+		{"no kind", []string{"jobs", "retry", "--state", "failed", "--kind", "Layer"}, 2, "[build commit convert layer]"},
+		{"no kind listed", []string{"jobs", "list", "--kind", "layers"}, 2, "[build commit convert layer]"},
+		{"counted for programs", []string{"jobs", "retry", "-o", "json", "--state", "failed"}, 0, `{
+  "match": 1
+}`},
 		{"not dead", []string{"jobs", "discard", id}, 1, "is failed, not dead"},
 		{"counted", []string{"jobs", "retry", "--state", "failed", "--error", "Linux"}, 0, "1 jobs match; --yes"},
 		{"of another error", []string{"jobs", "retry", "--state", "failed", "--error", "Solaris"}, 0, "0 jobs match"},
@@ -117,7 +124,7 @@ func TestDiscardAll(t *testing.T) {
 		{"--all --kind layer", "0 jobs match; --yes will discard them\n"},
 		{first, first + "\n"},
 		{"--all", "1 jobs match; --yes will discard them\n"},
-		{"--all --yes", second + "\n"},
+		{"--all --yes -o json", "[\n  \"" + second + "\"\n]\n"},
 		{"--all", "0 jobs match; --yes will discard them\n"},
 	} {
 		if got := must(t, append([]string{"jobs", "discard"}, strings.Fields(tc.args)...)...); got != tc.want {

@@ -45,6 +45,9 @@ func (a *app) jobsList(p *poolFlags) *cobra.Command {
 			if filter.Limit <= 0 {
 				return usageError{fmt.Errorf("--limit %d is not above zero", filter.Limit)}
 			}
+			if err := checkKind(filter.Kind); err != nil {
+				return err
+			}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				list, err := client.List(cmd.Context(), filter)
 				if err != nil {

@@ -109,6 +109,14 @@ func registryHost(name string) (string, error) {
 	return host, nil
 }
 
+// checkKind wants a kind that there is, or none.
+func checkKind(name string) error {
+	if kinds := all.Validators(); name != "" && kinds[name] == nil {
+		return usageError{fmt.Errorf("--kind %q is none of %v", name, slices.Sorted(maps.Keys(kinds)))}
+	}
+	return nil
+}
+
 func checkTenant(name string) error {
 	if err := jobs.CheckTenant(name); err != nil {
 		return usageError{err}
@@ -128,8 +136,8 @@ run go on, jobs that are submitted wait. "jobs explain" says who paused them and
 			if err := checkSelector(&x.Selector); err != nil {
 				return err
 			}
-			if kinds := all.Validators(); x.Kind != "" && kinds[x.Kind] == nil {
-				return usageError{fmt.Errorf("--kind %q is none of %v", x.Kind, slices.Sorted(maps.Keys(kinds)))}
+			if err := checkKind(x.Kind); err != nil {
+				return err
 			}
 			if u, err := user.Current(); err == nil {
 				x.By = u.Username

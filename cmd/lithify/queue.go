@@ -36,7 +36,14 @@ func (s *store) add(cmd *cobra.Command, nats, dir string) {
 	s.poolFlags.add(fs)
 	fs.Lookup("nats").Usage = nats
 	fs.StringVar(&s.dir, "dir", "", dir)
-	cmd.MarkFlagsMutuallyExclusive("nats", "dir")
+}
+
+// one wants no more than one place.
+func (s *store) one() error {
+	if s.URL != "" && s.dir != "" {
+		return usageError{errors.New("--nats and --dir exclude each other")}
+	}
+	return nil
 }
 
 // with calls f with a client of the pool, or of a server of its own for the directory.
@@ -73,7 +80,7 @@ func (a *app) queueExport() *cobra.Command {
 		Long: `Write a pool to a file that is not there yet, or to stdout: its jobs with their
 results and histories, dead letters, timetables, limits and pauses. The pool stays as
 it is. Its schedulers and workers are to be stopped first. A job that was running
-is queued in the file, at no cost of an attempt.
+is queued in the file, at no cost of an attempt. What jobs printed is left behind.
 
 Without --nats it is the pool of "lithify serve" on this machine, which is to be
 stopped.`,
@@ -81,6 +88,9 @@ stopped.`,
   lithify queue export - | zstd > pool.jsonl.zst`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.one(); err != nil {
+				return err
+			}
 			if err := s.exists(); err != nil {
 				return err
 			}
@@ -159,6 +169,12 @@ named. A "lithify serve" believes the key of its store alone, client.nk.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if s.URL == "" && s.dir == "" {
 				return usageError{errors.New("want --nats or --dir: where to import to")}
+			}
+			if err := s.one(); err != nil {
+				return err
+			}
+			if replicas < 1 {
+				return usageError{fmt.Errorf("--replicas %d is not above zero", replicas)}
 			}
 			in, err := archive(args[0], cmd.InOrStdin())
 			if err != nil {

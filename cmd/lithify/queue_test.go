@@ -51,6 +51,9 @@ func TestQueueExportImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails(2, "--nats or --dir", "queue", "import", file)
+	fails(2, "exclude each other", "queue", "import", "--dir", to, "--nats", "n1", file)
+	fails(2, "exclude each other", "queue", "export", "--dir", from, "--nats", "n1", file)
+	fails(2, "--replicas", "queue", "import", "--dir", to, "--replicas", "-1", file)
 	fails(2, "no archive", "queue", "import", "--dir", to, filepath.Join(from, "keys.json"))
 	fails(1, "cut off", "queue", "import", "--dir", to, cut)
 	if _, err := os.Stat(to); err == nil {
