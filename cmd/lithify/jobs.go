@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,14 +98,16 @@ func (a *app) jobsGet(p *poolFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				p, err := childStates(cmd.Context(), client, st)
-				if err != nil {
+				progress, err := childStates(cmd.Context(), client, st)
+				if errors.Is(err, queue.ErrUnreadable) { // another version's
+					a.log.Warn("no progress", "error", err)
+				} else if err != nil {
 					return err
 				}
 				return a.printJSON(struct {
 					queue.Status
 					Progress map[jobs.State]int `json:"progress,omitempty"`
-				}{st, p})
+				}{st, progress})
 			})
 		},
 	}
