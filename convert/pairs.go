@@ -15,14 +15,15 @@ type Pair struct {
 }
 
 // Pairs finds the variants in an image that this package has made, with the manifests
-// that they were made from. These are in originals, which may be src itself.
+// that they were made from. These are in originals, or in src itself if that is nil.
 func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error) {
 	made, err := readImage(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	from := made
-	if originals != src {
+	from, where := made, src
+	if originals != nil {
+		where = originals
 		if from, err = readImage(ctx, originals); err != nil {
 			return nil, err
 		}
@@ -34,7 +35,7 @@ func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error)
 		}
 		source := from.find(digest.Digest(dgst))
 		if source == nil {
-			return nil, refused(src.Name(), "its variant %s was made from %s, which is not in %s", m.desc.Digest, dgst, originals.Name())
+			return nil, refused(src.Name(), "its variant %s was made from %s, which is not in %s", m.desc.Digest, dgst, where.Name())
 		}
 		if err := m.readConfig(ctx, src); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
+	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/convert/verify"
 	"github.com/spf13/cobra"
@@ -67,7 +68,7 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 	if err != nil {
 		return err
 	}
-	originals := src
+	var originals convert.Source // nil: src
 	if f.source != "" {
 		if originals, err = registry.Open(f.source, registry.Options{Insecure: f.insecure}); err != nil {
 			return err

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -60,17 +64,33 @@ func mountHandlers() []manager.Opt {
 	return []manager.Opt{manager.WithMountHandler("erofs", mounts.NewErofsMountHandler())}
 }
 
-// unmountAll unmounts whatever is mounted below root: it is ours, or of a process that died.
+// unmountAll unmounts what a stack has mounted: it is ours, or of a process that died.
 func (s *Stack) unmountAll() error {
-	left, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return !strings.HasPrefix(m.Mountpoint, s.root+"/"), false })
+	left, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		return !slices.ContainsFunc(mounting, func(dir string) bool { return strings.HasPrefix(m.Mountpoint, s.at(dir)+"/") }), false
+	})
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for i := len(left) - 1; i >= 0; i-- { // the last one first: it may lie on another
-		if err := mount.UnmountAll(left[i].Mountpoint, unix.MNT_DETACH); err != nil {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", left[i].Mountpoint, err))
+	for _, m := range slices.Backward(left) { // the last one first: it may lie on another
+		if err := mount.UnmountAll(m.Mountpoint, unix.MNT_DETACH); err != nil {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", m.Mountpoint, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Abandoned reports whether dir is the root of a stack of this user's, whose process is gone.
+func Abandoned(dir string) bool {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil || st.Mode != unix.S_IFDIR|0o700 || int(st.Uid) != os.Geteuid() {
+		return false // in $TMPDIR others may make what they like
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, pidName))
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -63,7 +64,8 @@ const lanes = 4
 
 // Open makes a stack at root, which is made if it is not there, and which one process
 // has at a time: a second one gets an errdefs.ErrUnavailable that says who has it. What a process
-// that died has left there is cleaned up, mounts too.
+// that died has left there is cleaned up, mounts too. A directory with other things in it
+// is refused.
 //
 // A snapshotter that this host cannot run is left out with a warning. On other systems
 // than Linux there is none yet, and the rest works.
@@ -104,23 +106,35 @@ func (s *Stack) Opened() time.Time { return s.opened }
 
 func (s *Stack) at(name string) string { return filepath.Join(s.root, name) }
 
+const (
+	lockName = "stack.lock" // by which a stack is known, too
+	pidName  = "pid"
+)
+
 // lock makes root ours. The process's ID is in a file of its own: Windows lets nobody
 // read one that is locked.
 func (s *Stack) lock() error {
-	f := flock.New(s.at("lock"))
+	has, err := os.ReadDir(s.root)
+	if err != nil {
+		return err
+	}
+	if len(has) > 0 && !slices.ContainsFunc(has, func(e fs.DirEntry) bool { return e.Name() == lockName }) {
+		return fmt.Errorf("it is not empty and no stack: name a directory of its own: %w", errdefs.ErrFailedPrecondition)
+	}
+	f := flock.New(s.at(lockName))
 	ours, err := f.TryLock()
 	if err != nil {
 		return err
 	}
 	if !ours {
 		who := "another process"
-		if pid, err := os.ReadFile(s.at("pid")); err == nil {
+		if pid, err := os.ReadFile(s.at(pidName)); err == nil {
 			who = "process " + strings.TrimSpace(string(pid))
 		}
 		return fmt.Errorf("%s has it: %w", who, errdefs.ErrUnavailable)
 	}
 	s.closers = append(s.closers, f.Close)
-	return os.WriteFile(s.at("pid"), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+	return os.WriteFile(s.at(pidName), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 }
 
 func (s *Stack) open(ctx context.Context) error {
@@ -162,9 +176,12 @@ func (s *Stack) bolt(name string) (*bolt.DB, error) {
 	return db, err
 }
 
+// mounting are the directories in which a stack mounts.
+var mounting = []string{"mounts", "views"}
+
 // openMounts begins with no mounts: no mount outlives its process here.
 func (s *Stack) openMounts() error {
-	for _, name := range []string{"mounts.db", "mounts", "views"} {
+	for _, name := range slices.Concat(mounting, []string{"mounts.db"}) {
 		if err := os.RemoveAll(s.at(name)); err != nil {
 			return err
 		}

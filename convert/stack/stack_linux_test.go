@@ -234,6 +234,9 @@ func victim(root, ref string) error {
 func TestKilled(t *testing.T) {
 	needRoot(t)
 	root := t.TempDir()
+	if err := os.Chmod(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), victimEnv+"="+root+" "+pushed(t))
 	cmd.Stderr = t.Output()
@@ -254,6 +257,9 @@ func TestKilled(t *testing.T) {
 	if mounted(t, root) == "" || len(files(t, root)) == 0 {
 		t.Error("the victim has nothing mounted")
 	}
+	if stack.Abandoned(root) {
+		t.Error("the root of a process that lives is abandoned")
+	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -261,12 +267,30 @@ func TestKilled(t *testing.T) {
 	if mounted(t, root) == "" {
 		t.Error("nothing is mounted any more, which is not what is to be shown")
 	}
+	if !stack.Abandoned(root) {
+		t.Error("the root of a process that was killed is not abandoned")
+	}
 	open(t, root)
 	if at := mounted(t, root); at != "" {
 		t.Errorf("mounted after it was opened again:\n%s", at)
 	}
 	if left := files(t, root); len(left) > 0 {
 		t.Errorf("left of the victim: %q", left)
+	}
+}
+
+// TestOthersDirectory: what is no stack is not touched.
+func TestOthersDirectory(t *testing.T) {
+	dir := t.TempDir()
+	mine := filepath.Join(dir, "views")
+	if err := os.WriteFile(mine, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stack.Open(t.Context(), dir, quiet); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("got %v, want a failed precondition", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("the directory has %v, %v", left, err)
 	}
 }
 

@@ -17,7 +17,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	result, err := verify.Image(context.Background(), src, src, verify.Options{})
+	result, err := verify.Image(context.Background(), src, nil, verify.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -2,7 +2,7 @@
 // the image that it was made from: containerd's own code unpacks and mounts both, in this
 // process, and each file of the one is compared with that of the other.
 //
-//	result, err := verify.Image(ctx, src, src, verify.Options{})
+//	result, err := verify.Image(ctx, src, nil, verify.Options{})
 //	if err == nil {
 //		err = result.Err()
 //	}
@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -67,7 +66,7 @@ func (r *Result) Err() error {
 }
 
 // Image compares the variants in src with what they were made from, which is in
-// originals, in src itself if that is the same. It needs Linux and root.
+// originals, or in src itself if that is nil. It needs Linux and root.
 func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ *Result, err error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -76,11 +75,15 @@ func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ 
 	if err != nil {
 		return nil, err
 	}
+	if originals == nil {
+		originals = src
+	}
 	if opts.Root == "" {
-		if opts.Root, err = os.MkdirTemp("", "lithify-verify-"); err != nil {
+		var remove func() error
+		if opts.Root, remove, err = tempRoot(ctx, opts.Log); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(opts.Root)) }()
+		defer func() { err = errors.Join(err, remove()) }()
 	}
 	s, err := stack.Open(ctx, opts.Root, opts.Log)
 	if err != nil {

@@ -2,15 +2,20 @@ package verify_test
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"flag"
 	"io"
 	"log"
+	"log/slog"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,9 +28,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/convert/verify"
 	"github.com/lithify/lithify/erofs"
 	"github.com/lithify/lithify/test/corpus"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 var rootFlag = flag.Bool("test.root", false, "run the tests that mount, as root")
@@ -193,7 +200,7 @@ func TestSame(t *testing.T) {
 			p.push(t, c.make(t), "it:1")
 			p.convert(t, "it:1", "it:erofs", convert.Options{Profile: c.profile, AllPlatforms: true})
 			src := p.open(t, "it:erofs")
-			result, err := verify.Image(t.Context(), src, src, verify.Options{Root: root})
+			result, err := verify.Image(t.Context(), src, nil, verify.Options{Root: root})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +275,7 @@ func TestAltered(t *testing.T) {
 			p.convert(t, "other:1", "other:erofs", convert.Options{Replace: true})
 			p.claim(t, "other:erofs", original, "it:claimed")
 			src := p.open(t, "it:claimed")
-			result, err := verify.Image(t.Context(), src, src, verify.Options{Root: root})
+			result, err := verify.Image(t.Context(), src, nil, verify.Options{Root: root})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -318,6 +325,74 @@ func (p place) claim(t *testing.T, ref string, original v1.Image, as string) {
 	p.push(t, corpus.Index(corpus.Entry(original, corpus.Linux), corpus.Entry(claims, platform)), as)
 }
 
+// halting is a source that stops the call when its second layer is asked for.
+type halting struct {
+	convert.Source
+	after *atomic.Int64
+	stop  context.CancelFunc
+}
+
+func (h halting) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if h.after.Add(-1) == 0 {
+		h.stop()
+	}
+	return h.Source.Fetch(ctx, desc)
+}
+
+// TestInterrupted stops a call at each of its requests; nothing of it stays, and nothing of one
+// that was killed before it.
+func TestInterrupted(t *testing.T) {
+	needRoot(t)
+	p := newPlace(t)
+	p.push(t, image(t, built(t, lower), built(t, changes)), "it:1")
+	p.convert(t, "it:1", "it:erofs", convert.Options{})
+	temp := t.TempDir()
+	nothingMounted(t, temp)
+	t.Setenv("TMPDIR", temp)
+	abandoned := abandon(t, temp)
+	for n, ended := int64(1), false; !ended; n++ {
+		ctx, stop := context.WithCancel(t.Context())
+		h := halting{p.open(t, "it:erofs"), new(atomic.Int64), stop}
+		h.after.Store(n)
+		_, err := verify.Image(ctx, h, nil, verify.Options{})
+		if h.after.Load() > 0 { // there are no more requests
+			ended = true
+		} else if err == nil {
+			t.Errorf("stopped at request %d it succeeds", n)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("stopped at request %d: %v", n, err)
+		}
+		stop()
+		left, err := filepath.Glob(filepath.Join(temp, "*"))
+		if left = slices.DeleteFunc(left, func(name string) bool { return name == abandoned && !ended }); err != nil || len(left) > 0 {
+			t.Errorf("stopped at request %d it leaves %q, %v", n, left, err)
+		}
+		t.Logf("stopped at request %d: %v", n, ended)
+	}
+}
+
+// abandon leaves the root of a process that is gone.
+func abandon(t *testing.T, temp string) (dir string) {
+	t.Helper()
+	dir = filepath.Join(temp, "lithify-verify-killed")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := stack.Open(t.Context(), dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := exec.Command("true")
+	if err := errors.Join(s.Close(), gone.Run()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pid"), []byte(strconv.Itoa(gone.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // TestUnknownDialect: containerd 2.4 reads the media types of the draft not.
 func TestUnknownDialect(t *testing.T) {
 	needRoot(t)
@@ -325,7 +400,7 @@ func TestUnknownDialect(t *testing.T) {
 	p.push(t, image(t, built(t, lower)), "it:1")
 	p.convert(t, "it:1", "it:spec", convert.Options{Dialect: erofs.DialectSpec})
 	src := p.open(t, "it:spec")
-	if _, err := verify.Image(t.Context(), src, src, verify.Options{Root: t.TempDir()}); !errdefs.IsNotImplemented(err) {
+	if _, err := verify.Image(t.Context(), src, nil, verify.Options{Root: t.TempDir()}); !errdefs.IsNotImplemented(err) {
 		t.Errorf("got %v, want not implemented", err)
 	}
 }
@@ -338,7 +413,7 @@ func TestRefused(t *testing.T) {
 	p.convert(t, "it:1", "it:alone", convert.Options{Replace: true})
 	for ref, why := range map[string]string{"it:1": "no variant", "it:alone": "not in"} {
 		src := p.open(t, ref)
-		_, err := verify.Image(t.Context(), src, src, verify.Options{Root: filepath.Join(t.TempDir(), "none")})
+		_, err := verify.Image(t.Context(), src, nil, verify.Options{Root: filepath.Join(t.TempDir(), "none")})
 		if refused, ok := errors.AsType[*convert.RefusedError](err); !ok || !strings.Contains(refused.Why, why) {
 			t.Errorf("%s: got %v, want that it has %s", ref, err, why)
 		}
