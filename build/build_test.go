@@ -38,6 +38,7 @@ func TestValidate(t *testing.T) {
 		"platform":    {func(r *build.Request) { r.Platforms = []string{"a/b/c/d"} }, "a/b/c/d"},
 		"network":     {func(r *build.Request) { r.Network = "host" }, "host"},
 		"compression": {func(r *build.Request) { r.Compression = "xz" }, "xz"},
+		"scanner":     {func(r *build.Request) { r.Network = "none"; r.Attest = []string{"type=sbom"} }, "SBOM"},
 		"epoch":       {func(r *build.Request) { r.Epoch = time.Unix(-1, 0) }, "1970"},
 		"attest":      {func(r *build.Request) { r.Attest = []string{"type=praise"} }, "praise"},
 		"cache":       {func(r *build.Request) { r.CacheFrom = []string{"reg.example.com/cache"} }, "type=registry"},

@@ -27,8 +27,6 @@ type DaemonConfig struct {
 	// Registries are hosts to which it may speak plain HTTP; loopback addresses are
 	// allowed it always.
 	Registries []string
-	// Network is what the steps of a build have: host (default), the machine's own, or none.
-	Network string
 	// Parallel is how many steps run at once, of all builds; 0 for no bound.
 	Parallel int
 	Log      *slog.Logger // hears what it logs, at Debug; default slog.Default()
@@ -66,7 +64,8 @@ const (
 // The worker is BuildKit's own, with runc and overlayfs: containerd's with the EROFS
 // snapshotter cannot run a step (BuildKit 0.34 mounts without the mount manager). No
 // entitlement can be had, no frontend is pulled, and the history, which holds logs and
-// provenance of each build, is bounded.
+// provenance of each build, is bounded. Of networks BuildKit has the machine's own or one
+// of CNI plugins; that a step is to have none is asked for by each build.
 const daemonConfig = `root = %q
 insecure-entitlements = []
 [log]
@@ -83,7 +82,7 @@ enabled = false
 [worker.oci]
 enabled = true
 snapshotter = "overlayfs"
-networkMode = %q
+networkMode = "host"
 binary = %q
 max-parallelism = %d
 `
@@ -173,7 +172,7 @@ func (d *Daemon) start(c DaemonConfig, socket string) error {
 	if err != nil {
 		return err
 	}
-	config := fmt.Sprintf(daemonConfig, c.Root, d.address, cmp.Or(c.Network, "host"), runc, c.Parallel)
+	config := fmt.Sprintf(daemonConfig, c.Root, d.address, runc, c.Parallel)
 	for _, host := range c.Registries {
 		config += fmt.Sprintf("[registry.%q]\nhttp = true\n", host)
 	}

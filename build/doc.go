@@ -6,7 +6,8 @@
 // built and moves the tag once, when all of it is there.
 //
 // A build runs what the Dockerfile says as root in a container of the machine of buildkitd.
-// It gets no entitlements: no privileged steps, no network of the host where the daemon was
-// not set up to give it. The Dockerfile is read by the frontend that is built into buildkitd,
+// It gets no entitlements, so no privileged steps. A daemon of our own gives steps the network
+// of the machine, all that listens on its loopback among it, unless [Engine].Network or the
+// request says none. The Dockerfile is read by the frontend that is built into buildkitd,
 // never by one that a "# syntax=" line would have pulled and run.
 package build

@@ -31,6 +31,9 @@ type Engine struct {
 	Address string
 	// Keychain gives credentials for registries; nil means docker's config file and helpers.
 	Keychain authn.Keychain
+	// Network is what steps may have at most, whatever a request says: all that the daemon
+	// gives (host, default), or none.
+	Network string
 }
 
 // Result is what was built and pushed.
@@ -58,6 +61,9 @@ func (e Engine) Build(ctx context.Context, r Request, status func(*client.SolveS
 		}
 		span.End()
 	}()
+	if e.Network == "none" {
+		r.Network = e.Network
+	}
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}

@@ -103,10 +103,14 @@ func (r Request) Validate() error {
 	if !r.Epoch.IsZero() && r.Epoch.Unix() < 0 {
 		return invalid("the epoch %v lies before 1970", r.Epoch)
 	}
-	if _, err := r.attestations(); err != nil {
+	attestations, err := r.attestations()
+	if err != nil {
 		return err
 	}
-	_, err := bcbuild.ParseSSH(r.SSH)
+	if _, scan := attestations["attest:sbom"]; scan && r.Network == "none" {
+		return invalid("attest: an SBOM's generator is a step that buildkitd gives its network, and there is to be none")
+	}
+	_, err = bcbuild.ParseSSH(r.SSH)
 	if err != nil {
 		return invalid("ssh: %w", err)
 	}

@@ -24,6 +24,7 @@ import (
 type Config struct {
 	Address string // of a buildkitd that runs
 	Daemon  build.DaemonConfig
+	Network string // what steps may have at most: host, which is all that buildkitd gives, or none
 	Secrets string // directory of a file for each secret, by its ID
 }
 
@@ -31,7 +32,7 @@ type Config struct {
 func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.Address, "buildkit", "", "where a buildkitd listens, as unix:///run/buildkit/buildkitd.sock; without it and --buildkit-root no builds are taken")
 	fs.StringVar(&c.Daemon.Root, "buildkit-root", "", "start a buildkitd for builds that keeps its cache in this directory; needs root, and buildkitd and runc in PATH")
-	fs.StringVar(&c.Daemon.Network, "buildkit-network", "host", "what the steps of builds have in the buildkitd that is started: host, this machine's network, or none")
+	fs.StringVar(&c.Network, "buildkit-network", "host", "what the steps of builds may have at most: host, the network of buildkitd's machine with its loopback, or none")
 	fs.IntVar(&c.Daemon.Parallel, "buildkit-parallel", 0, "steps at a time in the buildkitd that is started (default no bound)")
 	fs.StringVar(&c.Secrets, "build-secrets", "", "directory of the secrets that builds may name: a file for each, whose name is its ID")
 }
@@ -45,12 +46,12 @@ func (c Config) Start(ctx context.Context, log *slog.Logger) (h *Handler, classe
 	switch {
 	case c.Address != "" && c.Daemon.Root != "":
 		return nil, nil, nil, fmt.Errorf("--buildkit and --buildkit-root exclude each other: %w", errdefs.ErrInvalidArgument)
-	case c.Daemon.Network != "host" && c.Daemon.Network != "none":
-		return nil, nil, nil, fmt.Errorf("--buildkit-network %q is neither host nor none: %w", c.Daemon.Network, errdefs.ErrInvalidArgument)
+	case c.Network != "host" && c.Network != "none":
+		return nil, nil, nil, fmt.Errorf("--buildkit-network %q is neither host nor none: %w", c.Network, errdefs.ErrInvalidArgument)
 	case strings.ContainsAny(c.Secrets, `,"`):
 		return nil, nil, nil, fmt.Errorf("--build-secrets %s: the path has a comma or a quote: %w", c.Secrets, errdefs.ErrInvalidArgument)
 	}
-	h = &Handler{Engine: build.Engine{Address: c.Address}, Secret: c.secret}
+	h = &Handler{Engine: build.Engine{Address: c.Address, Network: c.Network}, Secret: c.secret}
 	stop = func() error { return nil }
 	if c.Daemon.Root != "" {
 		c.Daemon.Log = log
