@@ -292,7 +292,8 @@ func (c *Client) pardoned(ctx context.Context, ch Change) (Change, error) {
 
 // exportCrons writes timetables, and behind each the fire that no scheduler has
 // submitted, or the time of the next if that is known: it may pass before the import.
-// The server tells it with a fire, so of a timetable that never fired it is not known.
+// The server tells it with a fire of its own: of a timetable that never fired, or last by
+// hand, it is not known.
 func (c *Client) exportCrons(ctx context.Context, a *archiveWriter, crons []*jetstream.RawStreamMsg) error {
 	subjects := make([]string, len(crons))
 	for i, m := range crons {
@@ -318,7 +319,7 @@ func (c *Client) exportCrons(ctx context.Context, a *archiveWriter, crons []*jet
 		if pending {
 			l.Messages[0].Data = fire.Data
 		} else if l.Due, err = time.Parse(time.RFC3339Nano, fire.Header.Get("Nats-Schedule-Next")); err != nil {
-			continue // it was fired by hand
+			continue
 		}
 		if err := a.add(l); err != nil {
 			return err

@@ -54,7 +54,7 @@ type entry struct {
 	tenant   *tenant
 	hosts    *hostSet // nil: none
 	parents  []waiter // that wait for it
-	open     int32    // children that have not ended
+	open     int32    // children that have not ended; one that was asked for twice counts them down twice
 	state    state
 	admitted bool // its message is in WORK, as far as is known
 	direct   bool // somebody asked for it, and not only jobs that wait for it

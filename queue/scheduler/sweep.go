@@ -140,7 +140,7 @@ const expireGrace = time.Minute
 
 func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error {
 	switch {
-	case e.state == waiting && e.open == 0 && s.pool.caughtUp:
+	case e.state == waiting && e.open <= 0 && s.pool.caughtUp:
 		s.pool.ready = append(s.pool.ready, waiter{e, e.revision}) // a replica may have said of a child that it runs
 		return nil
 	case e.admitted && seen.work[e.subject()] == 0:

@@ -202,3 +202,24 @@ func TestCalmOfOneThatEnded(t *testing.T) {
 		t.Errorf("once it is cancelled %d are to be urgent, want none", len(m.calm))
 	}
 }
+
+// A job that was asked for twice before its children ended hears of each end twice, and
+// is still one that the sweep finds.
+func TestSweepOfOneThatWasAskedForTwice(t *testing.T) {
+	m := newModel(1)
+	children := []jobs.ID{"test-a", "test-b"}
+	for _, id := range children {
+		m.told(jobs.Record{ID: id, State: jobs.Queued})
+	}
+	m.told(jobs.Record{ID: "test-parent", State: jobs.Waiting, Children: children})
+	parent := m.jobs["test-parent"]
+	m.link(waiter{parent, parent.revision}, children) // as resume does
+	for _, id := range children {
+		m.told(jobs.Record{ID: id, State: jobs.Done})
+	}
+	m.ready = nil // it could not be resumed
+	s := &Scheduler{pool: m.pool}
+	if err := s.sweepJob(t.Context(), parent, sighting{}); err != nil || len(m.ready) != 1 {
+		t.Errorf("%d jobs are asked for again, want 1; %v", len(m.ready), err)
+	}
+}
