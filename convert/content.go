@@ -87,6 +87,22 @@ func fetchAll(ctx context.Context, src Source, desc ocispec.Descriptor) ([]byte,
 	return io.ReadAll(c)
 }
 
+// Fetch opens content of src. What is read is checked: where it is not what desc says,
+// Read returns an error in place of io.EOF. The caller closes it.
+func Fetch(ctx context.Context, src Source, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return fetch(ctx, src, desc)
+}
+
+// FetchDocument reads a manifest, index or config into v, and gives its bytes. It is
+// checked, and one of more than 4 MiB, or that does not parse, is a [RefusedError].
+func FetchDocument(ctx context.Context, src Source, desc ocispec.Descriptor, v any) ([]byte, error) {
+	raw, err := fetchAll(ctx, src, desc)
+	if err != nil {
+		return nil, err
+	}
+	return raw, decode(raw, desc, v)
+}
+
 // decode parses a document that came from outside; the error names it.
 func decode(raw []byte, desc ocispec.Descriptor, v any) error {
 	if err := json.Unmarshal(raw, v); err != nil {

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -41,6 +42,20 @@ func ParseID(s string) (ID, error) {
 		return "", fmt.Errorf("job id %q: want kind-key of a-z and 0-9", s)
 	}
 	return ID(s), nil
+}
+
+type idKey struct{}
+
+// WithID makes id that of the job that is run under the returned context.
+func WithID(ctx context.Context, id ID) context.Context {
+	return context.WithValue(ctx, idKey{}, id)
+}
+
+// IDOf is the job that is run under ctx; "" if there is none. What a handler makes on its
+// machine carries it, so that another attempt finds what one has left.
+func IDOf(ctx context.Context) ID {
+	id, _ := ctx.Value(idKey{}).(ID)
+	return id
 }
 
 // Scope is the part of a valid ID before the dash.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,6 +20,7 @@ import (
 
 // base is the image that a container stands on, as tar layers.
 type base struct {
+	image    ocispec.Descriptor // that holds the manifest, or is it
 	desc     ocispec.Descriptor
 	manifest ocispec.Manifest
 	config   ocispec.Image
@@ -38,6 +40,36 @@ func (b *base) hasTars() bool {
 		}
 	}
 	return true
+}
+
+// Base names the image that a container stands on.
+type Base struct {
+	Name     string             // that containerd has it by
+	Image    ocispec.Descriptor // what the name stands for there: an index or the manifest
+	Manifest ocispec.Descriptor // of the tar layers
+	Config   ocispec.Descriptor // by whose digest other engines know the image
+	Platform ocispec.Platform
+}
+
+// Pinned is the image by its digest, under which its registry has it whatever becomes of
+// the tag.
+func (b Base) Pinned() string {
+	name := b.Name
+	if ref, err := reference.ParseDockerRef(name); err == nil {
+		name = reference.TrimNamed(ref).Name()
+	}
+	return name + "@" + b.Image.Digest.String()
+}
+
+// FindBase finds out which image c stands on. fallback is that of [Options]. An image that
+// is not there any more is an errdefs.ErrFailedPrecondition.
+func FindBase(ctx context.Context, c *stack.Container, fallback func(image string) (convert.Source, error)) (Base, error) {
+	s := newSource(c, fallback)
+	b, err := s.findBase(ctx, c)
+	if err != nil {
+		return Base{}, err
+	}
+	return Base{s.image, b.image, b.desc, b.manifest.Config, b.platform()}, nil
 }
 
 // findBase finds the image on whose layers the container's snapshot stands: what the
@@ -101,10 +133,13 @@ func (s *source) baseIn(ctx context.Context, img images.Image, parent stack.Pare
 			continue
 		}
 		s.image = img.Name
-		if b.hasTars() {
-			return b, nil
+		if !b.hasTars() {
+			if b, err = s.original(ctx, b, descs); err != nil {
+				return nil, err
+			}
 		}
-		return s.original(ctx, b, descs)
+		b.image = img.Target
+		return b, nil
 	}
 	return nil, odd
 }

@@ -53,6 +53,12 @@ func Dial(address, namespace string) (*Daemon, error) {
 // Close ends the connection.
 func (d *Daemon) Close() error { return d.client.Close() }
 
+// Client is the connection itself, in the daemon's namespace. It ends with Close.
+func (d *Daemon) Client() *client.Client { return d.client }
+
+// Namespace is the one that the daemon is seen in.
+func (d *Daemon) Namespace() string { return d.namespace }
+
 // Container is one that the daemon has, running or not.
 type Container struct {
 	daemon *Daemon
@@ -109,6 +115,9 @@ func (d *Daemon) find(ctx context.Context, name string) (client.Container, error
 	}
 	return nil, fmt.Errorf("%d containers have an ID that begins with %s, the first two %s and %s: %w", len(begin), name, begin[0].ID(), begin[1].ID(), errdefs.ErrInvalidArgument)
 }
+
+// Daemon is the one that has the container.
+func (c *Container) Daemon() *Daemon { return c.daemon }
 
 // Image is the name of the image that the container was made from; "" if none.
 func (c *Container) Image() string { return c.info.Image }

@@ -16,6 +16,15 @@ func Unpinned(ref string) string {
 	return ref[:i]
 }
 
+// Pinned adds a digest, if there is one, to a reference that has none. docker save's
+// archives cannot be opened by digest.
+func Pinned(ref string, d digest.Digest) string {
+	if d == "" || ref != Unpinned(ref) || strings.HasPrefix(ref, "docker-archive:") {
+		return ref
+	}
+	return ref + "@" + d.String()
+}
+
 // IsFile tells references to files from those to registries.
 func IsFile(ref string) bool {
 	scheme, _, _ := strings.Cut(ref, ":")

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/commit"
 	"github.com/lithify/lithify/convert/pack"
@@ -35,17 +33,8 @@ func (h Handler) Register(m *jobs.Mux) {
 			return nil, jobs.Permanent(err)
 		}
 		r, err := h.Run(ctx, a)
-		return r, classify(err)
+		return r, convertrun.ClassifyHere(err)
 	})
-}
-
-// classify: a container that is not there, or cannot be committed as it is, will not
-// change by itself.
-func classify(err error) error {
-	if errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errdefs.IsNotImplemented(err) {
-		return jobs.Permanent(err)
-	}
-	return convertrun.Classify(err)
 }
 
 // Run makes an image of one container. Its errors have an errdefs kind each, as those

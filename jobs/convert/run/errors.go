@@ -26,6 +26,15 @@ func Classify(err error) error {
 	return err
 }
 
+// ClassifyHere is Classify for what is done with a container of this machine: one that is not
+// there, or cannot be used as it is, will not change by itself.
+func ClassifyHere(err error) error {
+	if errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errdefs.IsNotImplemented(err) || errdefs.IsAlreadyExists(err) {
+		return jobs.Permanent(err)
+	}
+	return Classify(err)
+}
+
 // kinded is an error with a kind that its own type does not tell.
 type kinded struct {
 	error

@@ -112,7 +112,7 @@ func (h Handler) Output(ctx context.Context, o convertjob.Output) (convert.Targe
 		Log:            h.Log,
 		Progress:       report(ctx, h.Progress),
 	}
-	dst, err := registry.Create(o.Target, h.ends(o.Insecure))
+	dst, err := h.Create(o.Target, o.Insecure)
 	if err != nil {
 		return nil, opts, err
 	}
@@ -154,6 +154,11 @@ func (h Handler) Resolve(ctx context.Context, a convertjob.Args) (ocispec.Descri
 		return ocispec.Descriptor{}, err
 	}
 	return src.Root(ctx)
+}
+
+// Create opens a place of a registry or layout to write to.
+func (h Handler) Create(ref string, insecure bool) (convert.Target, error) {
+	return registry.Create(ref, h.ends(insecure))
 }
 
 // Open opens an image of a registry to read.
