@@ -1,4 +1,16 @@
-// Package restore reads, writes and restores container checkpoints.
+// Package restore makes running containers of checkpoints, on this machine's containerd:
+// what containerd itself does no more since 2.4, and what Kubernetes leaves out.
 //
-// It is empty so far: today the pool converts images and nothing else.
+//	d, err := stack.Dial(stack.DefaultAddress, "default")
+//	src, err := registry.Open("registry.example.com/web:checkpoint", registry.Options{})
+//	result, err := restore.Container(ctx, d, src, restore.Options{Name: "web-2"})
+//
+// A checkpoint holds memory and registers, and whoever made it decides what runs: CRIU
+// checks nothing of it. What package archive reads is bounded and confined, the new
+// container's spec is made of the options and the base image and not of the checkpoint,
+// and the digests of checkpoint and base image are checked. The processes' own
+// credentials, as CRIU wrote them down, still come from the checkpoint: restore only what
+// comes from where you trust.
+//
+// Package checkpoint makes the images, package image names their form.
 package restore

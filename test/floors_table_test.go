@@ -33,12 +33,16 @@ var sameFloor = []edge{
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
-	{"restore", "convert/registry"},
+	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/image", "restore/archive"},
+	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, // a checkpoint is an image, and its container one of containerd's
+	{"restore/checkpoint", "convert"}, {"restore/checkpoint", "convert/*"}, // as a commit is made
 	{"restore", "restore/archive"}, {"restore/*", "restore/archive"}, {"restore/archive", "convert/inflate"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
 	{"jobs/*/run", "jobs/*"},
 	{"jobs/convert", "jobs/layer"}, {"jobs/layer/run", "jobs/convert/run"}, // an image is made of layers
 	{"jobs/commit", "jobs/convert"}, {"jobs/commit", "jobs/layer"}, {"jobs/commit/run", "jobs/convert/run"}, // what is committed is converted
+	{"jobs/checkpoint", "jobs/convert"}, {"jobs/checkpoint", "jobs/layer"}, {"jobs/checkpoint/run", "jobs/convert/run"}, // references to images
+	{"jobs/restore", "jobs/convert"}, {"jobs/restore", "jobs/layer"}, {"jobs/restore/run", "jobs/convert/run"}, {"jobs/restore/run", "jobs/convert"}, // likewise
 	{"jobs/build", "jobs/convert"}, {"jobs/build", "jobs/layer"}, {"jobs/build/run", "jobs/convert/run"}, // so is what is built
 	{"jobs/all/run", "jobs/all"}, {"console", "jobs/all"},
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/natsd"
 	"github.com/lithify/lithify/queue/scheduler"
@@ -41,10 +42,11 @@ finish for a while, then hands them back.`,
 	fs.StringVar(&s.dir, "dir", "", "where the queue is stored (default in the user's cache directory)")
 	fs.StringVar(&s.tempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	fs.IntVar(&s.slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time; 0 runs no worker here")
-	fs.StringVar(&s.containerd, "containerd", "", "where a containerd listens whose containers may be committed; with none no such jobs are taken")
-	builds := flag.NewFlagSet("", flag.ContinueOnError)
-	s.builds.AddFlags(builds)
-	fs.AddGoFlagSet(builds)
+	fs.StringVar(&s.containerd, "containerd", "", "where a containerd listens whose containers may be committed and checkpointed; with none no such jobs are taken")
+	more := flag.NewFlagSet("", flag.ContinueOnError)
+	s.builds.AddFlags(more)
+	s.restores.AddFlags(more)
+	fs.AddGoFlagSet(more)
 	fs.DurationVar(&s.keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
 	return cmd
 }
@@ -53,6 +55,7 @@ type server struct {
 	dir, tempDir string
 	containerd   string
 	builds       buildrun.Config
+	restores     restorerun.Config
 	slots        int
 	keep         time.Duration
 }
@@ -124,5 +127,6 @@ func (a *app) handlers(s server, client *queue.Client) (run.Handlers, error) {
 	}
 	h := convertrun.Handler{AllowFiles: true, TempDir: s.tempDir, Limiter: limiter, Log: a.log}
 	h.SignWith(key)
-	return run.Handlers{Convert: h, Containerd: s.containerd}, nil
+	restore, err := s.restores.Handler(s.containerd)
+	return run.Handlers{Convert: h, Containerd: s.containerd, Restore: restore}, err
 }

@@ -54,7 +54,7 @@ func (a *app) submitCommand() *cobra.Command {
 		Long:  "Submit a job to the pool. The verbs take the flags they take without a pool.",
 	}
 	group(cmd)
-	cmd.AddCommand(a.submitConvertCommand(), a.submitCommitCommand(), a.submitBuildCommand())
+	cmd.AddCommand(a.submitConvertCommand(), a.submitCommitCommand(), a.submitBuildCommand(), a.submitCheckpointCommand(), a.submitRestoreCommand())
 	return cmd
 }
 
@@ -117,6 +117,8 @@ type submission struct {
 	// show shows how a job goes until it ends, if not by its history; done has its result.
 	show func(context.Context, pool, jobs.ID) error
 	done func(*convert.Result) error
+	// result prints the result of a job that publishes no image; nil: it publishes one.
+	result func(json.RawMessage) error
 }
 
 // shareFlags say which share of the pool a job gets.
@@ -222,6 +224,9 @@ func (a *app) follow(ctx context.Context, client pool, id jobs.ID, s *submission
 	}
 	if err := st.Err(); err != nil {
 		return err
+	}
+	if s.result != nil {
+		return s.result(st.Result)
 	}
 	var r convert.Result
 	if err := json.Unmarshal(st.Result, &r); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/worker"
 	"github.com/lithify/lithify/telemetry"
@@ -39,8 +40,10 @@ func serve(ctx context.Context) (err error) {
 	var cfg worker.Config
 	var h convertrun.Handler
 	var builds buildrun.Config
+	var restores restorerun.Config
 	q.AddFlags(flag.CommandLine)
 	builds.AddFlags(flag.CommandLine)
+	restores.AddFlags(flag.CommandLine)
 	flag.StringVar(&cfg.Name, "name", "", "this worker's name, unique in the pool (default made from the host's)")
 	flag.IntVar(&cfg.Slots, "slots", runtime.GOMAXPROCS(0), "jobs at a time")
 	flag.IntVar(&cfg.Reserve, "reserve", 0, "slots beside those that only interactive jobs use (default a tenth, at least 1)")
@@ -48,8 +51,8 @@ func serve(ctx context.Context) (err error) {
 	flag.StringVar(&h.TempDir, "temp-dir", "", "where layers lie until they are pushed (default $TMPDIR)")
 	flag.BoolVar(&h.DenyPrivate, "deny-private", false, "refuse registries at loopback, link-local and private addresses")
 	flag.BoolVar(&h.AllowFiles, "allow-files", false, "let jobs name files of this machine: oci:, oci-archive: and docker-archive:")
-	containerd := flag.String("containerd", "", "where a containerd listens whose containers may be committed; with none no such jobs are taken")
-	flag.StringVar(&cfg.Node, "node", "", "this machine's name, by which commit jobs name it (default the host's)")
+	containerd := flag.String("containerd", "", "where a containerd listens whose containers may be committed and checkpointed; with none no such jobs are taken")
+	flag.StringVar(&cfg.Node, "node", "", "this machine's name, by which jobs name it that are bound to it (default the host's)")
 	kinds := flag.String("kinds", "", "kinds of jobs to take, as build,convert (default all that it can)")
 	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records; with none the ledger is not used")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
@@ -86,6 +89,9 @@ func serve(ctx context.Context) (err error) {
 		thaw(ctx, log, *containerd)
 	}
 	handlers := run.Handlers{Convert: h, Containerd: *containerd}
+	if handlers.Restore, err = restores.Handler(*containerd); err != nil {
+		return err
+	}
 	if builds.Enabled() {
 		var stop func() error
 		if handlers.Build, cfg.More, stop, err = builds.Start(ctx, log); err != nil {

@@ -9,16 +9,20 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/jobs/build"
+	"github.com/lithify/lithify/jobs/checkpoint"
 	"github.com/lithify/lithify/jobs/commit"
 	"github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/jobs/layer"
+	"github.com/lithify/lithify/jobs/restore"
 )
 
 var kinds = map[string]kind{
-	build.Kind:   of[build.Args](build.Kind, convert.Kind),
-	commit.Kind:  of[commit.Args](),
-	convert.Kind: of[convert.Args](layer.Kind),
-	layer.Kind:   of[layer.Args](),
+	build.Kind:      of[build.Args](build.Kind, convert.Kind),
+	checkpoint.Kind: of[checkpoint.Args](),
+	commit.Kind:     of[commit.Args](),
+	convert.Kind:    of[convert.Args](layer.Kind),
+	layer.Kind:      of[layer.Args](),
+	restore.Kind:    of[restore.Args](),
 }
 
 // kind is what is known of the jobs of one kind by their args alone.

@@ -25,8 +25,14 @@ import (
 	"github.com/lithify/lithify/test/corpus"
 )
 
-// debian is an image of Debian with small layers above it, n in all.
+// debian is an image of Debian with small layers above it, n in all, that sleeps.
 func debian(t testing.TB, n int) v1.Image {
+	t.Helper()
+	return debianThat(t, n, "exec sleep 1000000")
+}
+
+// debianThat is one that runs a script.
+func debianThat(t testing.TB, n int, script string) v1.Image {
 	t.Helper()
 	base, err := corpus.Open(t.Context(), "debian")
 	if err != nil {
@@ -50,7 +56,7 @@ func debian(t testing.TB, n int) v1.Image {
 		}
 		layers = append(layers, l)
 	}
-	image, err := corpus.Image(corpus.Linux, []string{"/bin/sh", "-c", "exec sleep 1000000"}, layers...)
+	image, err := corpus.Image(corpus.Linux, []string{"/bin/sh", "-c", script}, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}

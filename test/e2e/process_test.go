@@ -48,11 +48,14 @@ func program(t testing.TB, name, pkg string) string {
 
 func lithify(t testing.TB) string { return program(t, "lithify", "../../cmd/lithify") }
 
+// before names a directory of programs that a test puts before the tools'.
+const before = "LITHIFY_TEST_BEFORE"
+
 // command has the tools first in its PATH.
 func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(need(t, "mkfs.erofs"))+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv(before)+":"+filepath.Dir(need(t, "mkfs.erofs"))+":"+os.Getenv("PATH"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

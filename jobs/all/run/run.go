@@ -4,16 +4,21 @@ package run
 import (
 	"github.com/lithify/lithify/jobs"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
+	checkpointrun "github.com/lithify/lithify/jobs/checkpoint/run"
 	commitrun "github.com/lithify/lithify/jobs/commit/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	layerrun "github.com/lithify/lithify/jobs/layer/run"
+	restorerun "github.com/lithify/lithify/jobs/restore/run"
 )
 
 // Handlers are the engines of a worker, one a kind.
 type Handlers struct {
 	Convert convertrun.Handler
-	// Containerd is where one listens whose containers may be committed; none if empty.
+	// Containerd is where one listens whose containers may be committed and
+	// checkpointed; none if empty.
 	Containerd string
+	// Restore is how checkpoints may be restored in it; nobody does if it is nil.
+	Restore *restorerun.Handler
 	// Build is how to build; nobody does if it is nil.
 	Build *buildrun.Handler
 }
@@ -26,6 +31,12 @@ func (h Handlers) Mux() *jobs.Mux {
 	layerrun.Register(m, h.Convert)
 	if h.Containerd != "" {
 		commitrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
+		checkpointrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
+	}
+	if h.Restore != nil {
+		restore := *h.Restore
+		restore.Convert, restore.Address = h.Convert, h.Containerd
+		restore.Register(m)
 	}
 	if h.Build != nil {
 		build := *h.Build

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
+	checkpointjob "github.com/lithify/lithify/jobs/checkpoint"
+	checkpointrun "github.com/lithify/lithify/jobs/checkpoint/run"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	"github.com/lithify/lithify/restore/checkpoint"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const checkpointLong = `Make a checkpoint image of a running container of this machine's containerd: the memory
+of its processes and the files it has changed, of one instant. lithify restore makes a
+container of it that goes on from there, here or on another machine.
+
+CONTAINER is an ID, the beginning of one, or a name that nerdctl gave. DST is a registry
+reference with a tag, or oci:DIR[:TAG]. CRIU has to be where containerd's runtime finds it.
+
+The container is paused while that is read, and runs on before anything is pushed; also if
+this command is killed. An image of memory holds what was in memory, passwords too: push it
+where only those can pull it who may see them.`
+
+const checkpointExample = `  lithify checkpoint web-1 registry.example.com/web:checkpoint
+  lithify checkpoint --stop --namespace k8s.io 3f2a DST`
+
+func (a *app) checkpointCommand() *cobra.Command {
+	var f checkpointFlags
+	var address, tempDir string
+	cmd := &cobra.Command{
+		Use:     "checkpoint CONTAINER DST",
+		Short:   "Make an image of a running container's memory and files here, without a queue",
+		Long:    checkpointLong,
+		Example: checkpointExample,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := f.args(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			r, err := checkpointrun.Handler{
+				Convert: convertrun.Handler{AllowFiles: true, TempDir: tempDir, Log: a.log},
+				Address: address,
+				Frozen: func(d time.Duration) {
+					fmt.Fprintf(a.err, "container was paused for %v\n", d.Round(time.Millisecond))
+				},
+			}.Run(cmd.Context(), job)
+			if err != nil {
+				return err
+			}
+			return a.printCheckpoint(r)
+		},
+	}
+	cmd.AddCommand(a.importCheckpointCommand())
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
+	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "where memory lies until it is pushed; containerd has to see it, too (default $TMPDIR)")
+	return cmd
+}
+
+func (a *app) submitCheckpointCommand() *cobra.Command {
+	var f checkpointFlags
+	s := submission{result: printed(a.printCheckpoint)}
+	cmd := &cobra.Command{
+		Use:   "checkpoint CONTAINER DST",
+		Short: "Make an image of a running container's memory and files in the pool",
+		Long: `Make a checkpoint image of a container on a node of the pool: one whose worker was started
+with --containerd. See lithify checkpoint.
+
+stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify checkpoint.`,
+		Example: `  lithify submit checkpoint --wait --node node-7 web-1 registry.example.com/web:checkpoint`,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := f.args(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if job.Node == "" {
+				return usageError{errors.New("--node is missing: which machine has the container?")}
+			}
+			return a.submit(cmd.Context(), &s, func() (jobs.Args, error) { return job, nil })
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&f.job.Node, "node", "", "machine that has the container, by its host name or what its worker calls it (--node)")
+	s.add(cmd.Flags())
+	return cmd
+}
+
+type checkpointFlags struct{ job checkpointjob.Args }
+
+func (f *checkpointFlags) add(fs *pflag.FlagSet) {
+	j := &f.job
+	fs.StringVar(&j.Namespace, "namespace", stack.DefaultNamespace, "containerd's namespace of the container; Kubernetes' is k8s.io")
+	fs.BoolVar(&j.Stop, "stop", false, "end the container once the image is published; it stands still until then")
+	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registry")
+}
+
+func (f *checkpointFlags) args(container, dst string) (checkpointjob.Args, error) {
+	j := f.job
+	j.Container, j.Target = container, dst
+	if err := j.Validate(); err != nil {
+		return j, usageError{err}
+	}
+	if _, err := registry.Create(dst, registry.Options{}); err != nil { // makes nothing before it is written to
+		return j, usageError{err}
+	}
+	return j, nil
+}
+
+func (a *app) printCheckpoint(r *checkpoint.Result) error {
+	if a.output == "json" {
+		return a.printJSON(r)
+	}
+	_, err := fmt.Fprintf(a.out, "%s@%s\n", r.Target, r.Descriptor.Digest)
+	return err
+}
+
+// printed prints a job's result as the command does that runs it here.
+func printed[R any](print func(*R) error) func(json.RawMessage) error {
+	return func(raw json.RawMessage) error {
+		var r R
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return fmt.Errorf("result of the job: %w", err)
+		}
+		return print(&r)
+	}
+}

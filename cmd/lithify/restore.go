@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	restorejob "github.com/lithify/lithify/jobs/restore"
+	restorerun "github.com/lithify/lithify/jobs/restore/run"
+	"github.com/lithify/lithify/restore"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const restoreLong = `Make a running container of a checkpoint image, in this machine's containerd.
+
+SRC is a registry reference or oci:DIR[:TAG], of an image that lithify checkpoint, or
+another engine, has made. Its processes go on where they were, with their memory, in a
+container of the name --name. The image that they stood on is pulled by its digest if
+containerd has not got it.
+
+Memory comes as it was, and whoever made the checkpoint decides what runs: restore only
+what comes from where you trust. The container's spec is made of the options and the base
+image; hooks, devices, mounts, capabilities and security settings of the checkpoint are not
+used. What was mounted from the other machine is given with --mount.`
+
+const restoreExample = `  lithify restore --name web-2 registry.example.com/web:checkpoint
+  lithify restore --name web-3 --hostname web-3 --mount /srv/web:/data --network host SRC`
+
+func (a *app) restoreCommand() *cobra.Command {
+	var f restoreFlags
+	var address, root string
+	cmd := &cobra.Command{
+		Use:     "restore SRC",
+		Short:   "Make a running container of a checkpoint here, without a queue",
+		Long:    restoreLong,
+		Example: restoreExample,
+		Args:    exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := f.args(args[0])
+			if err != nil {
+				return err
+			}
+			r, err := restorerun.Handler{
+				Convert: convertrun.Handler{AllowFiles: true, Log: a.log},
+				Address: address,
+				Root:    root,
+				Policy:  restorerun.Anything,
+			}.Run(cmd.Context(), job)
+			if err != nil {
+				return err
+			}
+			return a.printRestored(r)
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
+	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
+	return cmd
+}
+
+func (a *app) submitRestoreCommand() *cobra.Command {
+	var f restoreFlags
+	s := submission{result: printed(a.printRestored)}
+	cmd := &cobra.Command{
+		Use:   "restore SRC",
+		Short: "Make a running container of a checkpoint in the pool",
+		Long: `Make a running container of a checkpoint on a node of the pool: one whose worker was
+started with --containerd and --restore. SRC is resolved to a digest now. See lithify restore.
+
+stdout gets the job's ID; with --wait it gets the container's, as from lithify restore.`,
+		Example: `  lithify submit restore --wait --node node-7 --name web-2 registry.example.com/web:checkpoint`,
+		Args:    exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.job.Node == "" {
+				return usageError{errors.New("--node is missing: on which machine?")}
+			}
+			return a.submit(cmd.Context(), &s, func() (jobs.Args, error) { return f.poolArgs(cmd.Context(), args[0]) })
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().StringVar(&f.job.Node, "node", "", "machine to restore on, by its host name or what its worker calls it (--node)")
+	s.add(cmd.Flags())
+	return cmd
+}
+
+type restoreFlags struct {
+	job    restorejob.Args
+	mounts []string
+}
+
+func (f *restoreFlags) add(fs *pflag.FlagSet) {
+	j := &f.job
+	fs.StringVar(&j.Name, "name", "", "name and ID of the new container (required)")
+	fs.StringVar(&j.Namespace, "namespace", stack.DefaultNamespace, "containerd's namespace for it; Kubernetes' is k8s.io")
+	fs.StringVar(&j.Snapshotter, "snapshotter", "", "overlayfs or erofs (default containerd's, overlayfs)")
+	fs.StringVar(&j.Network, "network", string(restore.NoNetwork), "none, or host; it has to be as it was")
+	fs.StringVar(&j.Hostname, "hostname", "", "host name for the container (default what it was)")
+	fs.StringArrayVar(&f.mounts, "mount", nil, "SOURCE:TARGET[:ro], a file or directory of the machine and where it is mounted; may be repeated")
+	fs.StringVar(&j.Base, "base", "", "NAME@DIGEST, image to stand on (default what the checkpoint names)")
+	fs.DurationVar(&j.Limit, "limit", restore.DefaultTimeout, "give up if CRIU takes longer")
+	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
+}
+
+func (f *restoreFlags) args(src string) (restorejob.Args, error) {
+	j := f.job
+	j.Source = src
+	for _, s := range f.mounts {
+		m, err := parseMount(s)
+		if err != nil {
+			return j, usageError{err}
+		}
+		j.Mounts = append(j.Mounts, m)
+	}
+	if err := j.Validate(); err != nil {
+		return j, usageError{err}
+	}
+	if err := registry.Check(src); err != nil {
+		return j, usageError{err}
+	}
+	return j, nil
+}
+
+// parseMount reads SOURCE:TARGET[:ro], as docker's -v.
+func parseMount(s string) (restorejob.Mount, error) {
+	part := strings.Split(s, ":")
+	ro := len(part) == 3 && part[2] == "ro"
+	if len(part) != 2 && !ro {
+		return restorejob.Mount{}, fmt.Errorf("--mount %q: want SOURCE:TARGET or SOURCE:TARGET:ro", s)
+	}
+	return restorejob.Mount{Source: part[0], Target: part[1], ReadOnly: ro}, nil
+}
+
+// poolArgs are the args of a job. The checkpoint is resolved to a digest now.
+func (f *restoreFlags) poolArgs(ctx context.Context, src string) (job restorejob.Args, err error) {
+	if src, err = registry.Absolute(src); err != nil { // a worker has another working directory
+		return job, usageError{err}
+	}
+	if job, err = f.args(src); err != nil {
+		return job, err
+	}
+	from, err := convertrun.Handler{}.Open(src, job.Insecure)
+	if err != nil {
+		return job, err
+	}
+	root, err := from.Root(ctx)
+	if err != nil {
+		return job, err
+	}
+	job.SourceDigest = root.Digest
+	return job, nil
+}
+
+func (a *app) printRestored(r *restore.Result) error {
+	if a.output == "json" {
+		return a.printJSON(r)
+	}
+	_, err := fmt.Fprintln(a.out, r.Container)
+	return err
+}

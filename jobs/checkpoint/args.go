@@ -1,0 +1,64 @@
+// Package checkpoint is the job kind that makes a checkpoint image of a running container.
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/lithify/lithify/jobs/convert"
+	"github.com/lithify/lithify/jobs/layer"
+)
+
+// Kind names the job kind.
+const Kind = "checkpoint"
+
+// Args say which container to checkpoint. They hold no secrets.
+type Args struct {
+	Container string `json:"container"` // as package convert/stack finds one
+	// Node is the machine that has the container, by the name that its worker gives it.
+	// A job needs it.
+	Node string `json:"node,omitempty"`
+	// Namespace is containerd's; default stack.DefaultNamespace.
+	Namespace string `json:"namespace,omitempty"`
+
+	Target   string `json:"target"`         // reference, as package convert/registry creates it
+	Stop     bool   `json:"stop,omitempty"` // the container, once the image is published
+	Insecure bool   `json:"insecure,omitempty"`
+}
+
+// Kind implements jobs.Args.
+func (Args) Kind() string { return Kind }
+
+// BoundTo implements jobs.Bound.
+func (a Args) BoundTo() string { return a.Node }
+
+// String is the job in a few words.
+func (a Args) String() string {
+	on := ""
+	if a.Node != "" {
+		on = " of " + a.Node
+	}
+	return "checkpoint " + a.Container + on + " to " + a.Target
+}
+
+// Validate implements jobs.Args. It looks at the words alone and asks nobody.
+func (a Args) Validate() error {
+	if a.Container == "" {
+		return errors.New("a container is required")
+	}
+	if err := (convert.Output{Target: a.Target}).Validate(); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+// Hosts are the registries that the job talks to.
+func (a Args) Hosts() []string {
+	if convert.IsFile(a.Target) {
+		return nil
+	}
+	return layer.RegistryHosts(a.Target)
+}
+
+// References implements jobs.Referring.
+func (a Args) References() (reads, writes []string) { return nil, []string{a.Target} }

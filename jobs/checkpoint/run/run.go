@@ -1,0 +1,70 @@
+// Package run handles jobs of the kind checkpoint. `lithify checkpoint` calls the same
+// handler without a queue.
+package run
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
+	checkpointjob "github.com/lithify/lithify/jobs/checkpoint"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	"github.com/lithify/lithify/restore/checkpoint"
+)
+
+// Handler checkpoints containers of a containerd on this machine. Convert says how
+// registries are reached.
+type Handler struct {
+	Convert convertrun.Handler
+	Address string // of containerd; default stack.DefaultAddress
+	// Frozen hears how long a container stood still.
+	Frozen func(time.Duration)
+}
+
+// dumpBound is how long CRIU may write memory without a word.
+const dumpBound = 10 * time.Minute
+
+// Register makes h the handler of its kind, on a worker that has a containerd.
+func (h Handler) Register(m *jobs.Mux) {
+	jobs.Handle(m, func(ctx context.Context, a checkpointjob.Args) (any, error) {
+		if err := h.Convert.CheckFiles(a, a.Target); err != nil {
+			return nil, jobs.Permanent(err)
+		}
+		r, err := h.Run(ctx, a)
+		return r, convertrun.ClassifyHere(err)
+	})
+}
+
+// Run makes a checkpoint image of one container. Its errors have an errdefs kind each.
+func (h Handler) Run(ctx context.Context, a checkpointjob.Args) (*checkpoint.Result, error) {
+	r, err := h.run(ctx, a)
+	return r, convertrun.WithKind(err)
+}
+
+func (h Handler) run(ctx context.Context, a checkpointjob.Args) (_ *checkpoint.Result, err error) {
+	dst, err := h.Convert.Create(a.Target, a.Insecure)
+	if err != nil {
+		return nil, err
+	}
+	d, err := stack.Dial(cmp.Or(h.Address, stack.DefaultAddress), cmp.Or(a.Namespace, stack.DefaultNamespace))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	c, err := d.Container(ctx, a.Container)
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.Container(ctx, c, dst, checkpoint.Options{
+		Stop:     a.Stop,
+		TempDir:  h.Convert.TempDir,
+		Fallback: func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
+		Frozen:   h.Frozen,
+		Quiet:    func() (end func()) { return jobs.Quiet(ctx, dumpBound, "CRIU writes the container's memory") },
+		Progress: func(n int64) { jobs.Alive(ctx, n) },
+	})
+}

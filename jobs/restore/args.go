@@ -1,0 +1,113 @@
+// Package restore is the job kind that makes a running container of a checkpoint image.
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/lithify/lithify/jobs/convert"
+	"github.com/lithify/lithify/jobs/layer"
+)
+
+// Kind names the job kind.
+const Kind = "restore"
+
+// Args say what to restore, where and as what. They hold no secrets.
+type Args struct {
+	Source string `json:"source"` // reference, as package convert/registry opens it
+	// SourceDigest pins the checkpoint to what it named when the job was submitted.
+	SourceDigest digest.Digest `json:"sourceDigest,omitempty"`
+	// Node is the machine to restore on, by the name that its worker gives it. A job
+	// needs it.
+	Node string `json:"node,omitempty"`
+	// Namespace is containerd's; default stack.DefaultNamespace.
+	Namespace string `json:"namespace,omitempty"`
+
+	Name        string        `json:"name"`                  // and ID of the new container
+	Snapshotter string        `json:"snapshotter,omitempty"` // default overlayfs
+	Network     string        `json:"network,omitempty"`     // none or host; default none
+	Hostname    string        `json:"hostname,omitempty"`    // default what it was
+	Mounts      []Mount       `json:"mounts,omitempty"`
+	Base        string        `json:"base,omitempty"`     // base image with its digest; default the checkpoint's
+	Limit       time.Duration `json:"limit,omitempty"`    // of CRIU's own work
+	Insecure    bool          `json:"insecure,omitempty"` // plain HTTP
+}
+
+// Mount puts a file or directory of the node into the container.
+type Mount struct {
+	Source   string `json:"source"` // absolute paths
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// Kind implements jobs.Args.
+func (Args) Kind() string { return Kind }
+
+// BoundTo implements jobs.Bound.
+func (a Args) BoundTo() string { return a.Node }
+
+// String is the job in a few words.
+func (a Args) String() string {
+	on := ""
+	if a.Node != "" {
+		on = " on " + a.Node
+	}
+	return "restore " + a.Source + on + " as " + a.Name
+}
+
+// name is what containerd takes for an ID.
+var name = regexp.MustCompile(`^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$`)
+
+// hostname is that of RFC 1123, for a hostname is what resolvers are asked.
+var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
+
+// Validate implements jobs.Args. It looks at the words alone and asks nobody.
+func (a Args) Validate() error {
+	// A source is written as the source of a conversion, and refused for the same.
+	if err := (convert.Args{Source: a.Source, SourceDigest: a.SourceDigest, Output: convert.Output{Target: "oci:x"}}).Validate(); err != nil {
+		return err
+	}
+	switch {
+	case a.Name == "":
+		return errors.New("a name for the container is required")
+	case len(a.Name) > 76 || !name.MatchString(a.Name):
+		return fmt.Errorf("name %q: want at most 76 letters, digits, dots, dashes and underscores, as containerd does", a.Name)
+	case a.Hostname != "" && !hostname.MatchString(a.Hostname):
+		return fmt.Errorf("hostname %q: want letters, digits, dots and dashes", a.Hostname)
+	case a.Base != "" && convert.Unpinned(a.Base) == a.Base:
+		return fmt.Errorf("base %q has no digest: want NAME@DIGEST", a.Base)
+	case a.Limit < 0:
+		return fmt.Errorf("the limit %v is below zero", a.Limit)
+	}
+	for _, m := range a.Mounts {
+		if !path.IsAbs(m.Source) || !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
+			return fmt.Errorf("mount %s:%s: want two absolute paths, and not the root", m.Source, m.Target)
+		}
+	}
+	return convert.OneOf("network", a.Network, "none", "host")
+}
+
+// Hosts are the registries that the job talks to, as far as the args tell.
+func (a Args) Hosts() []string {
+	refs := []string{}
+	for _, ref := range []string{a.Source, convert.Unpinned(a.Base)} {
+		if ref != "" && !convert.IsFile(ref) {
+			refs = append(refs, ref)
+		}
+	}
+	return layer.RegistryHosts(refs...)
+}
+
+// References implements jobs.Referring.
+func (a Args) References() (reads, writes []string) {
+	reads = []string{a.Source}
+	if a.Base != "" {
+		reads = append(reads, a.Base)
+	}
+	return reads, nil
+}

@@ -1,0 +1,104 @@
+package run
+
+import (
+	"flag"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/lithify/lithify/convert/registry"
+	restorejob "github.com/lithify/lithify/jobs/restore"
+	"github.com/lithify/lithify/restore"
+)
+
+// Policy is what a machine lets a checkpoint become. The zero Policy lets nothing.
+type Policy struct {
+	// From are the repositories whose checkpoints may be restored: a repository, or with
+	// a slash at its end all below it. Everywhere is any source, files too.
+	From []string
+	// HostNetwork lets containers have the machine's network.
+	HostNetwork bool
+	// Mounts are the directories of the machine of which, or of what is in them, containers
+	// may have something mounted.
+	Mounts []string
+}
+
+// Everywhere is the From of a machine whose user decides.
+const Everywhere = "*"
+
+// Anything is the policy of who restores on their own machine.
+var Anything = Policy{From: []string{Everywhere}, HostNetwork: true, Mounts: []string{"/"}}
+
+// check refuses what the policy does not let: an errdefs.ErrPermissionDenied.
+func (p Policy) check(a restorejob.Args) error {
+	deny := func(what, flag string) error {
+		return fmt.Errorf("%s is not allowed on this machine (see lithify-worker %s): %w", what, flag, errdefs.ErrPermissionDenied)
+	}
+	if !p.from(a.Source) {
+		return deny("a checkpoint of "+a.Source, "--restore-from")
+	}
+	if a.Network == string(restore.HostNetwork) && !p.HostNetwork {
+		return deny("the machine's network", "--restore-host-network")
+	}
+	for _, m := range a.Mounts {
+		if !slices.ContainsFunc(p.Mounts, func(dir string) bool { return below(dir, m.Source) }) {
+			return deny("a mount of "+m.Source, "--restore-mounts")
+		}
+	}
+	return nil
+}
+
+func (p Policy) from(ref string) bool {
+	if slices.Contains(p.From, Everywhere) {
+		return true
+	}
+	repository, err := registry.RepositoryName(ref)
+	return err == nil && slices.ContainsFunc(p.From, func(from string) bool {
+		return repository == from || strings.HasSuffix(from, "/") && strings.HasPrefix(repository, from)
+	})
+}
+
+// below reports whether the path is dir or lies in it, as it is written: what is mounted
+// must not be a link that leads out, which is the machine's to see to.
+func below(dir, file string) bool {
+	dir, file = path.Clean(dir), path.Clean(file)
+	return dir == "/" || file == dir || strings.HasPrefix(file, dir+"/")
+}
+
+// Config says how a worker of a pool restores. Without repositories it does not.
+type Config struct {
+	Root   string // default restore.DefaultRoot
+	Policy Policy
+}
+
+// AddFlags adds the flags of every program that is a worker.
+func (c *Config) AddFlags(fs *flag.FlagSet) {
+	list := func(to *[]string) func(string) error {
+		return func(s string) error { *to = append(*to, strings.Split(s, ",")...); return nil }
+	}
+	fs.Func("restore-from", "restore checkpoints of these repositories in --containerd, as r.example.com/web or r.example.com/checkpoints/; * is any; without it none are taken", list(&c.Policy.From))
+	fs.StringVar(&c.Root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
+	fs.BoolVar(&c.Policy.HostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
+	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.Policy.Mounts))
+}
+
+// Handler is nil if nothing is to be restored.
+func (c Config) Handler(containerd string) (*Handler, error) {
+	switch {
+	case len(c.Policy.From) == 0:
+		return nil, nil
+	case containerd == "":
+		return nil, fmt.Errorf("--restore-from needs --containerd: %w", errdefs.ErrInvalidArgument)
+	case slices.Contains(c.Policy.From, ""):
+		return nil, fmt.Errorf("--restore-from has an empty name: %w", errdefs.ErrInvalidArgument)
+	}
+	for _, dir := range c.Policy.Mounts {
+		if !path.IsAbs(dir) {
+			return nil, fmt.Errorf("--restore-mounts %q: want absolute paths: %w", dir, errdefs.ErrInvalidArgument)
+		}
+	}
+	return &Handler{Address: containerd, Root: c.Root, Policy: c.Policy}, nil
+}

@@ -1,0 +1,83 @@
+// Package run handles jobs of the kind restore. `lithify restore` calls the same handler
+// without a queue.
+package run
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	restorejob "github.com/lithify/lithify/jobs/restore"
+	"github.com/lithify/lithify/restore"
+)
+
+// Handler restores checkpoints in a containerd on this machine. Convert says how
+// registries are reached.
+type Handler struct {
+	Convert convertrun.Handler
+	Address string // of containerd; default stack.DefaultAddress
+	Root    string // default restore.DefaultRoot
+	Policy  Policy
+}
+
+// Register makes h the handler of its kind, on a worker that has a containerd.
+func (h Handler) Register(m *jobs.Mux) {
+	jobs.Handle(m, func(ctx context.Context, a restorejob.Args) (any, error) {
+		if err := h.Convert.CheckFiles(a, a.Source); err != nil {
+			return nil, jobs.Permanent(err)
+		}
+		r, err := h.Run(ctx, a)
+		if errdefs.IsPermissionDenied(err) {
+			return r, jobs.Permanent(err)
+		}
+		return r, convertrun.ClassifyHere(err)
+	})
+}
+
+// Run restores one checkpoint, for the job in ctx, if there is one. Its errors have an
+// errdefs kind each.
+func (h Handler) Run(ctx context.Context, a restorejob.Args) (*restore.Result, error) {
+	r, err := h.run(ctx, a)
+	return r, convertrun.WithKind(err)
+}
+
+func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result, err error) {
+	if err := h.Policy.check(a); err != nil {
+		return nil, err
+	}
+	src, err := h.Convert.Open(convertjob.Pinned(a.Source, a.SourceDigest), a.Insecure)
+	if err != nil {
+		return nil, err
+	}
+	d, err := stack.Dial(cmp.Or(h.Address, stack.DefaultAddress), cmp.Or(a.Namespace, stack.DefaultNamespace))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	return restore.Container(ctx, d, src, restore.Options{
+		Name:        a.Name,
+		Snapshotter: a.Snapshotter,
+		Network:     restore.Network(a.Network),
+		Hostname:    a.Hostname,
+		Mounts:      mounts(a.Mounts),
+		Base:        a.Base,
+		Open:        func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
+		Root:        h.Root,
+		Timeout:     a.Limit,
+		Job:         string(jobs.IDOf(ctx)),
+	})
+}
+
+func mounts(given []restorejob.Mount) (mounts []restore.Mount) {
+	for _, m := range given {
+		mounts = append(mounts, restore.Mount(m))
+	}
+	return mounts
+}

@@ -1,0 +1,101 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/commit"
+	"github.com/lithify/lithify/convert/pack"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/image"
+)
+
+// Labels by which Kubernetes' runtimes and nerdctl name containers.
+const (
+	podContainer = "io.kubernetes.container.name"
+	podName      = "io.kubernetes.pod.name"
+	podNamespace = "io.kubernetes.pod.namespace"
+	podUID       = "io.kubernetes.pod.uid"
+	nerdctlName  = "nerdctl/name"
+)
+
+// describe says what the archive is to say of the container.
+func describe(ctx context.Context, c *stack.Container, base commit.Base, at time.Time) (*archive.Checkpoint, error) {
+	info, err := c.Info(ctx, client.WithoutRefreshedMetadata)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.ID(), err)
+	}
+	host, err := archive.ThisHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := c.ID()
+	for _, label := range []string{podContainer, nerdctlName} {
+		if info.Labels[label] != "" {
+			name = info.Labels[label]
+			break
+		}
+	}
+	return &archive.Checkpoint{
+		Format:       archive.Containerd,
+		ID:           c.ID(),
+		Name:         name,
+		Pod:          archive.Pod{Name: info.Labels[podName], Namespace: info.Labels[podNamespace], UID: info.Labels[podUID]},
+		Base:         archive.Base{Name: base.Name, Digest: base.Image.Digest, ID: base.Config.Digest},
+		Runtime:      info.Runtime.Name,
+		Created:      info.CreatedAt.UTC(),
+		Checkpointed: at.UTC(),
+		Labels:       info.Labels,
+		Host:         host,
+		Spec:         info.Spec.GetValue(),
+	}, nil
+}
+
+// publish checks what CRIU has written to dir, packs it as an archive and pushes that.
+func (o Options) publish(ctx context.Context, dst convert.Target, cp *archive.Checkpoint, dir string) (r *Result, err error) {
+	ctx, span := tracer.Start(ctx, "publish checkpoint")
+	defer span.End()
+	images, err := archive.Validate(dir)
+	if err != nil {
+		return nil, fmt.Errorf("CRIU's images of container %s: %w", cp.Name, err)
+	}
+	layer, err := pack.New(o.TempDir, pack.Zstd, o.told())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, layer.Close()) }()
+	if err := archive.Write(ctx, layer, dir, cp, archive.WriteOptions{Format: archive.Containerd}); err != nil {
+		return nil, fmt.Errorf("archive of container %s: %w", cp.Name, err)
+	}
+	if err := layer.Finish(); err != nil {
+		return nil, err
+	}
+	blob := image.Blob{Descriptor: layer.Descriptor, Open: func() (io.ReadCloser, error) { return layer.Open(), nil }}
+	desc, err := image.Push(ctx, dst, blob, layer.DiffID, cp.ImageAnnotations(), cp.Checkpointed)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{
+		Container: cp.Name, Target: dst.Name(), Descriptor: desc, Base: cp.Base.Name + "@" + cp.Base.Digest.String(),
+		Processes: len(images.Processes), Memory: images.Bytes,
+	}, nil
+}
+
+// told tells Progress of what is new.
+func (o Options) told() func(size int64) {
+	if o.Progress == nil {
+		return nil
+	}
+	var before int64
+	return func(size int64) {
+		o.Progress(size - before)
+		before = size
+	}
+}

@@ -1,0 +1,119 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/restore/archive"
+)
+
+// Image is a checkpoint image that has been found.
+type Image struct {
+	Name       string              // the full reference
+	Descriptor ocispec.Descriptor  // of the manifest
+	Layer      ocispec.Descriptor  // the archive
+	Checkpoint *archive.Checkpoint // as the annotations tell of it
+
+	src convert.Source
+}
+
+// Open reads the manifest of a checkpoint image. What is none is a [convert.RefusedError].
+func Open(ctx context.Context, src convert.Source) (*Image, error) {
+	refuse := func(why string) (*Image, error) {
+		return nil, &convert.RefusedError{What: src.Name(), Why: why}
+	}
+	desc, err := src.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !images.IsManifestType(desc.MediaType) {
+		return refuse("is no checkpoint image: it is of type " + desc.MediaType + " and no manifest")
+	}
+	var m ocispec.Manifest
+	if _, err := convert.FetchDocument(ctx, src, desc, &m); err != nil {
+		return nil, err
+	}
+	cp, err := archive.FromAnnotations(m.Annotations)
+	if err != nil {
+		return refuse("is no checkpoint image: " + err.Error())
+	}
+	if len(m.Layers) != 1 {
+		return refuse(fmt.Sprintf("has %d layers, and a checkpoint has one", len(m.Layers)))
+	}
+	return &Image{src.Name(), desc, m.Layers[0], cp, src}, nil
+}
+
+// Archive opens the archive. What is read is checked: where the layer has other bytes
+// than the manifest says, Read returns an error in place of io.EOF. The caller reads it to
+// its end, and closes it.
+func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
+	return convert.Fetch(ctx, i.src, i.Layer)
+}
+
+// Blob is content to be published. Open is called once for each attempt.
+type Blob struct {
+	ocispec.Descriptor
+	Open func() (io.ReadCloser, error)
+}
+
+// Push publishes an archive as a checkpoint image: a layer whose tar has the digest diffID. The
+// blobs come first and the tag last, and only if that names still what it named in
+// the beginning. created is the image's time.
+func Push(ctx context.Context, dst convert.Target, layer Blob, diffID digest.Digest, annotations map[string]string, created time.Time) (ocispec.Descriptor, error) {
+	was, err := dst.Head(ctx)
+	if err != nil && !errors.Is(err, convert.ErrNotFound) {
+		return was, err
+	}
+	config, rawConfig, err := document(ocispec.MediaTypeImageConfig, ocispec.Image{
+		Created:  &created,
+		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
+	})
+	if err != nil {
+		return config, err
+	}
+	manifest, raw, err := document(ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned:   specs.Versioned{SchemaVersion: 2},
+		MediaType:   ocispec.MediaTypeImageManifest,
+		Config:      config,
+		Layers:      []ocispec.Descriptor{layer.Descriptor},
+		Annotations: annotations,
+	})
+	if err != nil {
+		return manifest, err
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rawConfig)), nil }
+	for _, b := range []Blob{layer, {config, open}} {
+		if err := b.push(ctx, dst); err != nil {
+			return manifest, err
+		}
+	}
+	if err := dst.PutManifest(ctx, manifest, raw); err != nil {
+		return manifest, err
+	}
+	return manifest, dst.Tag(ctx, manifest, raw, was.Digest)
+}
+
+func (b Blob) push(ctx context.Context, dst convert.Target) error {
+	if has, err := dst.Has(ctx, b.Descriptor); has || err != nil {
+		return err
+	}
+	return dst.Push(ctx, b.Descriptor, b.Open)
+}
+
+func document(mediaType string, v any) (ocispec.Descriptor, []byte, error) {
+	raw, err := json.Marshal(v)
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw, err
+}

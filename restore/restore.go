@@ -1,0 +1,153 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/pkg/identifiers"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/restore/image"
+)
+
+var tracer = otel.Tracer("github.com/lithify/lithify/restore")
+
+const (
+	// DefaultRoot is where checkpoints are kept unpacked and the restored containers'
+	// logs lie.
+	DefaultRoot = "/var/lib/lithify/restore"
+	// DefaultTimeout bounds the time from CRIU's start to processes that run.
+	DefaultTimeout = 5 * time.Minute
+	// settle is how long processes are watched that have just been restored: one that
+	// uses what this CPU has not dies at once.
+	settle = 200 * time.Millisecond
+)
+
+// Labels of what a restore makes in containerd: containers and base images.
+const (
+	labelUse        = "io.github.lithify.restore"
+	labelCheckpoint = "io.github.lithify.restore.checkpoint" // the image's digest
+	labelJob        = "io.github.lithify.restore.job"
+
+	useBase    = "base"    // an image
+	useHalf    = "half"    // a container of which it is not known whether it runs
+	useRunning = "running" // one that has run
+)
+
+// Options say what a checkpoint becomes. Name is required.
+type Options struct {
+	Name        string // and ID of the new container
+	Snapshotter string // default: containerd's, overlayfs
+	Network     Network
+	Hostname    string // default: what it was
+	Mounts      []Mount
+
+	// Base is a reference with a digest to be taken for the base image instead of the
+	// one that the checkpoint names.
+	Base string
+	// Open finds a base image that containerd has not got. nil: that is an error.
+	Open func(ref string) (convert.Source, error)
+
+	Root    string        // default DefaultRoot; containerd has to see it under the same name
+	Timeout time.Duration // default DefaultTimeout
+	// Job is put on the container as a label. A container of the same name and job is
+	// that of an earlier attempt: taken over if it runs, else removed.
+	Job string
+}
+
+// Result tells what runs.
+type Result struct {
+	Container  string        `json:"container"`
+	Namespace  string        `json:"namespace"`
+	Checkpoint string        `json:"checkpoint"` // reference
+	Digest     digest.Digest `json:"digest"`     // of the checkpoint image
+	Base       string        `json:"base"`
+	PID        uint32        `json:"pid"`
+	Processes  int           `json:"processes"`
+	// Log is the file that has the container's output.
+	Log string `json:"log"`
+	// Cached says that the checkpoint had been unpacked here before.
+	Cached bool          `json:"cached"`
+	Took   time.Duration `json:"took"` // from CRIU's start to processes that run
+}
+
+// run is one restore.
+type run struct {
+	daemon      *stack.Daemon
+	opts        Options
+	snapshotter string
+	img         *image.Image
+}
+
+// Container restores the checkpoint that src names as a container of d. It returns when
+// the container's processes run.
+//
+// What cannot be restored here or as the options have it is an
+// errdefs.ErrFailedPrecondition that says what to do, a name that is taken an
+// errdefs.ErrAlreadyExists. After an error nothing is left of the container.
+func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Options) (_ *Result, err error) {
+	ctx, span := tracer.Start(ctx, "restore container")
+	span.SetAttributes(attribute.String("lithify.container", o.Name), attribute.String("lithify.checkpoint", src.Name()))
+	defer func() {
+		if err != nil {
+			span.RecordError(err)
+		}
+		span.End()
+	}()
+	if runtime.GOOS != "linux" {
+		return nil, fmt.Errorf("restore on %s, which has no CRIU: %w", runtime.GOOS, errdefs.ErrNotImplemented)
+	}
+	r := &run{daemon: d, opts: o.withDefaults()}
+	if err := r.opts.Validate(); err != nil {
+		return nil, err
+	}
+	if r.snapshotter = r.opts.Snapshotter; r.snapshotter == "" {
+		r.snapshotter = defaults.DefaultSnapshotter
+	}
+	if r.img, err = image.Open(ctx, src); err != nil {
+		return nil, err
+	}
+	unlock, err := r.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if had, err := r.earlier(ctx); had != nil || err != nil {
+		return had, err
+	}
+	return r.restore(ctx)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Network == "" {
+		o.Network = NoNetwork
+	}
+	if o.Root == "" {
+		o.Root = DefaultRoot
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	return o
+}
+
+// Validate refuses what no checkpoint could be restored with: an
+// errdefs.ErrInvalidArgument.
+func (o Options) Validate() error {
+	if err := identifiers.Validate(o.Name); err != nil {
+		return fmt.Errorf("name of the container: %w", err)
+	}
+	if o.Network != NoNetwork && o.Network != HostNetwork {
+		return fmt.Errorf("network %q is neither none nor host: %w", o.Network, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}

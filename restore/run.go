@@ -1,0 +1,158 @@
+package restore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+
+	"github.com/lithify/lithify/restore/archive"
+)
+
+// state is the directory that the container has of ours: its log, and CRIU's.
+func (r *run) state() string {
+	return filepath.Join(r.opts.Root, "containers", r.daemon.Namespace(), r.opts.Name)
+}
+
+func (r *run) logFile() string { return filepath.Join(r.state(), "container.log") }
+
+// work is CRIU's directory, and restoreLog what runc has it write there.
+func (r *run) work() string       { return filepath.Join(r.state(), "work") }
+func (r *run) restoreLog() string { return filepath.Join(r.work(), "restore.log") }
+
+// restore does all of it. What a step has made it takes back if one after it fails, the
+// last first.
+func (r *run) restore(ctx context.Context) (_ *Result, err error) {
+	ctx, done, err := r.daemon.Client().WithLease(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lease: %w", err)
+	}
+	var back []func(context.Context) error
+	defer func() {
+		wind, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		for i := len(back) - 1; err != nil && i >= 0; i-- {
+			err = errors.Join(err, back[i](wind))
+		}
+		err = errors.Join(err, done(wind))
+	}()
+
+	here, err := archive.ThisHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := canRestore(here, r.img.Checkpoint.Host); err != nil { // before a byte of it is here
+		return nil, err
+	}
+	cp, err := r.checkpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cp.release()) }()
+	if err := errors.Join(canRestore(here, cp.Host), r.agrees(cp.was)); err != nil {
+		return nil, err
+	}
+	img, err := r.base(ctx, cp)
+	if err != nil {
+		return nil, err
+	}
+	c, err := r.create(ctx, img, cp)
+	if err != nil {
+		return nil, err
+	}
+	back = append(back, func(ctx context.Context) error { return c.Delete(ctx, client.WithSnapshotCleanup) })
+	if err := r.apply(ctx, c, cp); err != nil {
+		return nil, err
+	}
+	back = append(back, func(context.Context) error { return os.RemoveAll(r.state()) })
+	began := time.Now()
+	task, err := r.start(ctx, c, cp.images())
+	if err != nil {
+		return nil, err
+	}
+	back = append(back, func(ctx context.Context) error { return r.endTask(ctx, task) })
+	took := time.Since(began)
+	if err := rename(task.Pid(), r.opts.Hostname); err != nil {
+		return nil, err
+	}
+	if _, err := c.SetLabels(ctx, map[string]string{labelUse: useRunning}); err != nil {
+		return nil, fmt.Errorf("label container %s: %w", c.ID(), err)
+	}
+	res, err := r.result(ctx, c, task)
+	if err != nil {
+		return nil, err
+	}
+	res.Cached, res.Took = cp.cached, took
+	return res, nil
+}
+
+// create makes the container and its snapshot.
+func (r *run) create(ctx context.Context, img client.Image, cp *checkpoint) (client.Container, error) {
+	labels := map[string]string{labelUse: useHalf, labelCheckpoint: r.img.Descriptor.Digest.String()}
+	if r.opts.Job != "" {
+		labels[labelJob] = r.opts.Job
+	}
+	// A name of our own, so that none is taken by another: one that nothing refers to
+	// goes with the lease.
+	snapshot := r.opts.Name + "-" + rand.Text()
+	c, err := r.daemon.Client().NewContainer(ctx, r.opts.Name,
+		client.WithImage(img),
+		client.WithSnapshotter(r.snapshotter),
+		client.WithNewSnapshot(snapshot, img),
+		client.WithNewSpec(r.spec(img, cp.was)),
+		client.WithContainerLabels(labels))
+	if err != nil {
+		return nil, fmt.Errorf("make container %s: %w", r.opts.Name, err)
+	}
+	return c, nil
+}
+
+// apply puts what the container had changed into its mounted root. The applier of
+// containerd's erofs snapshotter (2.4.2) would write a layer that nothing mounts.
+func (r *run) apply(ctx context.Context, c client.Container, cp *checkpoint) (err error) {
+	info, err := c.Info(ctx, client.WithoutRefreshedMetadata)
+	if err != nil {
+		return fmt.Errorf("container %s: %w", c.ID(), err)
+	}
+	mounts, err := r.daemon.Client().SnapshotService(r.snapshotter).Mounts(ctx, info.SnapshotKey)
+	if err != nil {
+		return fmt.Errorf("mounts of container %s: %w", c.ID(), err)
+	}
+	mounts, deactivate, err := r.activate(ctx, mounts)
+	if err != nil {
+		return fmt.Errorf("mounts of container %s: %w", c.ID(), err)
+	}
+	defer func() { err = errors.Join(err, deactivate()) }()
+	if err := mount.WithTempMount(ctx, mounts, func(root string) error { return cp.applyTo(ctx, root) }); err != nil {
+		return fmt.Errorf("files of container %s: %w", c.ID(), err)
+	}
+	return nil
+}
+
+// activate has containerd mount what this process cannot: the erofs snapshotter's layers.
+func (r *run) activate(ctx context.Context, mounts []mount.Mount) (active []mount.Mount, deactivate func() error, err error) {
+	m := r.daemon.Client().MountManager()
+	name := "lithify-restore-" + rand.Text()
+	info, err := m.Activate(ctx, name, mounts, mount.WithTemporary)
+	if errdefs.IsNotImplemented(err) { // they can be mounted as they are
+		return mounts, func() error { return nil }, nil
+	}
+	return info.System, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		err := m.Deactivate(ctx, name)
+		// containerd 2.4.2's garbage collector may be at the same mounts, and what one
+		// has unmounted the other does not find. Off its list they are its to unmount.
+		if _, ierr := m.Info(ctx, name); errdefs.IsNotFound(ierr) {
+			return nil
+		}
+		return err
+	}, err
+}

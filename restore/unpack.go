@@ -1,0 +1,90 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/archive"
+	"github.com/containerd/errdefs"
+
+	checkpoints "github.com/lithify/lithify/restore/archive"
+)
+
+// checkpoint is one that has been unpacked here, until it is released.
+type checkpoint struct {
+	*checkpoints.Checkpoint
+	was     *checkpoints.Derived // the container that was dumped
+	dir     string
+	cached  bool
+	release func() error
+}
+
+// images is the directory that CRIU restores from.
+func (cp *checkpoint) images() string { return filepath.Join(cp.dir, checkpoints.ImagesDir) }
+
+// checkpoint unpacks and validates the checkpoint, or finds that this was done.
+func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
+	cp := &checkpoint{cached: true}
+	var err error
+	cp.dir, cp.release, err = r.cache().get(ctx, r.img.Layer.Digest, func(dir string) error {
+		cp.cached = false
+		return r.unpack(ctx, dir)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("unpack checkpoint %s: %w", r.img.Name, err)
+	}
+	if cp.Checkpoint, err = checkpoints.Open(cp.dir, checkpoints.Limits{}); err == nil {
+		cp.was, err = checkpoints.Derive(cp.Spec)
+	}
+	if err != nil {
+		return nil, errors.Join(err, cp.release())
+	}
+	return cp, nil
+}
+
+func (r *run) cache() cache { return cache{filepath.Join(r.opts.Root, "checkpoints")} }
+
+func (r *run) unpack(ctx context.Context, dir string) (err error) {
+	ctx, span := tracer.Start(ctx, "unpack checkpoint")
+	defer span.End()
+	layer, err := r.img.Archive(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, layer.Close()) }()
+	if _, err := checkpoints.Read(ctx, layer, dir, checkpoints.Limits{}); err != nil {
+		return err
+	}
+	_, err = checkpoints.Validate(dir)
+	return err
+}
+
+// applyTo puts what the container had changed into its root.
+func (cp *checkpoint) applyTo(ctx context.Context, root string) (err error) {
+	layer := cp.Changes(ctx, cp.dir, checkpoints.Limits{})
+	defer func() { err = errors.Join(err, layer.Close()) }()
+	if _, err := archive.Apply(ctx, root, layer); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, layer)
+	return err
+}
+
+// canRestore refuses what this machine cannot go on with that was dumped on another.
+func canRestore(here, from checkpoints.Host) error {
+	if here.CRIU == "" {
+		return fmt.Errorf("there is no criu on this machine: install it where containerd's runtime finds it, too: %w", errdefs.ErrFailedPrecondition)
+	}
+	var why []string
+	for _, r := range here.CanRestore(from) {
+		why = append(why, r.String())
+	}
+	if len(why) > 0 {
+		return fmt.Errorf("this machine cannot go on with the checkpoint: %s: %w", strings.Join(why, "; "), errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}

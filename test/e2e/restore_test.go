@@ -1,0 +1,226 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// counts counts, in memory and in a file, and says so where the two differ: memory and
+// files that are not of one instant are found by the process itself.
+const counts = `
+rm /etc/issue
+i=0; echo 0 > /count
+while :; do
+	[ "$(cat /count)" = $i ] || echo "$i in memory, $(cat /count) in the file" > /wrong
+	i=$((i+1)); echo $i > /count; echo $i
+	sleep 0.05
+done`
+
+// startCounting starts a container that counts, on an image of n layers.
+func startCounting(t testing.TB, n int, snapshotter string) (d *daemon, registry string, c *container) {
+	t.Helper()
+	need(t, "criu")
+	d, registry = startContainerd(t), startRegistry(t)
+	base := registry + "/base:1"
+	push(t, debianThat(t, n, counts), base)
+	d.pullFor(base, snapshotter, "")
+	c = d.start(t, "one", base, snapshotter, "", "--null-io")
+	return d, registry, c
+}
+
+// restored is the container that lithify restore made. It is removed with the test.
+func (d *daemon) restored(t testing.TB, name string) *container {
+	t.Helper()
+	t.Cleanup(func() {
+		exec.Command(need(t, "runc"), "--root", "/run/containerd/runc/default", "delete", "--force", name).Run()
+	})
+	return &container{d, name, ""}
+}
+
+func (c *container) count(t testing.TB) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSpace(c.does(t, "cat /count || true")))
+	if err != nil {
+		return -1 // it is being written
+	}
+	return n
+}
+
+// goesOn waits until the container has counted on from n.
+func (c *container) goesOn(t testing.TB, n int) {
+	t.Helper()
+	await(t, c.id+" to count on", func(context.Context) error {
+		if now := c.count(t); now <= n {
+			return fmt.Errorf("it is at %d, and was at %d", now, n)
+		}
+		return nil
+	})
+}
+
+// saved starts a container that counts and makes a checkpoint of it.
+func saved(t testing.TB, n int, snapshotter string) (d *daemon, registry string, c *container, ref string) {
+	t.Helper()
+	d, registry, c = startCounting(t, n, snapshotter)
+	c.goesOn(t, 3)
+	out := output(t, lithify(t), "checkpoint", "--containerd", d.address, "--insecure", c.id, registry+"/saved:1")
+	return d, registry, c, strings.TrimSpace(out)
+}
+
+// restoreArgs are those of a restore of ref as name, in a directory of the daemon's own.
+func (d *daemon) restoreArgs(ref, name string, flags ...string) []string {
+	args := []string{"restore", "--containerd", d.address, "--restore-root", d.restoreRoot(), "--insecure", "--name", name}
+	return append(append(args, flags...), ref)
+}
+
+func (d *daemon) restoreRoot() string { return filepath.Join(filepath.Dir(d.address), "restore") }
+
+// TestCheckpointRestore restores what it has made a checkpoint of, beside the container
+// that goes on. The container itself says if memory and files are of two instants.
+func TestCheckpointRestore(t *testing.T) {
+	for _, snapshotter := range []string{"overlayfs", "erofs"} {
+		for _, layers := range []int{1, 2, 8} {
+			t.Run(fmt.Sprint(snapshotter, layers), func(t *testing.T) {
+				if layers != 2 && testing.Short() {
+					t.Skip("on an image of one layer, and of eight: long lane")
+				}
+				d, _, c, ref := saved(t, layers, snapshotter)
+				at := c.count(t)
+				two := d.restored(t, "two")
+				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone")...)
+				if got != "two\n" {
+					t.Errorf("lithify restore: got %q, want the container's name", got)
+				}
+				two.goesOn(t, at)
+				c.goesOn(t, at)
+				if got := two.does(t, "hostname; ls /etc/issue /wrong 2>/dev/null || true"); got != "clone\n" {
+					t.Errorf("in the restored container: %q, want its hostname, and no file that was removed or should not be", got)
+				}
+				if got := c.does(t, "hostname"); strings.Contains(got, "clone") {
+					t.Errorf("the hostname of the first container is %s", got)
+				}
+			})
+		}
+	}
+}
+
+// TestCheckpointStop ends the container once its checkpoint is published, and goes on
+// with it where nothing of it was: in another containerd that has to pull the base image.
+func TestCheckpointStop(t *testing.T) {
+	_, registry, c := startCounting(t, 2, "overlayfs")
+	c.goesOn(t, 3)
+	if _, err := try(t, lithify(t), "checkpoint", "--stop", "--containerd", c.address, "--insecure", c.id, "127.0.0.1:1/nowhere:1"); err == nil {
+		t.Fatal("a checkpoint was pushed to no registry")
+	}
+	c.goesOn(t, c.count(t)) // what could not be pushed is not stopped
+	out := output(t, lithify(t), "checkpoint", "--stop", "--containerd", c.address, "--insecure", c.id, registry+"/saved:1")
+	c.awaits(t, "STOPPED")
+
+	there := startContainerd(t)
+	two := there.restored(t, "two")
+	output(t, lithify(t), there.restoreArgs(strings.TrimSpace(out), two.id)...)
+	two.goesOn(t, two.count(t))
+	if names := there.ctr("images", "ls", "-q"); !strings.HasPrefix(names, registry+"/base@sha256:") || strings.Count(names, "\n") != 1 {
+		t.Errorf("images of the second containerd: %q, want the base by its digest and no tag", names)
+	}
+}
+
+// TestRestoreRefused: each with its exit code and a word about what to do, and nothing is
+// left of it.
+func TestRestoreRefused(t *testing.T) {
+	d, registry, c, ref := saved(t, 2, "overlayfs")
+	left := func() string {
+		// Snapshots that nothing refers to go with containerd's next garbage collection.
+		return d.ctr("containers", "ls", "-q") + d.ctr("tasks", "ls", "-q") + d.ctr("leases", "ls", "-q") + d.ctr("images", "ls", "-q")
+	}
+	before := left()
+	for name, tc := range map[string]struct {
+		ref   string
+		flags []string
+		code  int
+		says  string
+	}{
+		"no checkpoint":     {registry + "/base:1", nil, 3, "is no checkpoint image"},
+		"no image":          {registry + "/none:1", nil, 4, "none"},
+		"taken":             {ref, []string{"--name", c.id}, 1, "give another name"},
+		"network":           {ref, []string{"--network", "host"}, 1, "--network none"},
+		"base":              {ref, []string{"--base", registry + "/base@sha256:" + strings.Repeat("0", 64)}, 4, "base image"},
+		"mount":             {ref, []string{"--mount", "/srv"}, 2, "SOURCE:TARGET"},
+		"no snapshotter":    {ref, []string{"--snapshotter", "none"}, 3, "none"},
+		"no time":           {ref, []string{"--limit", "1ns"}, 5, "longer than allowed"},
+		"a name of no kind": {ref, []string{"--name", "../x"}, 2, "../x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, said := exit(t, lithify(t), d.restoreArgs(tc.ref, "two", tc.flags...)...)
+			if code != tc.code || !strings.Contains(said, tc.says) {
+				t.Errorf("exit code %d, %q; want %d and a word about %s", code, said, tc.code, tc.says)
+			}
+		})
+	}
+	if diff := cmp.Diff(before, left()); diff != "" {
+		t.Errorf("left in containerd (-before +after):\n%s", diff)
+	}
+	if dirs, err := filepath.Glob(filepath.Join(d.restoreRoot(), "containers/*/two")); err != nil || len(dirs) > 0 {
+		t.Errorf("left of our own: %v, %v", dirs, err)
+	}
+	c.goesOn(t, c.count(t))
+}
+
+// holdCRIU puts a criu in front of the machine's that waits, where runc starts it and once
+// hold is called, until release is; at waits for one that waits.
+func holdCRIU(t *testing.T) (hold, at, release func()) {
+	t.Helper()
+	dir := t.TempDir()
+	held, here := filepath.Join(dir, "held"), filepath.Join(dir, "here")
+	script := fmt.Sprintf("#!/bin/sh\nif [ $1 = swrk ] && [ -e %[1]s ]; then touch %[2]s; while [ -e %[1]s ]; do sleep 0.02; done; fi\nexec %[3]s \"$@\"\n", held, here, need(t, "criu"))
+	if err := os.WriteFile(filepath.Join(dir, "criu"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(before, dir)
+	release = func() { os.Remove(held) }
+	t.Cleanup(release)
+	return func() {
+			if err := os.WriteFile(held, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, func() {
+			await(t, "CRIU", func(context.Context) error { _, err := os.Stat(here); return err })
+		}, release
+}
+
+// TestRestoreKilled kills a restore in the middle of CRIU's work: the next one of the same
+// name clears away what is left and has its way. So does one that ran out of time.
+func TestRestoreKilled(t *testing.T) {
+	hold, at, release := holdCRIU(t)
+	d, _, _, ref := saved(t, 2, "overlayfs")
+	two := d.restored(t, "two")
+	hold()
+	p := start(t, command(t, lithify(t), d.restoreArgs(ref, two.id)...))
+	at()
+	if code, said := exit(t, lithify(t), d.restoreArgs(ref, two.id)...); code != 5 || !strings.Contains(said, "another process is at it") {
+		t.Errorf("a second restore beside it: exit code %d, %q; want 5", code, said)
+	}
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-p.ended
+	code, said := exit(t, lithify(t), d.restoreArgs(ref, two.id, "--limit", "1s")...)
+	if code != 5 || !strings.Contains(said, "longer than allowed") {
+		t.Errorf("CRIU that does not come to an end: exit code %d, %q; want 5", code, said)
+	}
+	if got := d.ctr("containers", "ls", "-q"); strings.Contains(got, two.id) {
+		t.Errorf("containers: %q, want no half one", got)
+	}
+	release()
+	output(t, lithify(t), d.restoreArgs(ref, two.id)...)
+	two.goesOn(t, two.count(t))
+}
