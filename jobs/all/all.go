@@ -13,7 +13,9 @@ import (
 	"github.com/lithify/lithify/jobs/commit"
 	"github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/jobs/layer"
+	"github.com/lithify/lithify/jobs/remove"
 	"github.com/lithify/lithify/jobs/restore"
+	"github.com/lithify/lithify/jobs/rollout"
 )
 
 var kinds = map[string]kind{
@@ -22,7 +24,9 @@ var kinds = map[string]kind{
 	commit.Kind:     of[commit.Args](),
 	convert.Kind:    of[convert.Args](layer.Kind),
 	layer.Kind:      of[layer.Args](),
+	remove.Kind:     of[remove.Args](),
 	restore.Kind:    of[restore.Args](),
+	rollout.Kind:    of[rollout.Args](restore.Kind, remove.Kind),
 }
 
 // kind is what is known of the jobs of one kind by their args alone.

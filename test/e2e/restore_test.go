@@ -175,6 +175,52 @@ func TestRestoreRefused(t *testing.T) {
 	c.goesOn(t, c.count(t))
 }
 
+// TestRollout restores a checkpoint on two nodes in waves, and takes a rollout back in
+// which a container cannot be restored.
+func TestRollout(t *testing.T) {
+	d, _, c, ref := saved(t, 2, "overlayfs")
+	other := startContainerd(t)
+	p := startPool(t, 1)
+	nodes := map[string]*daemon{"node-1": d, "node-2": other}
+	for name, d := range nodes {
+		p.worker(t, name, "--containerd", d.address, "--node", name, "--restore-from", "*", "--restore-root", d.restoreRoot())
+	}
+	rollout := func(name string, flags ...string) (string, error) {
+		var made []*container
+		for i := range 4 {
+			d := nodes[fmt.Sprintf("node-%d", i%2+1)]
+			made = append(made, d.restored(t, fmt.Sprintf("%s-%d", name, i+1)))
+		}
+		cmd := p.command(t, lithify(t), append([]string{"submit", "rollout", "--wait", "--insecure", "--node", "node-1,node-2", "--replicas", "4", "--canary", "1", "--wave", "2", "--name", name, ref}, flags...)...)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			for _, c := range made {
+				c.goesOn(t, c.count(t))
+			}
+		}
+		return string(out), err
+	}
+	out, err := rollout("web", "--hostname", "web")
+	if err != nil || !strings.HasSuffix(out, "node-1 web-1\nnode-2 web-2\nnode-1 web-3\nnode-2 web-4\n") {
+		t.Fatalf("%v, %s: want four containers on two nodes", err, out)
+	}
+	if got := (&container{other, "web-4", ""}).does(t, "hostname"); got != "web-4\n" {
+		t.Errorf("the fourth is called %s", got)
+	}
+
+	// The third of the next one finds its name taken.
+	d.restored(t, "job-3")
+	output(t, lithify(t), d.restoreArgs(ref, "job-3")...)
+	out, err = rollout("job")
+	if err == nil || !strings.Contains(out, "job-3 on node-1") || !strings.Contains(out, "the 2 others were removed again") {
+		t.Errorf("%v, %s: want it given up", err, out)
+	}
+	if got := d.ctr("containers", "ls", "-q") + other.ctr("containers", "ls", "-q"); strings.Contains(got, "job-1") || strings.Contains(got, "job-2") || strings.Contains(got, "job-4") || !strings.Contains(got, "job-3") {
+		t.Errorf("containers: %q, want none of the rollout's", got)
+	}
+	c.goesOn(t, c.count(t))
+}
+
 // holdCRIU puts a criu in front of the machine's that waits, where runc starts it and once
 // hold is called, until release is; at waits for one that waits.
 func holdCRIU(t *testing.T) (hold, at, release func()) {

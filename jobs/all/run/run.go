@@ -8,7 +8,9 @@ import (
 	commitrun "github.com/lithify/lithify/jobs/commit/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	layerrun "github.com/lithify/lithify/jobs/layer/run"
+	removerun "github.com/lithify/lithify/jobs/remove/run"
 	restorerun "github.com/lithify/lithify/jobs/restore/run"
+	rolloutrun "github.com/lithify/lithify/jobs/rollout/run"
 )
 
 // Handlers are the engines of a worker, one a kind.
@@ -29,6 +31,7 @@ func (h Handlers) Mux() *jobs.Mux {
 	h.Convert.Spread = true
 	h.Convert.Register(m)
 	layerrun.Register(m, h.Convert)
+	rolloutrun.Register(m)
 	if h.Containerd != "" {
 		commitrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
 		checkpointrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
@@ -37,6 +40,7 @@ func (h Handlers) Mux() *jobs.Mux {
 		restore := *h.Restore
 		restore.Convert, restore.Address = h.Convert, h.Containerd
 		restore.Register(m)
+		removerun.Handler{Address: h.Containerd, Root: restore.Root}.Register(m)
 	}
 	if h.Build != nil {
 		build := *h.Build

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/lithify/lithify/jobs"
+	rolloutjob "github.com/lithify/lithify/jobs/rollout"
+	rolloutrun "github.com/lithify/lithify/jobs/rollout/run"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) submitRolloutCommand() *cobra.Command {
+	var f restoreFlags
+	var job rolloutjob.Args
+	s := submission{result: printed(a.printRollout)}
+	cmd := &cobra.Command{
+		Use:   "rollout SRC",
+		Short: "Restore a checkpoint as many containers on many nodes",
+		Long: `Restore a checkpoint as many containers on the nodes of a pool, in waves: each begins when
+all containers of the one before run or have failed. --name and --hostname get -1, -2 and so
+on behind them; the containers go to the nodes in turn. If more fail than --max-failed lets,
+no other wave begins, and what was restored is removed again. See lithify submit restore.
+
+stdout gets the job's ID; with --wait it gets one line for each container, NODE NAME.`,
+		Example: `  lithify submit rollout --wait --node node-1,node-2 --replicas 8 --canary 1 --wave 4 --name web registry.example.com/web:checkpoint`,
+		Args:    exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.submit(cmd.Context(), &s, func() (_ jobs.Args, err error) {
+				job := job
+				job.Restore, err = f.poolArgs(cmd.Context(), args[0])
+				return job, err
+			})
+		},
+	}
+	f.add(cmd.Flags())
+	fs := cmd.Flags()
+	fs.StringSliceVar(&job.Nodes, "node", nil, "machines to restore on, by their host names or what their workers call them (--node); may be repeated (required)")
+	fs.IntVar(&job.Replicas, "replicas", 0, "containers in all (default one for each node)")
+	fs.IntVar(&job.Canary, "canary", 0, "containers of the first wave (default as many as in the others)")
+	fs.IntVar(&job.Wave, "wave", 0, "containers at a time (default all)")
+	fs.IntVar(&job.MaxFailed, "max-failed", 0, "go on as long as no more containers than these have failed")
+	fs.BoolVar(&job.Keep, "keep", false, "leave what runs where it is when the rollout is given up")
+	fs.DurationVar(&job.Timeout, "container-timeout", rolloutjob.DefaultTimeout, "how long each container may take, the wait for its node included")
+	s.add(fs)
+	return cmd
+}
+
+func (a *app) printRollout(r *rolloutrun.Result) error {
+	if a.output == "json" {
+		return a.printJSON(r)
+	}
+	for _, c := range r.Containers {
+		if _, err := fmt.Fprintln(a.out, c.Node, c.Name); err != nil {
+			return err
+		}
+	}
+	if r.Failed > 0 {
+		fmt.Fprintf(a.err, "%d containers failed, which were no more than allowed\n", r.Failed)
+	}
+	return nil
+}

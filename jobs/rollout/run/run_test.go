@@ -1,0 +1,143 @@
+package run_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lithify/lithify/jobs"
+	restorejob "github.com/lithify/lithify/jobs/restore"
+	rolloutjob "github.com/lithify/lithify/jobs/rollout"
+	"github.com/lithify/lithify/jobs/rollout/run"
+)
+
+// play runs a rollout as a pool does that has every job run that is waited for, but those
+// that are done. Those of names in bad fail. It gives the jobs of each wait, and the end.
+func play(t *testing.T, a rolloutjob.Args, bad ...string) (waits []string, result *run.Result, err error) {
+	t.Helper()
+	ctx := jobs.WithID(t.Context(), "rollout-1")
+	var children map[jobs.ID]jobs.Child
+	for {
+		result, err = run.Run(jobs.WithChildren(ctx, children), a)
+		awaited, ok := jobs.Awaited(err)
+		if !ok {
+			return waits, result, err
+		}
+		next := map[jobs.ID]jobs.Child{}
+		var ran []string
+		for _, j := range awaited {
+			if c, ok := children[j.ID]; ok && c.Record.State == jobs.Done {
+				next[j.ID] = c
+				continue
+			}
+			var args struct{ Name, Node string }
+			if err := json.Unmarshal(j.Args, &args); err != nil {
+				t.Fatal(err)
+			}
+			r := jobs.Record{State: jobs.Done}
+			if slices.Contains(bad, args.Name) || slices.Contains(bad, j.Kind+" "+args.Name) {
+				r = jobs.Record{State: jobs.Failed, Failure: &jobs.Failure{Message: "no CRIU"}}
+			}
+			next[j.ID] = jobs.Child{Job: j, Record: r}
+			ran = append(ran, j.Kind+" "+args.Name+"@"+args.Node)
+		}
+		waits, children = append(waits, strings.Join(ran, " ")), next
+	}
+}
+
+func TestRollout(t *testing.T) {
+	base := rolloutjob.Args{
+		Restore:  restorejob.Args{Source: "r.example.com/web:saved", Name: "web"},
+		Nodes:    []string{"a", "b"},
+		Replicas: 5, Canary: 1, Wave: 2,
+	}
+	waves := []string{"restore web-1@a", "restore web-2@b restore web-3@a", "restore web-4@b restore web-5@a"}
+	for _, tc := range []struct {
+		name   string
+		change func(*rolloutjob.Args)
+		bad    []string
+		waits  []string
+		failed int    // of a rollout that succeeds
+		err    string // of one that does not
+	}{
+		{"all", func(*rolloutjob.Args) {}, nil, waves, 0, ""},
+		{"one may fail", func(a *rolloutjob.Args) { a.MaxFailed = 1 }, []string{"web-2"}, waves, 1, ""},
+		{"one in each wave", func(a *rolloutjob.Args) { a.MaxFailed = 1 }, []string{"web-2", "web-4"},
+			append(slices.Clone(waves), "remove web-1@a remove web-3@a remove web-5@a"), 0, "no CRIU; the 3 others were removed again"},
+		{"canary", func(*rolloutjob.Args) {}, []string{"web-1"}, waves[:1], 0, "no CRIU (0 are left running)"},
+		{"taken back", func(*rolloutjob.Args) {}, []string{"web-3"},
+			append(slices.Clone(waves[:2]), "remove web-1@a remove web-2@b"), 0, "after wave 2 of 3: 1 of 3"},
+		{"cannot be taken back", func(*rolloutjob.Args) {}, []string{"web-3", "remove web-2"},
+			append(slices.Clone(waves[:2]), "remove web-1@a remove web-2@b"), 0, "may still run: web-2 on b: "},
+		{"kept", func(a *rolloutjob.Args) { a.Keep = true }, []string{"web-3"}, waves[:2], 0, "(2 are left running)"},
+		{"at once", func(a *rolloutjob.Args) { *a = rolloutjob.Args{Restore: a.Restore, Nodes: a.Nodes} }, nil, []string{"restore web-1@a restore web-2@b"}, 0, ""},
+		{"all of a wave", func(a *rolloutjob.Args) { a.MaxFailed = 2 }, []string{"web-2", "web-3"}, waves, 2, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := base
+			tc.change(&a)
+			waits, result, err := play(t, a, tc.bad...)
+			if diff := cmp.Diff(tc.waits, waits); diff != "" {
+				t.Errorf("waits (-want +got):\n%s", diff)
+			}
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) || jobs.ClassOf(err) != jobs.ClassPermanent {
+					t.Errorf("got %v, want a permanent error with %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(result.Containers) + result.Failed; result.Failed != tc.failed || n != max(a.Replicas, len(a.Nodes)) {
+				t.Errorf("got %+v, want %d failed", result, tc.failed)
+			}
+		})
+	}
+}
+
+// An attempt that dies before it waits is made again, and must not restore anything twice.
+func TestSameJobsEachTime(t *testing.T) {
+	a := rolloutjob.Args{Restore: restorejob.Args{Source: "r.example.com/web:saved", Name: "web"}, Nodes: []string{"a"}, Replicas: 3}
+	ids := func(rollout jobs.ID) (ids []jobs.ID) {
+		_, err := run.Run(jobs.WithID(t.Context(), rollout), a)
+		awaited, _ := jobs.Awaited(err)
+		for _, j := range awaited {
+			ids = append(ids, j.ID)
+		}
+		return ids
+	}
+	first := ids("rollout-1")
+	if diff := cmp.Diff(first, ids("rollout-1")); diff != "" || len(first) != 3 {
+		t.Errorf("%d jobs, and others the second time:\n%s", len(first), diff)
+	}
+	if slices.Contains(ids("rollout-2"), first[0]) {
+		t.Error("another rollout has the same jobs")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	good := rolloutjob.Args{Restore: restorejob.Args{Source: "r.example.com/web:saved", Name: "web"}, Nodes: []string{"a"}}
+	for want, change := range map[string]func(*rolloutjob.Args){
+		"":              func(*rolloutjob.Args) {},
+		"name":          func(a *rolloutjob.Args) { a.Restore.Name = "" },
+		"nodes are":     func(a *rolloutjob.Args) { a.Nodes = nil },
+		"each has":      func(a *rolloutjob.Args) { a.Nodes = []string{"a", ""} },
+		"below zero":    func(a *rolloutjob.Args) { a.MaxFailed = -1 },
+		"too many for":  func(a *rolloutjob.Args) { a.Replicas = jobs.MaxChildren + 1 },
+		"16 waves are":  func(a *rolloutjob.Args) { a.Replicas, a.Wave = 16, 1 },
+		"bound to no n": func(a *rolloutjob.Args) { a.Restore.Node = "a" },
+	} {
+		a := good
+		change(&a)
+		_, err := jobs.New(a, jobs.Options{})
+		if (err == nil) != (want == "") || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("%+v: got %v, want an error with %q", a, err, want)
+		}
+	}
+}
+
