@@ -170,6 +170,50 @@ func TestAwaitCancelled(t *testing.T) {
 	p.waitState(st.ID, jobs.Cancelled)
 }
 
+// Somebody asks for a child that runs: it is theirs, too, and goes on when its parent is
+// cancelled, also in another attempt.
+func TestARunningChildIsAskedFor(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: 20 * time.Millisecond})
+	var m jobs.Mux
+	jobs.Handle(&m, func(context.Context, testArgs) (any, error) {
+		child, err := jobs.New(pureArgs{"shared"}, jobs.Options{})
+		if err != nil {
+			return nil, err
+		}
+		return nil, jobs.Await(child)
+	})
+	started, cancelled := make(chan struct{}, 2), make(chan struct{})
+	jobs.Handle(&m, func(ctx context.Context, _ pureArgs) (any, error) {
+		started <- struct{}{}
+		select {
+		case <-cancelled:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if len(started) == 0 { // the first attempt
+			return nil, jobs.RetryAfter(500*time.Millisecond, errors.New("again")) // many sweeps
+		}
+		return "ok", nil
+	})
+	p.worker(&m, worker.Config{Name: "w1"})
+	parent := p.submit(testArgs{}, jobs.Options{}).ID
+	await(t, started, "start of the child")
+	if child := p.submit(pureArgs{"shared"}, jobs.Options{}); child.State != jobs.Running {
+		t.Fatalf("the child is %s", child.State)
+	}
+	if _, err := p.Cancel(t.Context(), parent, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	p.wait(parent)
+	close(cancelled)
+	child, err := jobs.New(pureArgs{"shared"}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.waitState(child.ID, jobs.Done)
+}
+
 func TestAwaitOneself(t *testing.T) {
 	p := newPool(t)
 	p.scheduler(scheduler.Config{Sweep: calm})

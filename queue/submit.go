@@ -2,11 +2,13 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -69,16 +71,20 @@ func (c *Client) submit(ctx context.Context, prev Status, j jobs.Job) (Status, e
 	}
 }
 
-// join is a submission of a job that exists: it matters to one more now. A running one
-// is its worker's alone, and one that is done is done.
+// join is a submission of a job that exists: it matters to one more now. One that is
+// done is done.
 func (c *Client) join(ctx context.Context, st Status, j jobs.Job) (Status, error) {
 	for {
 		joined, err := c.Apply(ctx, st, jobs.Join{Priority: j.Priority, Direct: j.Parent == "", At: time.Now().UTC()})
-		switch _, edge := errors.AsType[*jobs.EdgeError](err); {
+		if _, edge := errors.AsType[*jobs.EdgeError](err); edge {
+			if st.State != jobs.Running || st.Asked() || j.Parent != "" {
+				return st, nil
+			}
+			joined, err = c.ask(ctx, st)
+		}
+		switch {
 		case err == nil:
 			return joined, nil
-		case edge:
-			return st, nil
 		case !errdefs.IsConflict(err):
 			return st, fmt.Errorf("submit: %w", err)
 		}
@@ -86,6 +92,25 @@ func (c *Client) join(ctx context.Context, st Status, j jobs.Job) (Status, error
 			return st, fmt.Errorf("submit: %w", err)
 		}
 	}
+}
+
+// Asked reports whether somebody asked for a job directly, and not only jobs that wait
+// for it.
+func (st Status) Asked() bool { return st.Direct || st.Job.Parent == "" }
+
+// ask has it known of a running job that somebody asks for it directly. The record is its
+// worker's alone, so the job itself says it, as long as that claim is the last word.
+func (c *Client) ask(ctx context.Context, st Status) (Status, error) {
+	st.Job.Parent = ""
+	spec, err := json.Marshal(st.Job)
+	if err != nil {
+		return st, err
+	}
+	if _, err := c.js.Publish(ctx, specSubject(st.ID), spec, jetstream.WithExpectLastSequenceForSubject(st.Revision, runSubject(st.ID))); err != nil {
+		return st, refused(fmt.Errorf("write job %s: %w", st.ID, err))
+	}
+	st.spec = digestOf(spec)
+	return st, nil
 }
 
 // Cancel ends a job that has not ended. Once it returns no result can be

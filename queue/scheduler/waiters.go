@@ -313,12 +313,20 @@ func (s *Scheduler) cancelIdle(ctx context.Context) error {
 	return nil
 }
 
-// cancel cancels a job that nobody asked for directly, whatever it does meanwhile.
+// cancel cancels a job that nobody asked for directly, whatever it does meanwhile. That
+// somebody did may be in the job and not in its record, so one that lags is not enough.
 func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
 	for {
-		st, err := s.client.GetAt(ctx, e.id, e.revision)
-		if err != nil || st.Direct {
+		found, err := s.client.GetAll(ctx, []jobs.ID{e.id}, s.pool.heard.id, s.pool.heard.revision)
+		if err != nil {
 			return err
+		}
+		st, ok := found[e.id]
+		if !ok {
+			return fmt.Errorf("job %s: %w", e.id, errdefs.ErrNotFound)
+		}
+		if st.Asked() {
+			return nil
 		}
 		_, err = s.client.Apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
 		if _, ended := errors.AsType[*jobs.EdgeError](err); ended {
