@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/client"
-	"google.golang.org/grpc/codes"
+	"github.com/containerd/plugin"
 )
 
 // daemon are the probes of a containerd.
@@ -48,7 +48,8 @@ func version(ctx context.Context, c *client.Client) (string, error) {
 	return v.Version, err
 }
 
-// brokenPlugins are those that did not start, but for those that have nothing to do here.
+// brokenPlugins are those that did not start, but for those that have nothing to do here:
+// the API tells them apart by their text alone, and ctr does so, too.
 func brokenPlugins(ctx context.Context, c *client.Client) (string, error) {
 	all, err := c.IntrospectionService().Plugins(ctx)
 	if err != nil {
@@ -56,7 +57,7 @@ func brokenPlugins(ctx context.Context, c *client.Client) (string, error) {
 	}
 	var broken []string
 	for _, p := range all.Plugins {
-		if p.InitErr != nil && codes.Code(p.InitErr.Code) != codes.Unimplemented {
+		if p.InitErr != nil && !strings.Contains(p.InitErr.Message, plugin.ErrSkipPlugin.Error()) {
 			broken = append(broken, fmt.Sprintf("%s.%s: %s", p.Type, p.ID, p.InitErr.Message))
 		}
 	}

@@ -134,7 +134,6 @@ func (d *changes) layer(w io.Writer) error {
 }
 
 func copyEntry(t *tar.Writer, hdr *tar.Header, r io.Reader) error {
-	hdr.Format = tar.FormatPAX // which keeps fractions of a second
 	if err := t.WriteHeader(hdr); err != nil {
 		return err
 	}

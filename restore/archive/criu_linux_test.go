@@ -67,6 +67,8 @@ func sleepDump(t testing.TB) string {
 	return dump(t, "sleep", "sh", "-c", "exec sleep 1000 <>/dev/null >&0 2>&0")
 }
 
+func realImages(t testing.TB) []member { return images(t, sleepDump(t)) }
+
 // treeDump is of a shell with a child and a zombie.
 func treeDump(t testing.TB) string {
 	return dump(t, "tree", "sh", "-c", "sleep 0 & sleep 1000 <>/dev/null >&0 2>&0 & exec sleep 1001 <>/dev/null >&0 2>&0")

@@ -191,14 +191,14 @@ func TestReadParent(t *testing.T) {
 }
 
 func TestReadLimits(t *testing.T) {
-	b := makeTar(t, containerdArchive(member{name: "checkpoint/pages-1.img", body: strings.Repeat("\x00", 80<<20)})...)
+	b := makeTar(t, containerdArchive(member{name: "deleted.files", body: strings.Repeat(" ", 2000)}, member{name: "checkpoint/pages-1.img", body: strings.Repeat("\x00", 80<<20)})...)
 	for name, tt := range map[string]struct {
 		limits archive.Limits
 		want   string
 	}{
 		"bytes":    {archive.Limits{Bytes: 1 << 20}, "1048576 bytes"},
 		"entries":  {archive.Limits{Entries: 3}, "3 entries"},
-		"metadata": {archive.Limits{JSON: 100}, "100 bytes of metadata"},
+		"metadata": {archive.Limits{JSON: 1000}, `"deleted.files" passes the limit of 1000 bytes of metadata`},
 		"ratio":    {archive.Limits{Ratio: 100}, "100 decompressed bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,10 +215,10 @@ func TestReadLimits(t *testing.T) {
 	}
 }
 
-// TestReadDamaged cuts an archive at every byte of its end, and puts something behind it.
+// TestReadDamaged cuts an archive near its end, between blocks and in them, and puts something behind it.
 func TestReadDamaged(t *testing.T) {
 	b := makeTar(t, containerdArchive(member{name: "dump.log", body: strings.Repeat("\x00", 2048)})...)
-	for n := 1; n < 3<<10; n += 100 {
+	for n := 128; n < 3<<10; n += 128 {
 		if _, err := archive.Read(t.Context(), bytes.NewReader(b[:len(b)-n]), filepath.Join(t.TempDir(), "ck"), archive.Limits{}); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("without its last %d bytes: %v, want %v", n, err, io.ErrUnexpectedEOF)
 		}

@@ -19,6 +19,7 @@ type member struct {
 	name, body, link string
 	kind             byte
 	mode             int64
+	nanos            int // of its time
 	pax              map[string]string
 }
 
@@ -39,7 +40,7 @@ func tarOf(members ...member) ([]byte, error) {
 	for _, m := range members {
 		hdr := &tar.Header{
 			Name: m.name, Typeflag: cmp.Or(m.kind, tar.TypeReg), Linkname: m.link,
-			Size: int64(len(m.body)), Mode: cmp.Or(m.mode, 0o644), ModTime: someTime, PAXRecords: m.pax,
+			Size: int64(len(m.body)), Mode: cmp.Or(m.mode, 0o644), ModTime: someTime.Add(time.Duration(m.nanos)), PAXRecords: m.pax, Format: tar.FormatPAX,
 		}
 		if hdr.Typeflag == tar.TypeXGlobalHeader {
 			hdr = &tar.Header{Typeflag: hdr.Typeflag, Name: m.name, PAXRecords: m.pax}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -32,6 +33,10 @@ func layerOf(t testing.TB) []byte {
 		member{name: "data/", kind: tar.TypeDir, mode: 0o700},
 		member{name: "data/.wh..wh..opq"},
 		member{name: "data/kept", body: "k"},
+		member{name: ".wh.replaced"}, // a file or directory, by a directory
+		member{name: "replaced/", kind: tar.TypeDir, mode: 0o700},
+		member{name: ".wh.file"}, // by a file
+		member{name: "file", body: "n", nanos: 7},
 		member{name: "data/sub/", kind: tar.TypeDir, mode: 0o700},
 		member{name: "data/sub/f", body: "f"},
 	)
@@ -39,7 +44,7 @@ func layerOf(t testing.TB) []byte {
 
 // below is the base image under it.
 func below(dir string) ([]string, error) {
-	names, ok := map[string][]string{"data": {"kept", "old", "sub"}, "data/sub": {"f", "g"}}[dir]
+	names, ok := map[string][]string{"data": {"kept", "old", "sub"}, "data/sub": {"f", "g"}, "replaced": {"x"}}[dir]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
@@ -98,7 +103,7 @@ func layer(t testing.TB, dir string, c *archive.Checkpoint) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines = append(lines, strings.Join([]string{string(hdr.Typeflag), hdr.Name, hdr.FileInfo().Mode().String(), hdr.Linkname, string(body), hdr.PAXRecords["SCHILY.xattr.user.note"]}, " "))
+		lines = append(lines, strings.Join([]string{string(hdr.Typeflag), hdr.Name, hdr.FileInfo().Mode().String(), hdr.Linkname, string(body), hdr.PAXRecords["SCHILY.xattr.user.note"] + strings.TrimSuffix(hdr.ModTime.Format(".999999999"), ".")}, " "))
 	}
 }
 
@@ -171,12 +176,16 @@ func checkLayer(t *testing.T, got []string, opaque bool) {
 		"5 data/ drwx------   ",
 		"0 data/.wh..wh..opq -rw-r--r--   ",
 		"0 data/kept -rw-r--r--  k ",
+		"0 .wh.replaced -rw-r--r--   ",
+		"5 replaced/ drwx------   ",
+		"0 .wh.file -rw-r--r--   ",
+		"0 file -rw-r--r--  n .000000007",
 		"5 data/sub/ drwx------   ",
 		"0 data/sub/f -rw-r--r--  f ",
 	}
 	if !opaque {
 		want = slices.DeleteFunc(want, func(l string) bool { return strings.Contains(l, ".wh.") })
-		want = append([]string{"0 data/.wh.old -rw-------   ", "0 data/sub/.wh.g -rw-------   ", "0 etc/.wh.gone -rw-------   "}, want...)
+		want = append([]string{"0 data/.wh.old -rw-------   ", "0 data/sub/.wh.g -rw-------   ", "0 etc/.wh.gone -rw-------   ", "0 replaced/.wh.x -rw-------   "}, want...)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -195,7 +204,7 @@ func TestWriteForReaders(t *testing.T) {
 		archive.CRIO: {
 			"config.dump":   {`"rootfsImageRef":"` + imageID[len("sha256:"):] + `"`, `"rootfsImageName":"docker.io/library/busybox@` + baseDigest + `"`, `"runtime":"runc"`},
 			"spec.dump":     {`"io.container.manager":"cri-o"`, `"io.kubernetes.cri-o.Annotations":"{}"`, `"io.kubernetes.cri-o.Metadata":"{\"name\":\"web\"}"`},
-			"deleted.files": {`["/data/old","/data/sub/g","/etc/gone"]`},
+			"deleted.files": {`["/data/old","/data/sub/g","/etc/gone","/replaced/x"]`},
 		},
 		archive.Podman: {
 			"config.dump": {`"rootfsImageID":"` + imageID[len("sha256:"):] + `"`, `"rootfsImageName":"docker.io/library/busybox@` + baseDigest + `"`},
@@ -289,6 +298,24 @@ func TestChangesRefuses(t *testing.T) {
 			_, err := io.Copy(io.Discard, r)
 			checkRefused(t, err, "rootfs-diff.tar", tt.want)
 		})
+	}
+}
+
+// TestChangesDamaged: a tar that is cut off, in itself or in its compression, is no shorter one.
+func TestChangesDamaged(t *testing.T) {
+	whole := layerOf(t)
+	for name, b := range map[string][]byte{"between entries": whole[:len(whole)-1024], "in an entry": whole[:700], "gzip": gzipped(t, whole)[:200], "zstd": zstded(t, whole)[:100]} {
+		dir := filepath.Join(t.TempDir(), "ck")
+		c, err := archive.Read(t.Context(), bytes.NewReader(makeTar(t, containerdArchive(member{name: "rootfs-diff.tar", body: string(b)})...)), dir, archive.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := c.Changes(t.Context(), dir, archive.Limits{})
+		_, err = io.Copy(io.Discard, r)
+		r.Close()
+		if !errdefs.IsInvalidArgument(err) || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

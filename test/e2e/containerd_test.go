@@ -54,6 +54,20 @@ disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime
 // added to its configuration.
 func startContainerd(t testing.TB, more ...string) *daemon {
 	t.Helper()
+	d := launchContainerd(t, more...)
+	await(t, "containerd", func(context.Context) error {
+		out, err := try(t, need(t, "ctr"), "--address", d.address, "plugins", "ls")
+		if err != nil {
+			return err
+		}
+		return pluginsUp(out)
+	})
+	return d
+}
+
+// launchContainerd does not wait.
+func launchContainerd(t testing.TB, more ...string) *daemon {
+	t.Helper()
 	needRoot(t)
 	for _, name := range []string{"ctr", "containerd-shim-runc-v2", "runc", "mkfs.erofs"} {
 		need(t, name)
@@ -70,13 +84,6 @@ func startContainerd(t testing.TB, more ...string) *daemon {
 	}
 	d := &daemon{t: t, address: filepath.Join(dir, "containerd.sock")}
 	start(t, command(t, need(t, "containerd"), "--config", config))
-	await(t, "containerd", func(context.Context) error {
-		out, err := try(t, need(t, "ctr"), "--address", d.address, "plugins", "ls")
-		if err != nil {
-			return err
-		}
-		return pluginsUp(out)
-	})
 	return d
 }
 
