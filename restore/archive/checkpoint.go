@@ -69,6 +69,7 @@ const (
 	DumpLogFile  = "dump.log"
 	StatsFile    = "stats-dump"
 	ShmFile      = "devshm-checkpoint.tar" // what was in Podman's and CRI-O's /dev/shm
+	PagesFile    = "pages.json"            // where pages are that the archive has not: package pages
 	configFile   = "config.dump"
 	specFile     = "spec.dump"
 	statusFile   = "status.dump"

@@ -32,6 +32,7 @@ var files = map[string]struct {
 	oursFile:    {metadata, oursFile},
 	ChangesFile: {payload, ChangesFile},
 	ShmFile:     {payload, ShmFile},
+	PagesFile:   {payload, PagesFile},
 	StatsFile:   {metadata, StatsFile},
 	DumpLogFile: {payload, DumpLogFile},
 	// Each engine has a name of its own for the container's log; CRI-O's is that of an

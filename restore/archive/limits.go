@@ -11,11 +11,13 @@ type Limits struct {
 	Ratio   int64 // decompressed bytes for each that came in, beyond the first 64 MiB
 }
 
-// The defaults. CRIU makes some twenty files, and two to five for each process, thread
+// DefaultBytes is the default of [Limits.Bytes].
+const DefaultBytes = 256 << 30
+
+// The other defaults. CRIU makes some twenty files, and two to five for each process, thread
 // and socket; zero pages of memory compress a thousandfold, text of logs a hundredfold.
 const (
 	defaultEntries = 1 << 18
-	defaultBytes   = 256 << 30
 	defaultName    = 4096
 	defaultJSON    = 16 << 20
 	defaultRatio   = 2000
@@ -25,7 +27,7 @@ const (
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		Entries: cmp.Or(l.Entries, defaultEntries),
-		Bytes:   cmp.Or(l.Bytes, defaultBytes),
+		Bytes:   cmp.Or(l.Bytes, DefaultBytes),
 		Name:    cmp.Or(l.Name, defaultName),
 		JSON:    cmp.Or(l.JSON, defaultJSON),
 		Ratio:   cmp.Or(l.Ratio, defaultRatio),

@@ -40,14 +40,23 @@ const maxProcesses = 4 << 20
 // itself checks none of the last: where pages are missing it reads for ever. It does not
 // look at what is in memory, and cannot.
 func Validate(dir string) (*Images, error) {
+	var images *Images
+	err := validate(dir, func(v *validator) (err error) {
+		images, err = v.all()
+		return err
+	})
+	return images, err
+}
+
+func validate(dir string, f func(*validator) error) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer root.Close()
 	v := validator{imageDir: imageDir{root, ImagesDir}, pages: map[string]string{}, ids: map[uint64]bool{}}
 	v.Parent = v.exists("parent")
-	return v.all()
+	return f(&v)
 }
 
 type validator struct {
@@ -55,6 +64,8 @@ type validator struct {
 	Images
 	pages map[string]string // the pagemap that has named a file of pages
 	ids   map[uint64]bool   // of processes and threads
+
+	memory func(Memory) // is told of each file of pages, if it is set
 }
 
 func (v *validator) all() (*Images, error) {
@@ -81,7 +92,7 @@ func (v *validator) earlier() error {
 	if !v.Parent {
 		return nil
 	}
-	p := validator{imageDir: imageDir{v.root, ParentDir}, pages: map[string]string{}}
+	p := validator{imageDir: imageDir{v.root, ParentDir}, pages: map[string]string{}, memory: v.memory}
 	p.Arch = v.Arch
 	if err := p.files(); err != nil {
 		return err
@@ -243,6 +254,7 @@ const (
 // pagemap adds up the pages that a map of memory names, and looks how many there are.
 func (v *validator) pagemap(name string) error {
 	pages, want, first := "", int64(0), true
+	var runs []Run
 	err := v.messages(name, magicPagemap, func(m []byte) error {
 		f, err := parse(m)
 		if err != nil {
@@ -256,6 +268,9 @@ func (v *validator) pagemap(name string) error {
 		n, err := v.pagesOf(f)
 		if want += n; want > maxPagesEntry {
 			err = errors.New("it names more pages than there can be")
+		}
+		if v.memory != nil && n > 0 {
+			runs = append(runs, Run{f.number(1), n})
 		}
 		return err
 	})
@@ -271,7 +286,11 @@ func (v *validator) pagemap(name string) error {
 		return refused(full, "its pages are in %s, as are those of %s; fetch the checkpoint again", pages, v.pages[pages])
 	}
 	v.pages[pages] = name
-	return v.pagesFile(pages, want)
+	size, err := v.pagesFile(pages, want)
+	if err == nil && v.memory != nil {
+		v.memory(Memory{path.Join(v.dir, pages), size, runs})
+	}
+	return err
 }
 
 // pagesOf is how many pages an entry has in the file of pages.
@@ -305,18 +324,19 @@ func (v *validator) pagesOf(f fields) (int64, error) {
 	return int64(n), nil
 }
 
-func (v *validator) pagesFile(name string, want int64) error {
+// pagesFile looks that a file has as many pages as are wanted, and says how large one is.
+func (v *validator) pagesFile(name string, want int64) (int64, error) {
 	img, err := v.open(name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer img.Close()
 	size := img.left / want
 	if img.left%want != 0 || !slices.Contains(pageSizes(v.Arch), size) {
-		return refused(img.name, "it has %d bytes, and the maps of memory name %d pages; it is truncated or of another checkpoint, fetch the checkpoint again", img.left, want)
+		return 0, refused(img.name, "it has %d bytes, and the maps of memory name %d pages; it is truncated or of another checkpoint, fetch the checkpoint again", img.left, want)
 	}
 	v.Pages, v.Bytes = v.Pages+want, v.Bytes+img.left
-	return nil
+	return size, nil
 }
 
 // pageSizes are those that a kernel of the architecture may have.

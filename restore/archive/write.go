@@ -22,6 +22,9 @@ type WriteOptions struct {
 	// a directory is refused.
 	Below  func(dir string) ([]string, error)
 	Limits Limits
+	// WithoutPages leaves the files of pages out, and puts [PagesFile] in, which says where
+	// they are: package pages. No engine restores such an archive.
+	WithoutPages bool
 }
 
 // Write writes a checkpoint as an archive, an uncompressed tar, of any engine. dir is as
@@ -90,6 +93,11 @@ func (a *archiver) logs() error {
 	stats := StatsFile
 	if _, err := a.changes.root.Lstat(stats); err != nil {
 		stats = path.Join(ImagesDir, StatsFile) // where CRIU had no work directory of its own
+	}
+	if a.o.WithoutPages {
+		if err := a.copy(PagesFile, PagesFile); err != nil {
+			return err
+		}
 	}
 	for _, f := range []struct{ from, to string }{{stats, StatsFile}, {DumpLogFile, DumpLogFile}, {LogFile, log}, {ShmFile, ShmFile}} {
 		if err := a.copy(f.from, f.to); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -165,6 +173,9 @@ func (a *archiver) images(dir string) error {
 		return err
 	}
 	for _, e := range entries {
+		if a.o.WithoutPages && pages(e) > 0 {
+			continue
+		}
 		name := path.Join(dir, e.Name())
 		switch {
 		case name == parentLink:
