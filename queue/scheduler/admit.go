@@ -35,11 +35,11 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	s.pool.due(now)
 	s.pool.opens = time.Time{}
 	for _, l := range s.pool.order {
-		for es := s.take(l, now); len(es) > 0; es = s.take(l, now) {
-			if err := s.admitAll(ctx, es); err != nil {
-				if ctx.Err() == nil {
-					s.log.Warn("admission delayed", "error", err)
-				}
+		if err := s.admitLine(ctx, l, now); err != nil {
+			if ctx.Err() == nil {
+				s.log.Warn("admission delayed", "line", l.Line, "error", err)
+			}
+			if _, refused := errors.AsType[*jetstream.APIError](err); !refused { // it is not there for the others, either
 				return retryAdmission
 			}
 		}
@@ -51,6 +51,16 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 		return max(time.Until(next), 0)
 	}
 	return s.cfg.Sweep
+}
+
+// admitLine admits what may be of one line. What could not be waits.
+func (s *Scheduler) admitLine(ctx context.Context, l *line, now time.Time) error {
+	for es := s.take(l, now); len(es) > 0; es = s.take(l, now) {
+		if err := s.admitAll(ctx, es); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // purgeMoot removes messages before any other gets their place.

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 )
@@ -67,5 +69,40 @@ func TestWhatIsGoneHoldsUpNobody(t *testing.T) {
 	}
 	if n := len(s.pool.ready); n > 0 {
 		t.Errorf("%d jobs stand before those that can be resumed", n)
+	}
+}
+
+// A line whose consumer the server refuses holds up no other.
+func TestALineThatIsNotServed(t *testing.T) {
+	c := client(t)
+	s := New(c, Validators{"test": jobs.Validator[args]()}, Config{})
+	s.pool = newPool(8, s.limits.shutUntil)
+	s.pool.catchUp()
+	s.leads = true
+	str, err := c.JetStream().Stream(t.Context(), queue.StreamWork)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Somebody's own consumer: those of a work queue may not overlap.
+	if _, err := str.CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: "foreign", FilterSubject: testLine.Subject("*"), AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+		t.Fatal(err)
+	}
+	later := testLine.Class
+	later.Feature = "zzz" // comes after it in the order of lines
+	var ids []jobs.ID
+	for _, class := range []jobs.Class{testLine.Class, later} {
+		j, err := jobs.New(args{}, jobs.Options{Class: class})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := c.Submit(t.Context(), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
+		ids = append(ids, st.ID)
+	}
+	if wait := s.admit(t.Context()); wait > retryAdmission || s.pool.jobs[ids[0]].admitted || !s.pool.jobs[ids[1]].admitted {
+		t.Errorf("admitted: %v of the line that is not served, %v of the other; next look in %v", s.pool.jobs[ids[0]].admitted, s.pool.jobs[ids[1]].admitted, wait)
 	}
 }
