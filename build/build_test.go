@@ -41,6 +41,7 @@ func TestValidate(t *testing.T) {
 		"scanner":     {func(r *build.Request) { r.Network = "none"; r.Attest = []string{"type=sbom"} }, "SBOM"},
 		"epoch":       {func(r *build.Request) { r.Epoch = time.Unix(-1, 0) }, "1970"},
 		"attest":      {func(r *build.Request) { r.Attest = []string{"type=praise"} }, "praise"},
+		"builder":     {func(r *build.Request) { r.Builder = "urn:us"; r.Attest = []string{"type=provenance,builder-id=urn:me"} }, "urn:us"},
 		"cache":       {func(r *build.Request) { r.CacheFrom = []string{"reg.example.com/cache"} }, "type=registry"},
 		"cache type":  {func(r *build.Request) { r.CacheTo = []string{"type=registry,oops"} }, "oops"},
 	} {

@@ -43,6 +43,8 @@ type Request struct {
 	CacheFrom []string
 	CacheTo   []string
 	Attest    []string
+	// Builder is SLSA's builder.id in provenance, and then not for Attest to say.
+	Builder string
 
 	// Epoch is SOURCE_DATE_EPOCH: the time of the image, and the latest of its files.
 	Epoch time.Time
@@ -158,12 +160,17 @@ func (r Request) attestations() (map[string]string, error) {
 				return nil, invalid("attest %q: want type=provenance|sbom[,KEY=VALUE...]", s)
 			case key == "type":
 				kind = value
+			case key == "builder-id" && r.Builder != "":
+				return nil, invalid("attest %q: who has built is said by who signs it, %s", s, r.Builder)
 			default:
 				rest = append(rest, f)
 			}
 		}
 		if kind != "provenance" && kind != "sbom" {
 			return nil, invalid("attest %q: the type is neither provenance nor sbom", s)
+		}
+		if kind == "provenance" && r.Builder != "" {
+			rest = append(rest, "builder-id="+r.Builder)
 		}
 		attrs["attest:"+kind] = strings.Join(rest, ",")
 	}

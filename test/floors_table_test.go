@@ -29,7 +29,7 @@ var sameFloor = []edge{
 	{"convert", "erofs"}, {"convert", "cimfs"},
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"},
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
-	{"convert/pack", "convert"},
+	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},

@@ -35,6 +35,9 @@ time of the build, which needs root, and buildkitd and runc in PATH; its cache s
 frontends are refused. $SOURCE_DATE_EPOCH, seconds since 1970, is the image's time and the
 latest of its files': the same build then gives the same digest.
 
+With --ledger-key, the provenance of --attest type=provenance is also signed and attached to
+the image, where lithify verify --provenance finds it. Without a key it stays unsigned.
+
 --metadata-file gets buildctl's keys: containerimage.digest and containerimage.descriptor of
 what DST names now, image.name, and lithify.build.digest of what BuildKit pushed.`
 
@@ -44,7 +47,7 @@ const buildExample = `  lithify build . -t registry.example.com/app:1
 
 func (a *app) buildCommand() *cobra.Command {
 	var f buildFlags
-	var local localFlags
+	local := localFlags{signs: true}
 	var here buildHere
 	cmd := &cobra.Command{
 		Use:     "build CONTEXT -t DST",
@@ -59,6 +62,7 @@ func (a *app) buildCommand() *cobra.Command {
 	f.add(cmd.Flags())
 	here.add(cmd.Flags())
 	local.add(cmd.Flags(), &f.job.Output)
+	cmd.Flags().Lookup("ledger-key").Usage = "PEM file with the pool's Ed25519 key for ledger records and provenance"
 	return cmd
 }
 

@@ -120,6 +120,7 @@ func (f *convertFlags) args(src, dst string) (convertjob.Args, error) {
 type localFlags struct {
 	ledgerKey, tempDir string
 	parallel           int
+	signs              bool // without a ledger the key is of use, too
 }
 
 func (l *localFlags) add(fs *pflag.FlagSet, o *convertjob.Output) {
@@ -134,7 +135,7 @@ func (l *localFlags) handler(a *app, o convertjob.Output) (h convertrun.Handler,
 	if l.parallel < 0 {
 		return h, usageError{fmt.Errorf("--parallel %d is below zero", l.parallel)}
 	}
-	if (l.ledgerKey == "") != (o.LedgerRepo == "") {
+	if (l.ledgerKey == "") != (o.LedgerRepo == "") && !(l.signs && l.ledgerKey != "") {
 		return h, usageError{errors.New("--ledger-repo and --ledger-key go together")}
 	}
 	h = convertrun.Handler{AllowFiles: true, TempDir: l.tempDir, Parallel: l.parallel, Log: a.log}

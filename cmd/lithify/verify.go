@@ -1,18 +1,23 @@
 package main
 
 import (
+	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/provenance"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/convert/verify"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/spf13/cobra"
 )
 
-const verifyLong = `Prove that a node sees the same files in an EROFS variant as in its original.
+const verifyLong = `Prove that a node sees the same files in an EROFS variant as in its original, or who has
+built the original, and of what.
 
 REF is a registry reference, oci:DIR[:TAG] or oci-archive:FILE[:TAG], as lithify convert published
 it. With --unpack containerd's own code, in this process, unpacks the original for overlayfs
@@ -20,9 +25,15 @@ and the variant for EROFS, mounts both, and each file is compared: names, types,
 owners, extended attributes, hard links, sizes, times and contents. Nothing of it stays.
 It needs Linux and root; lithify doctor --for verify says what is missing.
 
-stdout gets one line for each variant; exit code 3 says that one differs.`
+With --provenance each image of REF that is no variant must have provenance that one of these
+keys has signed, as lithify build makes it.
+
+stdout gets one line for each variant, and for each image; exit code 3 says that a variant
+differs, or that an image has no provenance of these keys.`
 
 const verifyExample = `  lithify verify --unpack registry.example.com/debian:12-erofs
+
+  lithify verify --provenance pool.pub.pem registry.example.com/app:1
 
   # the variants were published alone: the originals are elsewhere
   lithify verify --unpack --source debian:12 registry.example.com/debian:12-erofs`
@@ -31,7 +42,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:     "verify REF",
-		Short:   "Prove that an EROFS variant holds what its original holds",
+		Short:   "Prove that an EROFS variant holds what its original holds, or who built it",
 		Long:    verifyLong,
 		Example: verifyExample,
 		Args:    exactArgs(1),
@@ -39,6 +50,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.unpack, "unpack", false, "unpack and mount original and variant, and compare each file")
+	fs.StringArrayVar(&f.provenance, "provenance", nil, "PEM file with an Ed25519 public key that may have signed the provenance; may be repeated")
 	fs.StringVar(&f.source, "source", "", "image that has the originals (default REF)")
 	fs.StringSliceVar(&f.platforms, "platform", nil, "platform of the variants to look at, os/arch[/variant]; may be repeated (default all)")
 	fs.StringVar(&f.root, "root", "", "directory to unpack into, which one process at a time may do (default one in $TMPDIR)")
@@ -50,6 +62,7 @@ type verifyFlags struct {
 	unpack, insecure bool
 	source, root     string
 	platforms        []string
+	provenance       []string // files of keys
 }
 
 func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
@@ -61,11 +74,14 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 		}
 		opts.Platforms = append(opts.Platforms, want)
 	}
-	if !f.unpack {
-		return usageError{errors.New("--unpack is missing: it is the one way to verify that there is")}
+	if !f.unpack && len(f.provenance) == 0 {
+		return usageError{errors.New("--unpack or --provenance is missing: what is to be verified?")}
 	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {
+		return err
+	}
+	if err := a.verifyProvenance(cmd.Context(), src, f.provenance); err != nil || !f.unpack {
 		return err
 	}
 	var originals convert.Source // nil: src
@@ -85,6 +101,34 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 		return err
 	}
 	return result.Err()
+}
+
+// verifyProvenance wants that one of the keys has signed the provenance of each image.
+func (a *app) verifyProvenance(ctx context.Context, src convert.Source, files []string) error {
+	if len(files) == 0 {
+		return nil
+	}
+	var keys []ed25519.PublicKey
+	for _, file := range files {
+		key, err := convertrun.LoadPublicKey(file)
+		if err != nil {
+			return usageError{err}
+		}
+		keys = append(keys, key)
+	}
+	found, err := provenance.Verify(ctx, src, keys)
+	if err != nil {
+		return err
+	}
+	if a.output == "json" {
+		return a.printJSON(map[string]any{"provenance": found})
+	}
+	for _, s := range found {
+		if _, err := fmt.Fprintf(a.out, "%s %s: built by %s\n", s.Platform, s.Image, s.Builder); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shownDifferences is how many of them people get to see.

@@ -54,7 +54,7 @@ func serve(ctx context.Context) (err error) {
 	containerd := flag.String("containerd", "", "where a containerd listens whose containers may be committed and checkpointed; with none no such jobs are taken")
 	flag.StringVar(&cfg.Node, "node", "", "this machine's name, by which jobs name it that are bound to it (default the host's)")
 	kinds := flag.String("kinds", "", "kinds of jobs to take, as build,convert (default all that it can)")
-	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records; with none the ledger is not used")
+	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records and provenance of builds; with none the ledger is not used and provenance stays unsigned")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
 	flag.Parse()
 	if flag.NArg() > 0 {

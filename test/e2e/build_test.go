@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,9 +167,10 @@ func TestBuild(t *testing.T) {
 	}
 	defer agent.Close()
 	metadata := filepath.Join(t.TempDir(), "metadata.json")
+	key, public := signingKey(t)
 	from := b.context(idiomsDockerfile, "greeting", "good day\n", "src/kept", "", "src/left.out", "", ".dockerignore", "**/*.out\nbase.tar\n")
 	cmd := command(t, lithify(t), b.args(from, "app:1", "--verbose", "--build-arg", "BASE="+base, "--build-arg", "FLAVOUR=sweet",
-		"--secret", "id=token,src="+secret, "--ssh", "default="+agent.Addr().String(), "--attest", "type=provenance,mode=max", "--label", "made=by us", "--metadata-file", metadata)...)
+		"--ledger-key", key, "--secret", "id=token,src="+secret, "--ssh", "default="+agent.Addr().String(), "--attest", "type=provenance,mode=max", "--label", "made=by us", "--metadata-file", metadata)...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -201,7 +202,43 @@ func TestBuild(t *testing.T) {
 	if told["containerimage.digest"] != digest || told["image.name"] != b.registry+"/app:1" {
 		t.Errorf("the metadata file says %v, want %s", told, digest)
 	}
-	b.findsNot(password, stderr.String()+read(t, metadata))
+	said := b.provenance(ref, public, 0)
+	if !strings.Contains(said, `"id":"https://github.com/lithify/lithify/build"`) || !strings.Contains(said, `"build-arg:FLAVOUR":"sweet"`) {
+		t.Errorf("signed is %s", said)
+	}
+	_, other := signingKey(t)
+	b.provenance(ref, other, 3)
+	b.provenance(base, public, 3) // was built without
+	b.findsNot(password, stderr.String()+read(t, metadata)+said)
+	if signed := strings.Count(tags(t, b.registry, "app"), "sha256-"); signed != 1 { // findsNot looks at what tags reach
+		t.Errorf("%d images have something attached, want 1", signed)
+	}
+}
+
+// signingKey makes the files of a pair of keys.
+func signingKey(t *testing.T) (private, public string) {
+	t.Helper()
+	private = ledgerKey(t)
+	public = filepath.Join(t.TempDir(), "pool.pub.pem")
+	output(t, "openssl", "pkey", "-in", private, "-pubout", "-out", public)
+	return private, public
+}
+
+// provenance has lithify verify that of ref with a public key, and gives what it says.
+func (b *builder) provenance(ref, public string, want int) string {
+	b.t.Helper()
+	cmd := command(b.t, lithify(b.t), "verify", "--output", "json", "--provenance", public, ref)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Run()
+	if code := cmd.ProcessState.ExitCode(); code != want {
+		b.t.Errorf("verify %s: exit code %d, want %d: %s%s", ref, code, want, stdout.String(), tail(stderr.String()))
+	}
+	var compact bytes.Buffer
+	if want == 0 && json.Compact(&compact, []byte(stdout.String())) != nil {
+		b.t.Errorf("verify: %s", stdout.String())
+	}
+	return compact.String()
 }
 
 func read(t *testing.T, path string) string {
@@ -219,10 +256,8 @@ func (b *builder) findsNot(secret, said string) {
 	b.t.Helper()
 	blobs := 0
 	look := func(where string, content []byte) {
-		for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))} {
-			if bytes.Contains(content, []byte(form)) {
-				b.t.Errorf("the secret is in %s", where)
-			}
+		if slices.ContainsFunc(spellings(secret), func(form []byte) bool { return bytes.Contains(content, form) }) {
+			b.t.Errorf("the secret is in %s", where)
 		}
 	}
 	look("what lithify said", []byte(said))

@@ -20,6 +20,8 @@ type buildPool struct {
 	*pool
 	*builder
 	worker *process
+	// Files of the pool's key, which its workers have, and of what verifies it.
+	key, public string
 }
 
 func startBuildPool(t *testing.T) *buildPool {
@@ -29,9 +31,9 @@ func startBuildPool(t *testing.T) *buildPool {
 	if err := os.WriteFile(filepath.Join(secrets, "token"), []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	key := ledgerKey(t)
-	b.pool.worker(t, "converter", "--ledger-key", key)
-	b.worker, _ = b.pool.worker(t, "builder", "--kinds", "build", "--verbose", "--buildkit-root", b.root, "--build-secrets", secrets)
+	b.key, b.public = signingKey(t)
+	b.pool.worker(t, "converter", "--ledger-key", b.key)
+	b.worker, _ = b.pool.worker(t, "builder", "--kinds", "build", "--verbose", "--buildkit-root", b.root, "--build-secrets", secrets, "--ledger-key", b.key)
 	return b
 }
 
@@ -110,7 +112,7 @@ func TestBuildSpread(t *testing.T) {
 	b := startBuildPool(t)
 	socket := filepath.Join(b.root, "buildkitd.sock")
 	await(t, "buildkitd", func(ctx context.Context) error { return build.Engine{Address: "unix://" + socket}.Ping(ctx) })
-	b.pool.worker(t, "other", "--kinds", "build", "--buildkit", "unix://"+socket)
+	b.pool.worker(t, "other", "--kinds", "build", "--buildkit", "unix://"+socket, "--ledger-key", b.key)
 	dir := b.context("FROM scratch\nARG TARGETARCH\nCOPY for-$TARGETARCH /f\n", "for-amd64", "a", "for-386", "b")
 	got, said, code := b.submit(t, dir, "app:1", "--spread", "--platform", "linux/386,linux/amd64", "--attest", "type=provenance")
 	if code != 0 {
@@ -122,6 +124,9 @@ func TestBuildSpread(t *testing.T) {
 	}
 	if got := strings.Join(kinds, " "); got != "386 unknown amd64 unknown 386erofs amd64erofs" {
 		t.Errorf("the index has %s", got)
+	}
+	if said := b.provenance(strings.TrimSpace(got), b.public, 0); strings.Count(said, `"platform"`) < 2 {
+		t.Errorf("signed is %s, want something of both platforms", said)
 	}
 	b.build(dir, "app:2", "--buildkit", "unix://"+socket)
 }

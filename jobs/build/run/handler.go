@@ -15,14 +15,18 @@ import (
 
 	"github.com/lithify/lithify/build"
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/provenance"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/jobs"
 	buildjob "github.com/lithify/lithify/jobs/build"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 )
 
+// Builder is what signed provenance says of who has built. Which pool that was its key tells.
+const Builder = "https://github.com/lithify/lithify/build"
+
 // Handler builds with a buildkitd. How what was built is converted and published is
-// Convert's to say.
+// Convert's to say, whose SigningKey also signs the provenance that a job asks for.
 type Handler struct {
 	Convert convertrun.Handler
 	Engine  build.Engine
@@ -93,6 +97,11 @@ func (h Handler) build(ctx context.Context, a buildjob.Args) (desc ocispec.Descr
 	if err != nil {
 		return desc, err
 	}
+	if key := h.Convert.SigningKey; key != nil {
+		if err := provenance.Sign(ctx, dst, built.Descriptor, key); err != nil {
+			return desc, err
+		}
+	}
 	if h.Built != nil {
 		h.Built(built)
 	}
@@ -143,6 +152,9 @@ func (h Handler) request(a buildjob.Args) (r build.Request, err error) {
 		Epoch:       a.Epoch,
 		Compression: a.Compression,
 		Insecure:    a.Insecure,
+	}
+	if h.Convert.SigningKey != nil {
+		r.Builder = Builder
 	}
 	if r.Repository, err = repositoryOf(a); err != nil {
 		return r, err

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 )
 
-// LoadKey reads the Ed25519 key that signs ledger records: PKCS #8 in PEM, as
+// LoadKey reads the Ed25519 key that signs ledger records and provenance: PKCS #8 in PEM, as
 // `openssl genpkey -algorithm ed25519` writes it.
 func LoadKey(path string) (ed25519.PrivateKey, error) {
 	raw, err := os.ReadFile(path)
@@ -30,6 +30,27 @@ func LoadKey(path string) (ed25519.PrivateKey, error) {
 	ed, ok := key.(ed25519.PrivateKey)
 	if !ok {
 		return nil, fmt.Errorf("ledger key %s: a %T, not an Ed25519 key", path, key)
+	}
+	return ed, nil
+}
+
+// LoadPublicKey reads the other half of such a key, as `openssl pkey -pubout` writes it.
+func LoadPublicKey(path string) (ed25519.PublicKey, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return nil, fmt.Errorf("public key %s: no PEM block; make one with: openssl pkey -in KEY -pubout", path)
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("public key %s: %w", path, err)
+	}
+	ed, ok := key.(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("public key %s: a %T, not an Ed25519 key", path, key)
 	}
 	return ed, nil
 }

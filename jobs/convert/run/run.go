@@ -36,7 +36,7 @@ type Handler struct {
 	// is a SigningKey to enter them in the ledger: for workers of a pool.
 	Spread bool
 
-	SigningKey ed25519.PrivateKey  // signs ledger records
+	SigningKey ed25519.PrivateKey  // signs ledger records, and the provenance of builds
 	Trusted    []ed25519.PublicKey // whose ledger records are believed
 
 	Log      *slog.Logger
