@@ -114,7 +114,18 @@ func (c *Client) endedBefore(ctx context.Context, before time.Time, from uint64)
 // olderThan reads a batch of STATE and gives what was written before, and where to go on;
 // 0 if there is nothing more.
 func (c *Client) olderThan(ctx context.Context, filter string, before time.Time, from uint64) (old []*jetstream.RawStreamMsg, next uint64, _ error) {
-	msgs, err := c.batch(ctx, streamState, filter, forgetBatch, max(from, 1))
+	from = max(from, 1)
+	// One message is quick to look at. A batch counts what is behind it, which takes the
+	// longer the more there is.
+	s, err := c.js.Stream(ctx, streamState)
+	if err != nil {
+		return nil, from, fmt.Errorf("read what is old: %w", err)
+	}
+	first, err := s.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter))
+	if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && !first.Time.Before(before) {
+		return nil, 0, nil
+	}
+	msgs, err := c.batch(ctx, streamState, filter, forgetBatch, from)
 	if err != nil {
 		return nil, from, fmt.Errorf("read what is old: %w", err)
 	}
