@@ -77,8 +77,10 @@ func (c *Checkpoint) ImageAnnotations() map[string]string {
 	if c.Host.CPU.XSave != 0 {
 		v.xsave = strconv.FormatUint(uint64(c.Host.CPU.XSave), 10)
 	}
+	named := *c
+	named.Runtime = runtimeName(c.Runtime) // Podman compares it with its own
 	all := map[string]string{}
-	for _, a := range c.annotated(&v) {
+	for _, a := range named.annotated(&v) {
 		for _, key := range a.keys {
 			if *a.value != "" {
 				all[key] = *a.value

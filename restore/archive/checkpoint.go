@@ -25,7 +25,7 @@ type Checkpoint struct {
 	Name         string
 	Pod          Pod
 	Base         Base
-	Runtime      string // as the OCI runtime is called: runc, crun
+	Runtime      string // as the OCI runtime is called: runc, crun; containerd's name of it will do
 	Created      time.Time
 	Checkpointed time.Time
 	// Labels and Annotations are those that Kubernetes gave the container.

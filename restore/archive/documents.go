@@ -74,7 +74,7 @@ func pinned(b Base) string { return repository(b.Name) + "@" + b.Digest.String()
 
 func (a *archiver) config() config {
 	c := config{
-		ID: a.ID, Name: a.Name, Runtime: a.Runtime,
+		ID: a.ID, Name: a.Name, Runtime: runtimeName(a.Runtime),
 		RootfsImage: a.Base.Name, RootfsImageName: a.Base.Name,
 		Created: a.Created.UTC(), Checkpointed: a.Checkpointed.UTC(),
 	}
@@ -86,7 +86,7 @@ func (a *archiver) config() config {
 		return c
 	}
 	c.RootfsImageRef = pinned(a.Base)
-	if a.Runtime == "runc" {
+	if c.Runtime == "runc" {
 		c.Runtime = shim
 	}
 	return c
@@ -225,7 +225,7 @@ func (a *archiver) podmanConfig(spec map[string]json.RawMessage) (any, error) {
 		image = pinned(a.Base) // Podman pulls what is named here
 	}
 	maps.Copy(all, map[string]any{
-		"id": a.ID, "name": a.Name, "runtime": a.Runtime, "createdTime": a.Created.UTC(),
+		"id": a.ID, "name": a.Name, "runtime": runtimeName(a.Runtime), "createdTime": a.Created.UTC(),
 		"checkpointedTime": a.Checkpointed.UTC(),
 		"rootfsImageID":    a.Base.ID.Encoded(), "rootfsImageName": image, "RawImageName": a.Base.Name,
 	})

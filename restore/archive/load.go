@@ -316,6 +316,7 @@ func imageID(id string) digest.Digest {
 // shim is containerd's name of runc.
 const shim = "io.containerd.runc.v2"
 
+// runtimeName is the name that CRI-O and Podman have for a runtime.
 func runtimeName(name string) string {
 	if name == shim {
 		return "runc"

@@ -195,7 +195,7 @@ func checkLayer(t *testing.T, got []string, opaque bool) {
 // TestWriteForReaders: what each engine does not start without.
 func TestWriteForReaders(t *testing.T) {
 	dir, c := whole(t)
-	c.Annotations, c.Labels = nil, nil
+	c.Annotations, c.Labels, c.Runtime = nil, nil, "io.containerd.runc.v2"
 	for format, want := range map[archive.Format]map[string][]string{
 		archive.Containerd: {
 			"config.dump": {`"rootfsImageRef":"docker.io/library/busybox@` + baseDigest + `"`, `"runtime":"io.containerd.runc.v2"`},
@@ -207,7 +207,7 @@ func TestWriteForReaders(t *testing.T) {
 			"deleted.files": {`["/data/old","/data/sub/g","/etc/gone","/replaced/x"]`},
 		},
 		archive.Podman: {
-			"config.dump": {`"rootfsImageID":"` + imageID[len("sha256:"):] + `"`, `"rootfsImageName":"docker.io/library/busybox@` + baseDigest + `"`},
+			"config.dump": {`"runtime":"runc"`, `"rootfsImageID":"` + imageID[len("sha256:"):] + `"`, `"rootfsImageName":"docker.io/library/busybox@` + baseDigest + `"`},
 			"spec.dump":   {`"io.container.manager":"libpod"`},
 		},
 	} {
