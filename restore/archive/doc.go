@@ -28,6 +28,9 @@
 //	deleted.files    -                             JSON list of paths           JSON list of paths
 //	log              container.log                 io.kubernetes.cri-o.LogPath  ctr.log
 //
+// What containerd's client makes (ctr containers checkpoint) is no archive but an index of
+// blobs in its content store, which no registry takes: see [Native].
+//
 // Ours have one file more, lithify.json, which the engines pass over: both references to the
 // base image, and the facts of the host that CRIU's images do not hold (see [Host]).
 //

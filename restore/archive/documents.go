@@ -98,7 +98,7 @@ func (a *archiver) status() status {
 	s := status{
 		ID: a.ID, State: 1, CreatedAt: nanoseconds(a.Created), // 1: running
 		Image:    imageSpec{a.Base.Name, a.Base.Name},
-		ImageRef: pinned(a.Base), Labels: a.Labels, Annotations: a.Annotations,
+		ImageRef: pinned(a.Base), ImageID: a.Base.ID.String(), Labels: a.Labels, Annotations: a.Annotations,
 	}
 	s.Metadata.Name = a.Name
 	if s.Labels == nil {

@@ -67,6 +67,7 @@ type status struct {
 	CreatedAt   int64             `json:"created_at,omitempty"`
 	Image       imageSpec         `json:"image"`
 	ImageRef    string            `json:"image_ref"`
+	ImageID     string            `json:"image_id,omitempty"`
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations"`
 }
@@ -189,6 +190,9 @@ func (l loader) containerd(c *Checkpoint, conf config, annotations map[string]st
 		return nil // what containerd's own client writes has none
 	}
 	c.Labels, c.Annotations = s.Labels, s.Annotations
+	if id := imageID(s.ImageID); id != "" {
+		c.Base.ID = id
+	}
 	return err
 }
 

@@ -19,18 +19,14 @@ import (
 // checkpoint/parent), devices, fifos, names that lead outside, a name twice, or files
 // among CRIU's that CRIU does not make. What is in the files is checked by [Validate].
 func Read(ctx context.Context, r io.Reader, dir string, limits Limits) (_ *Checkpoint, err error) {
-	made, err := emptyDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(dir)
+	root, undo, err := openEmpty(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, clear(root, dir, made))
+			err = errors.Join(err, undo())
 		}
 	}()
 	s, err := newStream(ctx, r, limits.withDefaults())
@@ -39,7 +35,7 @@ func Read(ctx context.Context, r io.Reader, dir string, limits Limits) (_ *Check
 	}
 	defer s.close()
 	u := unpacker{stream: s, tar: tar.NewReader(s), root: root, seen: map[string]bool{}}
-	if err := u.all(); err != nil {
+	if err := u.all(func(*tar.Header) {}); err != nil {
 		return nil, err
 	}
 	c, err := load(root, s.limits)
@@ -50,20 +46,24 @@ func Read(ctx context.Context, r io.Reader, dir string, limits Limits) (_ *Check
 	return c, nil
 }
 
-// emptyDir makes dir and says so, or finds that it is empty.
-func emptyDir(dir string) (made bool, err error) {
+// openEmpty makes dir, or finds that it is empty. undo makes it what it was.
+func openEmpty(dir string) (root *os.Root, undo func() error, err error) {
 	err = os.Mkdir(dir, 0o700)
-	if err == nil || !errors.Is(err, fs.ErrExist) {
-		return err == nil, err
+	made := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, nil, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err == nil && len(entries) > 0 {
 		err = fmt.Errorf("directory %s is not empty: %w", dir, fs.ErrExist)
 	}
-	return false, err
+	if err == nil {
+		root, err = os.OpenRoot(dir)
+	}
+	return root, func() error { return empty(root, dir, made) }, err
 }
 
-func clear(root *os.Root, dir string, made bool) error {
+func empty(root *os.Root, dir string, made bool) error {
 	if made {
 		return os.RemoveAll(dir)
 	}
@@ -86,7 +86,8 @@ type unpacker struct {
 	ignored []string
 }
 
-func (u *unpacker) all() error {
+// all unpacks every entry, once rename has seen it.
+func (u *unpacker) all(rename func(*tar.Header)) error {
 	for entries := int64(1); ; entries++ {
 		from := u.n
 		hdr, err := u.tar.Next()
@@ -105,6 +106,7 @@ func (u *unpacker) all() error {
 		if hdr.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
+		rename(hdr)
 		if err := u.entry(hdr); err != nil {
 			return err
 		}
