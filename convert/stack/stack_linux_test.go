@@ -30,6 +30,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/test/corpus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -334,5 +335,46 @@ func TestDegraded(t *testing.T) {
 	}
 	if err := errors.Join(release(), s.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTogether pulls one image by many at a time, each with a lease of its own: none
+// loses what another one's end takes away.
+func TestTogether(t *testing.T) {
+	needRoot(t)
+	root, ref := t.TempDir(), pushed(t)
+	s := open(t, root)
+	var g errgroup.Group
+	for i := range 16 {
+		snapshotter := []string{stack.Overlayfs, stack.EROFS}[i%2]
+		g.Go(func() (err error) {
+			ctx, release, err := s.Lease(t.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, release()) }()
+			src, err := registry.NewOCIRegistry(ctx, ref, registry.WithDefaultScheme("http"))
+			if err != nil {
+				return err
+			}
+			if err := s.Pull(ctx, src, ref, snapshotter); err != nil {
+				return err
+			}
+			dir, unmount, err := s.Mount(ctx, ref, snapshotter)
+			if err != nil {
+				return err
+			}
+			got, err := os.ReadFile(filepath.Join(dir, "a"))
+			if err == nil && string(got) != "upper" {
+				err = fmt.Errorf("a is %q", got)
+			}
+			return errors.Join(err, unmount())
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	if left := files(t, root); len(left) > 0 {
+		t.Errorf("left: %q", left)
 	}
 }
