@@ -15,7 +15,7 @@ import (
 var here = []probe{
 	{
 		name: "erofs", use: "EROFS layers are mounted", required: []string{"verify"},
-		remedy: "a kernel with CONFIG_EROFS_FS, and its module loaded: modprobe erofs",
+		remedy: "a kernel with CONFIG_EROFS_FS (modprobe erofs), and before Linux 6.12 loop devices (modprobe loop)",
 		try:    func(ctx context.Context, o Options) (string, error) { return EROFS(ctx, o.Dir) },
 	}, {
 		name: "erofs-file", use: "EROFS layers are mounted without loop devices",
@@ -50,10 +50,10 @@ var here = []probe{
 		try:    func(ctx context.Context, _ Options) (string, error) { return versionOf(ctx, "buildkitd") },
 	}, {
 		name: "criu", use: "processes are checkpointed and restored", required: []string{"checkpoint", "restore"},
-		remedy: "put CRIU 4.0 or later into PATH; criu check says more", try: tryCRIU,
+		remedy: "put CRIU 3.16 or later into PATH; criu check says more", try: tryCRIU,
 	}, {
 		name: "nofile", use: "CRIU raises the limit of open files to fs.nr_open", required: []string{"checkpoint", "restore"},
-		remedy: "CAP_SYS_RESOURCE, or sysctl fs.nr_open= down to what ulimit -Hn says", try: tryNofile,
+		remedy: "CAP_SYS_RESOURCE, or an fs.nr_open no higher than ulimit -Hn: sysctl fs.nr_open=N", try: tryNofile,
 	}, {
 		name: "cgroup", use: "resources of containers are limited; containerd calls version 1 deprecated",
 		remedy: "mount /sys/fs/cgroup", try: tryCgroup,
@@ -64,6 +64,9 @@ func tryCRIU(ctx context.Context, _ Options) (string, error) {
 	version, err := versionOf(ctx, "criu")
 	if err != nil {
 		return "", err
+	}
+	if before(version, 3, 16) {
+		return "", fmt.Errorf("version %s is too old", version)
 	}
 	if _, err := firstLine(ctx, "criu", "check"); err != nil {
 		return "", err

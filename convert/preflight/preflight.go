@@ -92,7 +92,7 @@ func (p probe) fact(ctx context.Context, o Options) Fact {
 	if f.Found, err = p.try(ctx, o); err != nil {
 		f.OK, f.Found, f.Do = false, err.Error(), p.remedy
 		if errors.Is(err, fs.ErrPermission) {
-			f.Do = "run it as root"
+			f.Do = "run it as root; in a container that takes CAP_SYS_ADMIN, too"
 		}
 	}
 	return f

@@ -118,6 +118,7 @@ func TestPrograms(t *testing.T) {
 		"other mkfs":   {"mkfs.erofs", "cat > /dev/null; echo no version", "no such file"},
 		"mkfs no tar":  {"mkfs.erofs", "[ $1 = --version ] && echo mkfs.erofs 1.9 && exit; cat > /dev/null; exit 1", "mkfs.erofs --tar=f: exit status 1"},
 		"mkfs rubbish": {"mkfs.erofs", "[ $1 = --version ] && echo mkfs.erofs 1.9 && exit; cat > /dev/null; for a; do :; done; echo rubbish > $a", "EOF"},
+		"old criu":     {"criu", "echo Version: 3.15", "version 3.15 is too old"},
 		"criu ill":     {"criu", "[ $1 = --version ] && echo Version: 4.1 && exit; echo no kernel; exit 1", "criu check: exit status 1: no kernel"},
 		"no runc":      {"runc", "", "executable file not found"},
 	} {

@@ -54,6 +54,14 @@ func needRoot(t *testing.T) {
 	}
 }
 
+// needMkfs is for tests that unpack tar layers for EROFS: containerd's differ runs it.
+func needMkfs(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("mkfs.erofs"); err != nil {
+		t.Skipf("%v: run test/tools/install.sh and put its bin into PATH", err)
+	}
+}
+
 var quiet = slog.New(slog.DiscardHandler)
 
 func open(t *testing.T, root string) *stack.Stack {
@@ -140,6 +148,7 @@ func files(t *testing.T, root string) (names []string) {
 // nothing of it is left when its lease is over.
 func TestImage(t *testing.T) {
 	needRoot(t)
+	needMkfs(t)
 	for _, snapshotter := range []string{stack.Overlayfs, stack.EROFS} {
 		t.Run(snapshotter, func(t *testing.T) {
 			root, ref := t.TempDir(), pushed(t)
@@ -234,6 +243,7 @@ func victim(root, ref string) error {
 // the root is refused, and afterwards it is as new.
 func TestKilled(t *testing.T) {
 	needRoot(t)
+	needMkfs(t)
 	root := t.TempDir()
 	if err := os.Chmod(root, 0o700); err != nil {
 		t.Fatal(err)
@@ -342,6 +352,7 @@ func TestDegraded(t *testing.T) {
 // loses what another one's end takes away.
 func TestTogether(t *testing.T) {
 	needRoot(t)
+	needMkfs(t)
 	root, ref := t.TempDir(), pushed(t)
 	s := open(t, root)
 	var g errgroup.Group
