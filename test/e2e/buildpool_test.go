@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lithify/lithify/build"
+	"github.com/lithify/lithify/jobs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -162,8 +164,13 @@ func TestBuildCancel(t *testing.T) {
 	await(t, "step that sleeps", sleep(t, 1))
 	logs := start(t, b.pool.command(t, lithify(t), "jobs", "logs", id))
 	logs.says(t, "output of the step", func(line string) (string, bool) { return line, strings.HasSuffix(line, " running") })
+	cancelled := time.Now()
 	b.pool.output(t, "jobs", "cancel", id)
 	await(t, "end of the step", sleep(t, 0))
+	t.Logf("the step had ended %v after the cancellation was asked for", time.Since(cancelled).Round(time.Millisecond))
+	if st := b.pool.job(t, id); st.State != jobs.Cancelled {
+		t.Errorf("the job is %s", st.State)
+	}
 }
 
 // TestBuildOtherContext: a context that is not what was sent is not built.
