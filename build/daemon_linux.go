@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 
 	"github.com/containerd/errdefs"
@@ -27,6 +28,19 @@ func command(path string, args ...string) (*exec.Cmd, error) {
 		Setpgid:      true, // ^C is for us
 	}
 	return cmd, nil
+}
+
+// removeCgroups removes those of a daemon that has ended, in each hierarchy: runc does so at
+// the end of a step, and where it is killed nobody. What still is in use stays.
+func removeCgroups(parent string) {
+	for _, hierarchy := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		for _, below := range []string{"buildkit/*", "buildkit", ""} {
+			dirs, _ := filepath.Glob(filepath.Join(hierarchy, parent, below)) // the pattern is well formed
+			for _, dir := range dirs {
+				os.Remove(dir)
+			}
+		}
+	}
 }
 
 // pinThread keeps the thread that starts the daemon: the kernel takes its end for that of

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -404,19 +405,22 @@ func TestBuildRefused(t *testing.T) {
 }
 
 // TestBuildEnds: a step that runs ends with lithify, whether that is asked to end or killed.
+// What the kernel leaves of one that was killed is gone with the next build.
 func TestBuildEnds(t *testing.T) {
 	b := startBuilder(t)
+	next := b.context("FROM scratch\nCOPY Dockerfile /\n")
 	dir := b.context("FROM scratch\nADD base.tar /\nRUN echo running; exec sleep 987654\n")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			p := start(t, command(t, lithify(t), b.args(dir, "app:1")...))
 			p.says(t, "step", func(line string) (string, bool) { return line, strings.HasSuffix(line, " running") })
 			await(t, "step that sleeps", func(context.Context) error {
-				if sleepers(t) == 0 {
+				if len(sleepers(t)) == 0 {
 					return errors.New("none runs")
 				}
 				return nil
 			})
+			cgroup := cgroupOf(t, sleepers(t)[0])
 			if err := p.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
@@ -424,21 +428,40 @@ func TestBuildEnds(t *testing.T) {
 			if code := p.ProcessState.ExitCode(); signal == syscall.SIGINT && code != 130 {
 				t.Errorf("exit code %d, want 130", code)
 			}
-			if signal == syscall.SIGINT && sleepers(t) > 0 {
+			if signal == syscall.SIGINT && len(sleepers(t)) > 0 {
 				t.Error("lithify has ended and the step runs on")
 			}
 			await(t, "end of the step", func(context.Context) error {
-				if n := sleepers(t); n > 0 {
+				if n := len(sleepers(t)); n > 0 {
 					return fmt.Errorf("%d run", n)
 				}
 				return nil
 			})
+			b.build(next, "next:1")
+			if _, err := os.Stat(cgroup); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the step's cgroup %s is still there (%v)", cgroup, err)
+			}
 		})
 	}
 }
 
-// sleepers counts the steps that sleep.
-func sleepers(t *testing.T) (n int) {
+// cgroupOf is the directory of a process's cgroup for its memory, or of its only one.
+func cgroupOf(t *testing.T, process string) string {
+	t.Helper()
+	for line := range strings.Lines(read(t, filepath.Join("/proc", process, "cgroup"))) {
+		_, where, _ := strings.Cut(strings.TrimSpace(line), ":")
+		hierarchy, path, _ := strings.Cut(where, ":")
+		dir := filepath.Join("/sys/fs/cgroup", hierarchy, path)
+		if _, err := os.Stat(dir); err == nil && (hierarchy == "memory" || hierarchy == "") {
+			return dir
+		}
+	}
+	t.Fatalf("process %s has no cgroup", process)
+	return ""
+}
+
+// sleepers are the processes of steps that sleep.
+func sleepers(t *testing.T) (processes []string) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -447,8 +470,8 @@ func sleepers(t *testing.T) (n int) {
 	for _, f := range files {
 		raw, _ := os.ReadFile(f) // it may have ended
 		if string(raw) == "sleep\x00987654\x00" {
-			n++
+			processes = append(processes, filepath.Base(filepath.Dir(f)))
 		}
 	}
-	return n
+	return processes
 }

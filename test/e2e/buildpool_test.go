@@ -248,7 +248,7 @@ func TestBuildMoves(t *testing.T) {
 // sleep waits for n steps that sleep.
 func sleep(t *testing.T, n int) func(context.Context) error {
 	return func(context.Context) error {
-		if got := sleepers(t); got != n {
+		if got := len(sleepers(t)); got != n {
 			return fmt.Errorf("%d sleep", got)
 		}
 		return nil
