@@ -121,20 +121,8 @@ func newPodman(t *testing.T) *podman {
 			t.Error(err)
 		}
 	})
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
-	members := []member{{name: "bin/busybox", body: string(program), mode: 0o755}, {name: "etc/gone", body: "g"}, {name: "data/old", body: "o"}, {name: "tmp/", kind: '5', mode: 0o777}}
-	for _, applet := range []string{"sh", "sleep", "ls", "cat", "rm", "mkdir", "test"} {
-		members = append(members, member{name: "bin/" + applet, kind: '2', link: "busybox"})
-	}
 	image := filepath.Join(dir, "image.tar")
-	if err := os.WriteFile(image, makeTar(t, members...), 0o600); err != nil {
+	if err := os.WriteFile(image, boxOf(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.run("import", image, "localhost/box:1")
@@ -161,24 +149,17 @@ func (p *podman) run(args ...string) string {
 	return out
 }
 
-// wait waits until a file is in a container.
+// wait waits until a file is in a container, or a minute.
 func (p *podman) wait(container, file string) {
 	p.t.Helper()
-	// It returns at once, or after a minute.
-	p.run("exec", container, "sh", "-c", `i=0; until test -e `+file+`; do i=$((i+1)); test $i -lt 600 && sleep 0.1; done`)
+	p.run("exec", container, "sh", "-c", untilThere(file))
 }
 
 // convert makes an archive of another format and unpacks it.
 func (p *podman) convert(dir string, c *archive.Checkpoint, to archive.Format) (string, *archive.Checkpoint) {
 	p.t.Helper()
 	var b bytes.Buffer
-	base := func(dir string) ([]string, error) {
-		if dir != "data" {
-			return nil, os.ErrNotExist
-		}
-		return []string{"old"}, nil
-	}
-	if err := archive.Write(p.t.Context(), &b, dir, c, archive.WriteOptions{Format: to, Below: base}); err != nil {
+	if err := archive.Write(p.t.Context(), &b, dir, c, archive.WriteOptions{Format: to, Below: dataBelow}); err != nil {
 		p.t.Fatal(err)
 	}
 	next := filepath.Join(p.dir, "as-"+string(to))
@@ -187,4 +168,27 @@ func (p *podman) convert(dir string, c *archive.Checkpoint, to archive.Format) (
 		p.t.Fatal(err)
 	}
 	return next, c
+}
+
+// untilThere is a command that waits for a file, and fails after a minute.
+func untilThere(file string) string {
+	return `i=0; until test -e ` + file + `; do i=$((i+1)); test $i -lt 600 || exit 1; sleep 0.1; done`
+}
+
+// boxOf is a root with busybox in it, and files to change.
+func boxOf(t *testing.T) []byte {
+	t.Helper()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := []member{{name: "bin/busybox", body: string(program), mode: 0o755}, {name: "etc/gone", body: "g"}, {name: "etc/kept", body: "k"}, {name: "data/old", body: "o"}, {name: "tmp/", kind: '5', mode: 0o777}}
+	for _, applet := range []string{"sh", "sleep", "ls", "cat", "rm", "mkdir", "test"} {
+		members = append(members, member{name: "bin/" + applet, kind: '2', link: "busybox"})
+	}
+	return makeTar(t, members...)
 }

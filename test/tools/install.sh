@@ -95,6 +95,8 @@ programs() {
 	CGO_ENABLED=0 build dockerpull dockerpull .
 	CGO_ENABLED=0 build otelcol otelcol .
 	CGO_ENABLED=0 build buildkitd buildkitd github.com/moby/buildkit/cmd/buildkitd
+	CGO_ENABLED=0 build containerd23 containerd23 $containerd/containerd -tags "$lean"
+	CGO_ENABLED=0 build cri . ./cri
 	CGO_ENABLED=0 build checkpointctl checkpointctl github.com/checkpoint-restore/checkpointctl
 }
 
