@@ -8,9 +8,8 @@
 // A checkpoint holds memory and registers, and whoever made it decides what runs: CRIU
 // checks nothing of it. What package archive reads is bounded and confined, the new
 // container's spec is made of the options and the base image and not of the checkpoint,
-// and the digests of checkpoint and base image are checked. The processes' own
-// credentials, as CRIU wrote them down, still come from the checkpoint: restore only what
-// comes from where you trust.
+// the digests of checkpoint and base image are checked, and processes that could do more than
+// the new container are refused. Still, restore only what comes from where you trust.
 //
 // Package checkpoint makes the images, package image names their form.
 package restore

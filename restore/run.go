@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -68,6 +69,9 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	back = append(back, func(ctx context.Context) error { return c.Delete(ctx, client.WithSnapshotCleanup) })
+	if err := r.bounded(ctx, c, cp); err != nil {
+		return nil, err
+	}
 	if err := r.apply(ctx, c, cp); err != nil {
 		return nil, err
 	}
@@ -91,6 +95,23 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	res.Cached, res.Took = cp.cached, took
 	return res, nil
+}
+
+// bounded refuses processes that could do more than the container: CRIU gives back to them
+// what they had, and asks no spec.
+func (r *run) bounded(ctx context.Context, c client.Container, cp *checkpoint) error {
+	spec, err := c.Spec(ctx)
+	if err != nil {
+		return fmt.Errorf("spec of container %s: %w", c.ID(), err)
+	}
+	rights, err := archive.ReadRights(cp.dir)
+	if err != nil {
+		return err
+	}
+	if why := rights.Beyond(spec); len(why) > 0 {
+		return fmt.Errorf("the checkpoint's processes have rights that the container has not: %s: %w", strings.Join(why, "; "), errdefs.ErrFailedPrecondition)
+	}
+	return nil
 }
 
 // create makes the container and its snapshot.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -50,8 +51,10 @@ func (r *run) start(ctx context.Context, c client.Container, images string) (_ c
 	watched, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	limit, done := context.WithTimeoutCause(watched, r.opts.Timeout, errTimeout)
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer done()
-	go r.watch(limit, r.restoreLog(), stop)
+	watch.Go(func() { r.watch(limit, r.restoreLog(), stop) })
 	if err := task.Start(limit); err != nil {
 		switch cause := context.Cause(limit); {
 		case cause != nil:
