@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/errdefs"
+	"github.com/moby/sys/signal"
 	"github.com/opencontainers/go-digest"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -50,6 +51,16 @@ type Options struct {
 	Network     Network
 	Hostname    string // default: what it was
 	Mounts      []Mount
+
+	// Clone is "I/N" of a container that is one of several. With Name and the image's
+	// digest it is in the file /run/lithify/clone of the container, as LITHIFY_CLONE and
+	// the like, and in Refresh's environment.
+	Clone string
+	// Refresh is a script for the container's /bin/sh that is run once it is restored,
+	// and has to end well: to draw anew what the checkpoint has in memory.
+	Refresh string
+	// Signal, as HUP, is sent to the container's first process after that.
+	Signal string
 
 	// Base is a reference with a digest to be taken for the base image instead of the
 	// one that the checkpoint names.
@@ -146,7 +157,12 @@ func (o Options) Validate() error {
 	if err := identifiers.Validate(o.Name); err != nil {
 		return fmt.Errorf("name of the container: %w", err)
 	}
-	if o.Network != NoNetwork && o.Network != HostNetwork {
+	if o.Signal != "" {
+		if _, err := signal.ParseSignal(o.Signal); err != nil {
+			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		}
+	}
+	if o.Network != "" && o.Network != NoNetwork && o.Network != HostNetwork {
 		return fmt.Errorf("network %q is neither none nor host: %w", o.Network, errdefs.ErrInvalidArgument)
 	}
 	return nil

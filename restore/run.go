@@ -83,7 +83,7 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	back = append(back, func(ctx context.Context) error { return r.endTask(ctx, task) })
 	took := time.Since(began)
-	if err := rename(task.Pid(), r.opts.Hostname); err != nil {
+	if err := r.refresh(ctx, c, task); err != nil {
 		return nil, err
 	}
 	if _, err := c.SetLabels(ctx, map[string]string{labelUse: useRunning}); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 
-	"github.com/lithify/lithify/restore/criu"
+	"github.com/lithify/lithify/restore/logtail"
 )
 
 const (
@@ -62,7 +62,7 @@ func (r *run) start(ctx context.Context, c client.Container, images string) (_ c
 		case errdefs.IsDeadlineExceeded(err): // containerd's clock, which has the same limit
 			err = errTimeout
 		}
-		return nil, fmt.Errorf("restore container %s: %w%s", c.ID(), err, criu.Log(r.restoreLog()))
+		return nil, fmt.Errorf("restore container %s: %w%s", c.ID(), err, logtail.Of("CRIU", r.restoreLog()))
 	}
 	return task, r.settled(ctx, task)
 }

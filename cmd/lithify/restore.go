@@ -102,6 +102,8 @@ func (f *restoreFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&j.Network, "network", string(restore.NoNetwork), "none, or host; it has to be as it was")
 	fs.StringVar(&j.Hostname, "hostname", "", "host name for the container (default what it was)")
 	fs.StringArrayVar(&f.mounts, "mount", nil, "SOURCE:TARGET[:ro], a file or directory of the machine and where it is mounted; may be repeated")
+	fs.StringVar(&j.Refresh, "refresh", "", "script for the container's /bin/sh that is run once it is restored, and has to end well")
+	fs.StringVar(&j.Signal, "signal", "", "send this to its first process then, as HUP")
 	fs.StringVar(&j.Base, "base", "", "NAME@DIGEST, image to stand on (default what the checkpoint names)")
 	fs.DurationVar(&j.Limit, "limit", restore.DefaultTimeout, "give up if CRIU takes longer")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
@@ -118,6 +120,10 @@ func (f *restoreFlags) args(src string) (restorejob.Args, error) {
 		j.Mounts = append(j.Mounts, m)
 	}
 	if err := j.Validate(); err != nil {
+		return j, usageError{err}
+	}
+	o := restore.Options{Name: j.Name, Network: restore.Network(j.Network), Signal: j.Signal}
+	if err := o.Validate(); err != nil {
 		return j, usageError{err}
 	}
 	if err := registry.Check(src); err != nil {

@@ -33,6 +33,9 @@ type Args struct {
 	Network     string        `json:"network,omitempty"`     // none or host; default none
 	Hostname    string        `json:"hostname,omitempty"`    // default what it was
 	Mounts      []Mount       `json:"mounts,omitempty"`
+	Clone       string        `json:"clone,omitempty"`    // I/N of one of several
+	Refresh     string        `json:"refresh,omitempty"`  // script that is run in it
+	Signal      string        `json:"signal,omitempty"`   // sent to its first process then
 	Base        string        `json:"base,omitempty"`     // base image with its digest; default the checkpoint's
 	Limit       time.Duration `json:"limit,omitempty"`    // of CRIU's own work
 	Insecure    bool          `json:"insecure,omitempty"` // plain HTTP

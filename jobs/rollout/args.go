@@ -17,7 +17,7 @@ const Kind = "rollout"
 
 // Args say what to restore, where and how fast. Restore says it for one container: its name
 // is that of all of them, and each has "-1", "-2" and so on behind it; so has its hostname. Its
-// node stays empty.
+// node and which clone it is stay empty.
 type Args struct {
 	Restore  restore.Args `json:"restore"`
 	Nodes    []string     `json:"nodes"`              // one wave goes through them in turn
@@ -88,6 +88,7 @@ func (a Args) Waves() (waves [][]restore.Args) {
 		one := a.Restore
 		one.Node = a.Nodes[i%len(a.Nodes)]
 		one.Name = fmt.Sprintf("%s-%d", a.Restore.Name, i+1)
+		one.Clone = fmt.Sprintf("%d/%d", i+1, a.total())
 		if a.Restore.Hostname != "" {
 			one.Hostname = fmt.Sprintf("%s-%d", a.Restore.Hostname, i+1)
 		}

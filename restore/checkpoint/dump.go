@@ -14,7 +14,7 @@ import (
 
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/convert/upper"
-	"github.com/lithify/lithify/restore/criu"
+	"github.com/lithify/lithify/restore/logtail"
 )
 
 // What a dump is made of, as in an archive of containerd's.
@@ -60,7 +60,7 @@ func (o Options) dumpMemory(ctx context.Context, c *stack.Container, dir string)
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("dump container %s: %w%s", c.ID(), err, criu.Log(filepath.Join(dir, dumpLog)))
+		return fmt.Errorf("dump container %s: %w%s", c.ID(), err, logtail.Of("CRIU", filepath.Join(dir, dumpLog)))
 	}
 	return nil
 }

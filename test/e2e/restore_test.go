@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 // files that are not of one instant are found by the process itself.
 const counts = `
 rm /etc/issue
+trap 'touch /heard' HUP
 i=0; echo 0 > /count
 while :; do
 	[ "$(cat /count)" = $i ] || echo "$i in memory, $(cat /count) in the file" > /wrong
@@ -96,15 +98,22 @@ func TestCheckpointRestore(t *testing.T) {
 				d, _, c, ref := saved(t, layers, snapshotter)
 				at := c.count(t)
 				two := d.restored(t, "two")
-				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone")...)
+				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone",
+					"--refresh", "echo $LITHIFY_NAME > /who; grep -c LITHIFY_CHECKPOINT=sha256: /run/lithify/clone >> /who", "--signal", "HUP")...)
 				if got != "two\n" {
 					t.Errorf("lithify restore: got %q, want the container's name", got)
 				}
 				two.goesOn(t, at)
 				c.goesOn(t, at)
-				if got := two.does(t, "hostname; ls /etc/issue /wrong 2>/dev/null || true"); got != "clone\n" {
-					t.Errorf("in the restored container: %q, want its hostname, and no file that was removed or should not be", got)
+				if got := two.does(t, "hostname; cat /who; ls /etc/issue /wrong 2>/dev/null || true"); got != "clone\ntwo\n1\n" {
+					t.Errorf("in the restored container: %q, want its hostname and name, and no file that was removed or should not be", got)
 				}
+				await(t, "a signal", func(context.Context) error {
+					if got := two.does(t, "ls /heard || true"); got != "/heard\n" {
+						return errors.New("not heard")
+					}
+					return nil
+				})
 				if got := c.does(t, "hostname"); strings.Contains(got, "clone") {
 					t.Errorf("the hostname of the first container is %s", got)
 				}
@@ -157,6 +166,8 @@ func TestRestoreRefused(t *testing.T) {
 		"mount":             {ref, []string{"--mount", "/srv"}, 2, "SOURCE:TARGET"},
 		"no snapshotter":    {ref, []string{"--snapshotter", "none"}, 3, "none"},
 		"no time":           {ref, []string{"--limit", "1ns"}, 5, "longer than allowed"},
+		"refresh":           {ref, []string{"--refresh", "echo no good >&2; exit 3"}, 1, "no good"},
+		"no signal":         {ref, []string{"--signal", "SIGNOT"}, 2, "SIGNOT"},
 		"a name of no kind": {ref, []string{"--name", "../x"}, 2, "../x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,8 +215,8 @@ func TestRollout(t *testing.T) {
 	if err != nil || !strings.HasSuffix(out, "node-1 web-1\nnode-2 web-2\nnode-1 web-3\nnode-2 web-4\n") {
 		t.Fatalf("%v, %s: want four containers on two nodes", err, out)
 	}
-	if got := (&container{other, "web-4", ""}).does(t, "hostname"); got != "web-4\n" {
-		t.Errorf("the fourth is called %s", got)
+	if got := (&container{other, "web-4", ""}).does(t, "hostname; grep CLONE /run/lithify/clone"); got != "web-4\nLITHIFY_CLONE=4/4\n" {
+		t.Errorf("the fourth is %q", got)
 	}
 
 	// The third of the next one finds its name taken.

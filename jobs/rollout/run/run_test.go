@@ -140,4 +140,3 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
-

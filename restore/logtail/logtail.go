@@ -1,5 +1,5 @@
-// Package criu tells what CRIU, which containerd's runtime runs, has to say.
-package criu
+// Package logtail adds what a program has logged to the error that it ended with.
+package logtail
 
 import (
 	"io"
@@ -9,8 +9,9 @@ import (
 // maxTail is how much of a log an error shows, in bytes.
 const maxTail = 4 << 10
 
-// Log is the end of a log of CRIU's, to be added to an error; "" if there is none.
-func Log(file string) string {
+// Of is the end of a log, to be written behind an error: "" if there is none. whose says
+// whose log it is.
+func Of(whose, file string) string {
 	f, err := os.Open(file)
 	if err != nil {
 		return ""
@@ -25,5 +26,5 @@ func Log(file string) string {
 	if err != nil || len(tail) == 0 {
 		return ""
 	}
-	return "; the end of CRIU's log:\n" + string(tail)
+	return "; the end of " + whose + "'s log:\n" + string(tail)
 }

@@ -1,0 +1,96 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/signal"
+
+	"github.com/lithify/lithify/restore/logtail"
+)
+
+// identityFile is where a restored container finds who it is, in lines as those of
+// a file of environment variables. Memory has the environment of the first one.
+const identityFile = "run/lithify/clone"
+
+// identity is what tells clones apart.
+func (r *run) identity() []string {
+	all := []string{"LITHIFY_NAME=" + r.opts.Name, "LITHIFY_CHECKPOINT=" + r.img.Descriptor.Digest.String()}
+	if r.opts.Clone != "" {
+		all = append(all, "LITHIFY_CLONE="+r.opts.Clone)
+	}
+	return all
+}
+
+// refresh tells the container who it is now, and has it act on that.
+func (r *run) refresh(ctx context.Context, c client.Container, task client.Task) error {
+	ctx, done := context.WithTimeoutCause(ctx, r.opts.Timeout, errTimeout)
+	defer done()
+	err := rename(task.Pid(), r.opts.Hostname)
+	if err == nil {
+		err = writeIn(task.Pid(), identityFile, strings.Join(r.identity(), "\n")+"\n")
+	}
+	if err == nil && r.opts.Refresh != "" {
+		err = r.runIn(ctx, c, task, r.opts.Refresh)
+	}
+	if err == nil && r.opts.Signal != "" {
+		err = r.signal(ctx, task)
+	}
+	if err != nil {
+		return fmt.Errorf("refresh container %s: %w", c.ID(), err)
+	}
+	return nil
+}
+
+// runIn runs a script in the container and waits for its end, which has to be a good one.
+func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, script string) (err error) {
+	spec, err := c.Spec(ctx)
+	if err != nil {
+		return err
+	}
+	p := *spec.Process
+	p.Args, p.Terminal, p.Cwd = []string{"/bin/sh", "-c", script}, false, "/"
+	p.Env = append(p.Env[:len(p.Env):len(p.Env)], r.identity()...)
+	log := filepath.Join(r.state(), "refresh.log")
+	process, err := task.Exec(ctx, "refresh", &p, cio.LogFile(log))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, done := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer done()
+		_, derr := process.Delete(ctx, client.WithProcessKill)
+		err = errors.Join(err, derr)
+	}()
+	exited, err := process.Wait(ctx)
+	if err == nil {
+		err = process.Start(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case status := <-exited:
+		if status.ExitCode() != 0 {
+			return fmt.Errorf("the script ended with %d: %w%s", status.ExitCode(), errdefs.ErrFailedPrecondition, logtail.Of("the script", log))
+		}
+		return status.Error()
+	}
+}
+
+// signal tells the container's first process.
+func (r *run) signal(ctx context.Context, task client.Task) error {
+	s, err := signal.ParseSignal(r.opts.Signal)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return task.Kill(ctx, s)
+}
