@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -12,6 +13,12 @@ import (
 type Pair struct {
 	Platform        ocispec.Platform // the variant's
 	Variant, Source ocispec.Descriptor
+	Config          ocispec.Descriptor   // the variant's
+	Layers          []ocispec.Descriptor // the variant's
+	// What it was made with. Of a manifest that says so wrongly they are wrong.
+	Profile erofs.Profile
+	Dialect erofs.Dialect
+	Writer  string
 }
 
 // Pairs finds the variants in an image that this package has made, with the manifests
@@ -44,7 +51,10 @@ func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error)
 		if err != nil {
 			return nil, err
 		}
-		pairs = append(pairs, Pair{Platform: platform, Variant: m.desc, Source: source.desc})
+		pairs = append(pairs, Pair{
+			Platform: platform, Variant: m.desc, Source: source.desc, Config: m.Config, Layers: m.Layers,
+			Profile: erofs.Profile(m.Annotations[AnnotationProfile]), Dialect: m.dialect(), Writer: m.Annotations[AnnotationWriter],
+		})
 	}
 	if len(pairs) == 0 {
 		return nil, refused(src.Name(), "has no variant that lithify made")
@@ -70,4 +80,12 @@ func (g *graph) find(dgst digest.Digest) *manifest {
 		}
 	}
 	return nil
+}
+
+// dialect is the one that has the media types of a variant's layers.
+func (m *manifest) dialect() erofs.Dialect {
+	if len(m.Layers) > 0 && m.Layers[0].MediaType == erofs.DialectSpec.MediaType(erofs.Profile(m.Annotations[AnnotationProfile])) {
+		return erofs.DialectSpec
+	}
+	return erofs.DialectLegacy
 }

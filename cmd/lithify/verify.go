@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
@@ -25,6 +26,9 @@ and the variant for EROFS, mounts both, and each file is compared: names, types,
 owners, extended attributes, hard links, sizes, times and contents. Nothing of it stays.
 It needs Linux and root; lithify doctor --for verify says what is missing.
 
+With --reproduce the original is converted once more, which makes the same bytes, and all of the
+variant is read. It needs nothing of the machine, but the version of lithify that made the variant.
+
 With --provenance each image of REF that is no variant must have provenance that one of these
 keys has signed, as lithify build makes it.
 
@@ -32,6 +36,8 @@ stdout gets one line for each variant, and for each image; exit code 3 says that
 differs, or that an image has no provenance of these keys.`
 
 const verifyExample = `  lithify verify --unpack registry.example.com/debian:12-erofs
+
+  lithify verify --reproduce registry.example.com/debian:12-erofs
 
   lithify verify --provenance pool.pub.pem registry.example.com/app:1
 
@@ -50,19 +56,20 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.unpack, "unpack", false, "unpack and mount original and variant, and compare each file")
+	fs.BoolVar(&f.reproduce, "reproduce", false, "convert the original once more, and compare digests")
 	fs.StringArrayVar(&f.provenance, "provenance", nil, "PEM file with an Ed25519 public key that may have signed the provenance; may be repeated")
 	fs.StringVar(&f.source, "source", "", "image that has the originals (default REF)")
 	fs.StringSliceVar(&f.platforms, "platform", nil, "platform of the variants to look at, os/arch[/variant]; may be repeated (default all)")
-	fs.StringVar(&f.root, "root", "", "directory to unpack into, which one process at a time may do (default one in $TMPDIR)")
+	fs.StringVar(&f.root, "root", "", "with --unpack, directory to unpack into, which one process at a time may do (default one in $TMPDIR)")
 	fs.BoolVar(&f.insecure, "insecure", false, "speak plain HTTP to the registries")
 	return cmd
 }
 
 type verifyFlags struct {
-	unpack, insecure bool
-	source, root     string
-	platforms        []string
-	provenance       []string // files of keys
+	unpack, reproduce, insecure bool
+	source, root                string
+	platforms                   []string
+	provenance                  []string // files of keys
 }
 
 func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
@@ -74,14 +81,14 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 		}
 		opts.Platforms = append(opts.Platforms, want)
 	}
-	if !f.unpack && len(f.provenance) == 0 {
-		return usageError{errors.New("--unpack or --provenance is missing: what is to be verified?")}
+	if !f.unpack && !f.reproduce && len(f.provenance) == 0 {
+		return usageError{errors.New("--unpack, --reproduce or --provenance is missing: what is to be verified?")}
 	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {
 		return err
 	}
-	if err := a.verifyProvenance(cmd.Context(), src, f.provenance); err != nil || !f.unpack {
+	if err := a.verifyProvenance(cmd.Context(), src, f.provenance); err != nil {
 		return err
 	}
 	var originals convert.Source // nil: src
@@ -90,17 +97,32 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 			return err
 		}
 	}
+	if f.reproduce {
+		if err := a.printVerified(reproduce(cmd.Context(), src, originals, opts)); err != nil {
+			return err
+		}
+	}
+	if !f.unpack {
+		return nil
+	}
 	if !a.verbose {
 		log.SetLevel("fatal") // what is wrong containerd's libraries return, too
 	}
-	result, err := verify.Image(cmd.Context(), src, originals, opts)
+	return a.printVerified(verify.Image(cmd.Context(), src, originals, opts))
+}
+
+// reproduce converts into a directory that is then thrown away.
+func reproduce(ctx context.Context, src, originals convert.Source, opts verify.Options) (_ *verify.Result, err error) {
+	dir, err := os.MkdirTemp("", "lithify-reproduce-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := a.printVerified(result); err != nil {
-		return err
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	scratch, err := registry.Create("oci:"+dir, registry.Options{})
+	if err != nil {
+		return nil, err
 	}
-	return result.Err()
+	return verify.Reproduce(ctx, src, originals, scratch, opts)
 }
 
 // verifyProvenance wants that one of the keys has signed the provenance of each image.
@@ -134,16 +156,24 @@ func (a *app) verifyProvenance(ctx context.Context, src convert.Source, files []
 // shownDifferences is how many of them people get to see.
 const shownDifferences = 20
 
-func (a *app) printVerified(r *verify.Result) error {
+// printVerified prints what was found, and says so if that is a difference.
+func (a *app) printVerified(r *verify.Result, err error) error {
+	if err != nil {
+		return err
+	}
 	if a.output == "json" {
-		return a.printJSON(r)
+		return errors.Join(a.printJSON(r), r.Err())
 	}
 	for _, v := range r.Variants {
 		says := "same"
 		if n := len(v.Differences); n > 0 {
 			says = fmt.Sprintf("%d differences", n)
 		}
-		if _, err := fmt.Fprintf(a.out, "%s %s: %d files, %s\n", v.Platform, v.Digest, v.Files, says); err != nil {
+		what := fmt.Sprintf("%d files", v.Files)
+		if v.Layers > 0 {
+			what = fmt.Sprintf("%d layers made again", v.Layers)
+		}
+		if _, err := fmt.Fprintf(a.out, "%s %s: %s, %s\n", v.Platform, v.Digest, what, says); err != nil {
 			return err
 		}
 		for i, d := range v.Differences {
@@ -157,5 +187,5 @@ func (a *app) printVerified(r *verify.Result) error {
 			fmt.Fprintf(a.err, "  as containerd has it on its snapshotters: %s\n", d)
 		}
 	}
-	return nil
+	return r.Err()
 }

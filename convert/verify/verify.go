@@ -1,11 +1,14 @@
-// Package verify proves that a node will see the same files in an EROFS variant as in
-// the image that it was made from: containerd's own code unpacks and mounts both, in this
-// process, and each file of the one is compared with that of the other.
+// Package verify proves that an EROFS variant holds what the image holds that it was made
+// from.
 //
 //	result, err := verify.Image(ctx, src, nil, verify.Options{})
 //	if err == nil {
 //		err = result.Err()
 //	}
+//
+// [Image] has containerd's own code unpack and mount both, in this process, and compares
+// each file: so a node will see the same ones. [Reproduce] converts once more, which makes the
+// same bytes, and needs nothing of the machine.
 package verify
 
 import (
@@ -30,7 +33,7 @@ import (
 type Options struct {
 	// Platforms leaves out the variants of others.
 	Platforms []ocispec.Platform
-	// Root is where images are unpacked, which one process at a time may do. Nothing of
+	// Root is where Image unpacks, which one process at a time may do. Nothing of
 	// them stays there. Default: a directory of this call's own in $TMPDIR.
 	Root string
 	Log  *slog.Logger // default: discards
@@ -47,8 +50,9 @@ type Variant struct {
 	Platform string        `json:"platform"`
 	Source   digest.Digest `json:"source"` // what it was made from, and is compared with
 	Digest   digest.Digest `json:"digest"`
-	Files    int           `json:"files"`
-	// Differences are what a node would see otherwise.
+	Files    int           `json:"files,omitempty"`  // compared by Image
+	Layers   int           `json:"layers,omitempty"` // compared by Reproduce
+	// Differences are what a node would see otherwise, or what would be made otherwise.
 	Differences []tree.Difference `json:"differences"`
 	// Root is how the root directory differs. containerd itself makes it so of one
 	// image: it takes it from the layers for its EROFS snapshotter and not for overlayfs.
@@ -71,7 +75,7 @@ func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ 
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	pairs, err := convert.Pairs(ctx, src, originals)
+	pairs, err := opts.pairs(ctx, src, originals)
 	if err != nil {
 		return nil, err
 	}
@@ -92,20 +96,31 @@ func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ 
 	defer func() { err = errors.Join(err, s.Close()) }()
 	r := &Result{Name: src.Name()}
 	for _, p := range pairs {
-		if !opts.takes(p.Platform) {
-			continue
-		}
-		v := Variant{Platform: platforms.FormatAll(p.Platform), Source: p.Source.Digest, Digest: p.Variant.Digest}
+		v := variantOf(p)
 		if err := v.compare(ctx, s, image{originals, p.Source}, image{src, p.Variant}); err != nil {
 			return nil, fmt.Errorf("verify %s for %s: %w", src.Name(), v.Platform, err)
 		}
 		opts.Log.DebugContext(ctx, "variant compared", "platform", v.Platform, "files", v.Files, "differences", len(v.Differences))
 		r.Variants = append(r.Variants, v)
 	}
-	if len(r.Variants) == 0 {
+	return r, nil
+}
+
+// pairs are those for the platforms asked for.
+func (o Options) pairs(ctx context.Context, src, originals convert.Source) ([]convert.Pair, error) {
+	pairs, err := convert.Pairs(ctx, src, originals)
+	if err != nil {
+		return nil, err
+	}
+	pairs = slices.DeleteFunc(pairs, func(p convert.Pair) bool { return !o.takes(p.Platform) })
+	if len(pairs) == 0 {
 		return nil, &convert.RefusedError{What: src.Name(), Why: "has no variant for the platforms asked for"}
 	}
-	return r, nil
+	return pairs, nil
+}
+
+func variantOf(p convert.Pair) Variant {
+	return Variant{Platform: platforms.FormatAll(p.Platform), Source: p.Source.Digest, Digest: p.Variant.Digest}
 }
 
 // takes looks at a platform without its features: all variants have the one.

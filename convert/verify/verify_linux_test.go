@@ -307,19 +307,11 @@ func on(name string, alter func(*tar.Header)) func(*tar.Header) {
 // claim publishes original with the variant at ref beside it, as if that were its own.
 func (p place) claim(t *testing.T, ref string, original v1.Image, as string) {
 	t.Helper()
-	r, err := name.ParseReference(p.host + "/" + ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	variant, err := remote.Image(r)
-	if err != nil {
-		t.Fatal(err)
-	}
 	of, err := original.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims := mutate.Annotations(variant, map[string]string{convert.AnnotationSource: of.String()}).(v1.Image)
+	claims := mutate.Annotations(p.variant(t, ref), map[string]string{convert.AnnotationSource: of.String()}).(v1.Image)
 	platform := corpus.Linux
 	platform.OSFeatures = []string{erofs.OSFeature}
 	p.push(t, corpus.Index(corpus.Entry(original, corpus.Linux), corpus.Entry(claims, platform)), as)
@@ -403,6 +395,20 @@ func TestUnknownDialect(t *testing.T) {
 	if _, err := verify.Image(t.Context(), src, nil, verify.Options{Root: t.TempDir()}); !errdefs.IsNotImplemented(err) {
 		t.Errorf("got %v, want not implemented", err)
 	}
+}
+
+// variant is an image that is one manifest.
+func (p place) variant(t *testing.T, ref string) v1.Image {
+	t.Helper()
+	r, err := name.ParseReference(p.host + "/" + ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
 }
 
 // TestRefused names what cannot be verified.

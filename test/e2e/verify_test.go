@@ -45,12 +45,18 @@ func TestVerify(t *testing.T) {
 		t.Errorf("it says %q", said)
 	}
 
+	if said := output(t, lithify(t), "verify", "--reproduce", both); !strings.HasSuffix(said, " 2 layers made again, same\n") {
+		t.Errorf("it says %q", said)
+	}
+
 	forged := registry + "/verify:forged"
 	of := strings.TrimSpace(output(t, need(t, "crane"), "digest", "--insecure", two))
 	output(t, need(t, "crane"), "mutate", "--insecure", "--annotation", "io.github.lithify.source="+of, "-t", forged, alone)
-	code, said := exit(t, lithify(t), "verify", "--unpack", "--source", two, forged)
-	if code != 3 || !strings.Contains(said, "is not what it was made from") {
-		t.Errorf("forged: exit code %d, %s", code, tail(said))
+	for _, by := range []string{"--unpack", "--reproduce"} {
+		code, said := exit(t, lithify(t), "verify", by, "--source", two, forged)
+		if code != 3 || !strings.Contains(said, "is not what it was made from") {
+			t.Errorf("forged, %s: exit code %d, %s", by, code, tail(said))
+		}
 	}
 	if code, said := exit(t, lithify(t), "verify", "--unpack", two); code != 3 || !strings.Contains(said, "no variant") {
 		t.Errorf("without a variant: exit code %d, %s", code, tail(said))
@@ -58,7 +64,7 @@ func TestVerify(t *testing.T) {
 	if code, said := exit(t, lithify(t), "verify", both); code != 2 {
 		t.Errorf("without --unpack: exit code %d, %s", code, said)
 	}
-	if left, err := filepath.Glob(filepath.Join(temp, "lithify-verify-*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(temp, "lithify-*")); err != nil || len(left) > 0 {
 		t.Errorf("left are %q, %v", left, err)
 	}
 }
