@@ -79,7 +79,11 @@ func fixSum(hdr []byte) {
 // FuzzValidate puts any bytes in the place of one of CRIU's images. Whatever they are, the
 // answer is facts or a refusal, and what is accepted has all pages that are named.
 func FuzzValidate(f *testing.F) {
-	tiny := tinyImages()
+	tiny := append(tinyImages(),
+		member{name: "checkpoint/mountpoints-9.img", body: message("\x08\x05\x72\x04ext4", 0x55563928)},
+		member{name: "checkpoint/cgroup.img", body: message("\x0a\x07\x12\x05\x12\x03/up", 0x59383330)},
+		member{name: "checkpoint/descriptors.json", body: `["/dev/null","pipe:[1]","pipe:[2]"]`},
+	)
 	for i, m := range tiny {
 		f.Add(uint8(i), []byte(m.body))
 	}

@@ -22,6 +22,8 @@ type Images struct {
 	Parent    bool   // more of them are in an earlier dump
 	RunID     string // of the dump, since CRIU 4.1
 	Dump      *Stats // what CRIU measured, if it is there
+
+	Privileges Privileges
 }
 
 // Process is one of those that were dumped, by its ID where the container's first is 1.
@@ -204,6 +206,9 @@ func (v *validator) core(id uint64) (fields, error) {
 	case v.Arch != arch:
 		return nil, refused(path.Join(v.dir, name), "it is of %s and others are of %s", arch, v.Arch)
 	}
+	if err := v.thread(core); err != nil {
+		return nil, &EntryError{path.Join(v.dir, name), "what the thread may do is damaged; fetch the checkpoint again", err}
+	}
 	return core, nil
 }
 
@@ -231,10 +236,16 @@ func (v *validator) check(name string) error {
 	kind := kindOf(name)
 	own, known := magics[kind]
 	switch {
+	case name == "descriptors.json":
+		return v.descriptors(name)
 	case !strings.HasSuffix(name, ".img"):
 		return nil
 	case name == inventoryFile, name == "pstree.img":
 		return nil
+	case kind == "cgroup":
+		return v.messages(name, own, cgroups)
+	case kind == "mountpoints":
+		return v.messages(name, own, v.mounts)
 	case kind == "pagemap", kind == "pagemap-shmem":
 		return v.pagemap(name)
 	case known:
