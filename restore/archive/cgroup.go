@@ -46,17 +46,3 @@ func (f fields) path(n protowire.Number) error {
 	}
 	return nil
 }
-
-// each calls visit with each message of a repeated field.
-func (f fields) each(n protowire.Number, visit func(fields) error) error {
-	for _, v := range f[n] {
-		sub, err := parse(v.bytes)
-		if err == nil {
-			err = visit(sub)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}

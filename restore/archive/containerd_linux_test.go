@@ -57,8 +57,6 @@ func TestContainerd(t *testing.T) {
 	}
 	if got, err := archive.Validate(dir); err != nil || got.Processes[0].Command != "sh" || got.Dump == nil {
 		t.Errorf("images %+v, %v", got, err)
-	} else if beyond := got.Privileges.Beyond(containerCaps); len(beyond) > 0 || len(got.Privileges.Mounts) == 0 {
-		t.Errorf("beyond a container's rights: %v", beyond)
 	}
 	var b bytes.Buffer
 	for _, to := range []archive.Format{archive.CRIO, archive.Podman, archive.Containerd} {

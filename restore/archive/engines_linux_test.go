@@ -73,8 +73,6 @@ func TestPodman(t *testing.T) {
 	}
 	if got, err := archive.Validate(dir); err != nil || got.Processes[0].Command != "sh" {
 		t.Errorf("images %+v, %v", got, err)
-	} else if beyond := got.Privileges.Beyond(containerCaps); len(beyond) > 0 || len(got.Privileges.Mounts) == 0 {
-		t.Errorf("beyond a container's rights: %v", beyond)
 	}
 	c.Base.Digest = digest.Digest(p.run("image", "inspect", "--format={{.Digest}}", "localhost/box:1"))
 	for _, format := range []archive.Format{archive.Containerd, archive.CRIO, archive.Podman} {

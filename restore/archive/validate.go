@@ -22,8 +22,6 @@ type Images struct {
 	Parent    bool   // more of them are in an earlier dump
 	RunID     string // of the dump, since CRIU 4.1
 	Dump      *Stats // what CRIU measured, if it is there
-
-	Privileges Privileges
 }
 
 // Process is one of those that were dumped, by its ID where the container's first is 1.
@@ -206,9 +204,6 @@ func (v *validator) core(id uint64) (fields, error) {
 	case v.Arch != arch:
 		return nil, refused(path.Join(v.dir, name), "it is of %s and others are of %s", arch, v.Arch)
 	}
-	if err := v.thread(core); err != nil {
-		return nil, &EntryError{path.Join(v.dir, name), "what the thread may do is damaged; fetch the checkpoint again", err}
-	}
 	return core, nil
 }
 
@@ -244,8 +239,6 @@ func (v *validator) check(name string) error {
 		return nil
 	case kind == "cgroup":
 		return v.messages(name, own, cgroups)
-	case kind == "mountpoints":
-		return v.messages(name, own, v.mounts)
 	case kind == "pagemap", kind == "pagemap-shmem":
 		return v.pagemap(name)
 	case known:
