@@ -50,6 +50,17 @@ func (c cache) get(ctx context.Context, dgst digest.Digest, fill func(dir string
 	}
 }
 
+// whole lists the checkpoints that are there.
+func (c cache) whole() (dirs []string, err error) {
+	entries, err := os.ReadDir(c.dir)
+	for _, e := range entries {
+		if e.IsDir() && filepath.Ext(e.Name()) == "" {
+			dirs = append(dirs, filepath.Join(c.dir, e.Name()))
+		}
+	}
+	return dirs, err
+}
+
 // fillOnce fills a directory under another name first: one that has the right name is
 // whole. What a process has left that died while it filled is thrown away.
 func fillOnce(dir string, fill func(dir string) error) error {

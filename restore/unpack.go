@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	checkpoints "github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/pages"
 )
 
 // checkpoint is one that has been unpacked here, until it is released.
@@ -59,7 +62,35 @@ func (r *run) unpack(ctx context.Context, dir string) (err error) {
 	if _, err := checkpoints.Read(ctx, layer, dir, checkpoints.Limits{}); err != nil {
 		return err
 	}
+	if len(r.img.Packs) > 0 {
+		if err := r.join(ctx, dir); err != nil {
+			return err
+		}
+	}
 	_, err = checkpoints.Validate(dir)
+	return err
+}
+
+// join fetches what of the memory no other checkpoint in the cache has.
+func (r *run) join(ctx context.Context, dir string) error {
+	src := r.img.Pages()
+	if src == nil {
+		return fmt.Errorf("%s has its memory in packs, which can be read from a registry or a layout only: %w", r.img.Name, errdefs.ErrNotImplemented)
+	}
+	index, err := pages.Load(dir, checkpoints.Limits{})
+	if err != nil {
+		return err
+	}
+	for _, p := range index.Packs { // the registry gives what the manifest names
+		if !slices.ContainsFunc(r.img.Packs, func(d ocispec.Descriptor) bool { return d.Digest == p.Digest && d.Size == p.Size }) {
+			return fmt.Errorf("the index names the pack %s, and the manifest does not: %w", p.Digest, errdefs.ErrInvalidArgument)
+		}
+	}
+	local, err := r.cache().whole()
+	if err != nil {
+		return err
+	}
+	_, err = index.Join(ctx, dir, src, local...)
 	return err
 }
 

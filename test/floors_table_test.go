@@ -33,7 +33,7 @@ var sameFloor = []edge{
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
-	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/image", "restore/archive"},
+	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"},
 	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, // a checkpoint is an image, and its container one of containerd's
 	{"restore/checkpoint", "convert"}, {"restore/checkpoint", "convert/*"}, // as a commit is made
 	{"restore", "restore/archive"}, {"restore/*", "restore/archive"}, {"restore/archive", "convert/inflate"},

@@ -100,6 +100,7 @@ func (f *checkpointFlags) add(fs *pflag.FlagSet) {
 	j := &f.job
 	fs.StringVar(&j.Namespace, "namespace", stack.DefaultNamespace, "containerd's namespace of the container; Kubernetes' is k8s.io")
 	fs.BoolVar(&j.Stop, "stop", false, "end the container once the image is published; it stands still until then")
+	fs.BoolVar(&j.Split, "split", false, "publish memory in chunks: where DST names such a checkpoint, what that has is not moved again; lithify alone restores it")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registry")
 }
 

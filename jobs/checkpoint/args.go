@@ -21,8 +21,9 @@ type Args struct {
 	// Namespace is containerd's; default stack.DefaultNamespace.
 	Namespace string `json:"namespace,omitempty"`
 
-	Target   string `json:"target"`         // reference, as package convert/registry creates it
-	Stop     bool   `json:"stop,omitempty"` // the container, once the image is published
+	Target   string `json:"target"`          // reference, as package convert/registry creates it
+	Stop     bool   `json:"stop,omitempty"`  // the container, once the image is published
+	Split    bool   `json:"split,omitempty"` // memory in chunks
 	Insecure bool   `json:"insecure,omitempty"`
 }
 

@@ -24,6 +24,9 @@ var tracer = otel.Tracer("github.com/lithify/lithify/restore/checkpoint")
 type Options struct {
 	// Stop ends the container once the image is published. Until then it stands still.
 	Stop bool
+	// Split publishes memory in chunks: where the tag names a checkpoint that is split, too,
+	// what that has is not moved again. lithify alone restores such an image.
+	Split bool
 	// TempDir has room for the container's memory, twice, and containerd sees it under
 	// the same name. Default os.TempDir().
 	TempDir string
@@ -47,6 +50,7 @@ type Result struct {
 	Base       string             `json:"base"` // with its digest
 	Processes  int                `json:"processes"`
 	Memory     int64              `json:"memory"` // bytes of pages
+	New        int64              `json:"new"`    // bytes of layers that no earlier checkpoint had
 	Frozen     time.Duration      `json:"frozen"`
 	Stopped    bool               `json:"stopped,omitempty"`
 }

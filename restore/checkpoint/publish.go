@@ -66,26 +66,45 @@ func (o Options) publish(ctx context.Context, dst convert.Target, cp *archive.Ch
 	if err != nil {
 		return nil, fmt.Errorf("CRIU's images of container %s: %w", cp.Name, err)
 	}
+	var packs []image.Blob
+	if o.Split {
+		var remove func() error
+		if packs, remove, err = o.split(ctx, dst, dir); err != nil {
+			return nil, fmt.Errorf("memory of container %s: %w", cp.Name, err)
+		}
+		defer func() { err = errors.Join(err, remove()) }()
+	}
 	layer, err := pack.New(o.TempDir, pack.Zstd, o.told())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, layer.Close()) }()
-	if err := archive.Write(ctx, layer, dir, cp, archive.WriteOptions{Format: archive.Containerd}); err != nil {
+	if err := archive.Write(ctx, layer, dir, cp, archive.WriteOptions{Format: archive.Containerd, WithoutPages: o.Split}); err != nil {
 		return nil, fmt.Errorf("archive of container %s: %w", cp.Name, err)
 	}
 	if err := layer.Finish(); err != nil {
 		return nil, err
 	}
-	blob := image.Blob{Descriptor: layer.Descriptor, Open: func() (io.ReadCloser, error) { return layer.Open(), nil }}
-	desc, err := image.Push(ctx, dst, blob, layer.DiffID, cp.ImageAnnotations(), cp.Checkpointed)
+	first := image.Blob{Descriptor: layer.Descriptor, DiffID: layer.DiffID, Open: func() (io.ReadCloser, error) { return layer.Open(), nil }}
+	layers := append([]image.Blob{first}, packs...)
+	desc, err := image.Push(ctx, dst, layers, cp.ImageAnnotations(), cp.Checkpointed)
 	if err != nil {
 		return nil, err
 	}
 	return &Result{
 		Container: cp.Name, Target: dst.Name(), Descriptor: desc, Base: cp.Base.Name + "@" + cp.Base.Digest.String(),
-		Processes: len(images.Processes), Memory: images.Bytes,
+		Processes: len(images.Processes), Memory: images.Bytes, New: size(layers),
 	}, nil
+}
+
+// size is how many bytes of layers the target had not.
+func size(layers []image.Blob) (n int64) {
+	for _, l := range layers {
+		if l.Open != nil {
+			n += l.Size
+		}
+	}
+	return n
 }
 
 // told tells Progress of what is new.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"time"
@@ -17,14 +16,16 @@ import (
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/pages"
 )
 
 // Image is a checkpoint image that has been found.
 type Image struct {
-	Name       string              // the full reference
-	Descriptor ocispec.Descriptor  // of the manifest
-	Layer      ocispec.Descriptor  // the archive
-	Checkpoint *archive.Checkpoint // as the annotations tell of it
+	Name       string               // the full reference
+	Descriptor ocispec.Descriptor   // of the manifest
+	Layer      ocispec.Descriptor   // the archive
+	Packs      []ocispec.Descriptor // of memory that the archive has not: package pages
+	Checkpoint *archive.Checkpoint  // as the annotations tell of it
 
 	src convert.Source
 }
@@ -49,10 +50,15 @@ func Open(ctx context.Context, src convert.Source) (*Image, error) {
 	if err != nil {
 		return refuse("is no checkpoint image: " + err.Error())
 	}
-	if len(m.Layers) != 1 {
-		return refuse(fmt.Sprintf("has %d layers, and a checkpoint has one", len(m.Layers)))
+	if len(m.Layers) == 0 {
+		return refuse("has no layer, and a checkpoint has one")
 	}
-	return &Image{src.Name(), desc, m.Layers[0], cp, src}, nil
+	for _, l := range m.Layers[1:] {
+		if l.MediaType != pages.MediaType {
+			return refuse("has a second layer, " + l.MediaType + ", and a checkpoint has one, and packs of memory")
+		}
+	}
+	return &Image{src.Name(), desc, m.Layers[0], m.Layers[1:], cp, src}, nil
 }
 
 // Archive opens the archive. What is read is checked: where the layer has other bytes
@@ -62,24 +68,37 @@ func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
 	return convert.Fetch(ctx, i.src, i.Layer)
 }
 
-// Blob is content to be published. Open is called once for each attempt.
-type Blob struct {
-	ocispec.Descriptor
-	Open func() (io.ReadCloser, error)
+// Pages is where the packs are read; nil if the source does not give ranges.
+func (i *Image) Pages() pages.Source {
+	src, _ := i.src.(pages.Source)
+	return src
 }
 
-// Push publishes an archive as a checkpoint image: a layer whose tar has the digest diffID. The
+// Blob is content to be published. Open is called once for each attempt; nil says that
+// the target has it.
+type Blob struct {
+	ocispec.Descriptor
+	DiffID digest.Digest // of a layer
+	Open   func() (io.ReadCloser, error)
+}
+
+// Push publishes a checkpoint image: the archive, and behind it packs, if there are any. The
 // blobs come first and the tag last, and only if that names still what it named in
 // the beginning. created is the image's time.
-func Push(ctx context.Context, dst convert.Target, layer Blob, diffID digest.Digest, annotations map[string]string, created time.Time) (ocispec.Descriptor, error) {
+func Push(ctx context.Context, dst convert.Target, layers []Blob, annotations map[string]string, created time.Time) (ocispec.Descriptor, error) {
 	was, err := dst.Head(ctx)
 	if err != nil && !errors.Is(err, convert.ErrNotFound) {
 		return was, err
 	}
+	var descs []ocispec.Descriptor
+	var diffIDs []digest.Digest
+	for _, l := range layers {
+		descs, diffIDs = append(descs, l.Descriptor), append(diffIDs, l.DiffID)
+	}
 	config, rawConfig, err := document(ocispec.MediaTypeImageConfig, ocispec.Image{
 		Created:  &created,
 		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
-		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
 	})
 	if err != nil {
 		return config, err
@@ -88,14 +107,14 @@ func Push(ctx context.Context, dst convert.Target, layer Blob, diffID digest.Dig
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageManifest,
 		Config:      config,
-		Layers:      []ocispec.Descriptor{layer.Descriptor},
+		Layers:      descs,
 		Annotations: annotations,
 	})
 	if err != nil {
 		return manifest, err
 	}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rawConfig)), nil }
-	for _, b := range []Blob{layer, {config, open}} {
+	for _, b := range append(layers, Blob{Descriptor: config, Open: open}) {
 		if err := b.push(ctx, dst); err != nil {
 			return manifest, err
 		}
@@ -107,6 +126,9 @@ func Push(ctx context.Context, dst convert.Target, layer Blob, diffID digest.Dig
 }
 
 func (b Blob) push(ctx context.Context, dst convert.Target) error {
+	if b.Open == nil {
+		return nil
+	}
 	if has, err := dst.Has(ctx, b.Descriptor); has || err != nil {
 		return err
 	}

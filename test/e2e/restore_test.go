@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -31,10 +32,15 @@ done`
 // startCounting starts a container that counts, on an image of n layers.
 func startCounting(t testing.TB, n int, snapshotter string) (d *daemon, registry string, c *container) {
 	t.Helper()
+	return startThat(t, n, snapshotter, counts)
+}
+
+func startThat(t testing.TB, n int, snapshotter, script string) (d *daemon, registry string, c *container) {
+	t.Helper()
 	need(t, "criu")
 	d, registry = startContainerd(t), startRegistry(t)
 	base := registry + "/base:1"
-	push(t, debianThat(t, n, counts), base)
+	push(t, debianThat(t, n, script), base)
 	d.pullFor(base, snapshotter, "")
 	c = d.start(t, "one", base, snapshotter, "", "--null-io")
 	return d, registry, c
@@ -140,6 +146,33 @@ func TestCheckpointStop(t *testing.T) {
 	two.goesOn(t, two.count(t))
 	if names := there.ctr("images", "ls", "-q"); !strings.HasPrefix(names, registry+"/base@sha256:") || strings.Count(names, "\n") != 1 {
 		t.Errorf("images of the second containerd: %q, want the base by its digest and no tag", names)
+	}
+}
+
+// TestCheckpointSplit makes two checkpoints of a process that holds 20 MB it does not change:
+// the second moves nearly nothing, to the registry and to a machine that has the first.
+func TestCheckpointSplit(t *testing.T) {
+	d, registry, c := startThat(t, 2, "overlayfs", "m=$(head -c 15000000 /dev/urandom | base64 -w0)\n"+counts)
+	var moved []int64
+	for i, name := range []string{"first", "second"} {
+		c.goesOn(t, 3+i)
+		out := output(t, lithify(t), "checkpoint", "-o", "json", "--split", "--containerd", d.address, "--insecure", c.id, registry+"/saved:1")
+		var r struct{ New, Memory int64 }
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d bytes moved of %d", name, r.New, r.Memory)
+		moved = append(moved, r.New)
+		at := c.count(t)
+		clone := d.restored(t, name)
+		output(t, lithify(t), d.restoreArgs(registry+"/saved:1", clone.id)...)
+		clone.goesOn(t, at)
+		if got := clone.does(t, "ls /wrong 2>/dev/null || true"); got != "" {
+			t.Errorf("the %s counts wrong", name)
+		}
+	}
+	if moved[0] < 15e6 || moved[1] > moved[0]/20 {
+		t.Errorf("%d bytes moved, and then %d: want 15 MB and then less than a twentieth", moved[0], moved[1])
 	}
 }
 
