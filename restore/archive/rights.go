@@ -141,7 +141,7 @@ func (r *rights) credentials(id uint64) (dead bool, err error) {
 	if !thread.has(10) || creds.required(9, 10, 11, 12) != nil {
 		return false, refused(path.Join(r.dir, name), "the process has no credentials, so that CRIU would leave it all of root's")
 	}
-	for _, set := range []protowire.Number{9, 10, 11, 12} { // inheritable, permitted, effective, bounding
+	for _, set := range []protowire.Number{9, 10, 11, 12, 19} { // inheritable, permitted, effective, bounding, ambient
 		words, err := creds.numbers(set)
 		if err != nil {
 			return false, err

@@ -160,7 +160,9 @@ func TestDoctorOfUser(t *testing.T) {
 func TestWorkerChecksHost(t *testing.T) {
 	p := startPool(t, 0)
 	w, _ := p.worker(t, "checked")
-	w.says(t, "facts", func(line string) (string, bool) { return line, strings.Contains(line, "host checked") && strings.Contains(line, "temp") })
+	w.says(t, "facts", func(line string) (string, bool) {
+		return line, strings.Contains(line, "host checked") && strings.Contains(line, "temp")
+	})
 	w.stop(t)
 	if n := strings.Count(w.said(), "host checked"); n != 1 {
 		t.Errorf("said %d times", n)
