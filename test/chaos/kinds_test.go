@@ -19,8 +19,7 @@ import (
 type step struct {
 	Key    string  `json:"key"`
 	Millis int     `json:"millis"`
-	Until  string  `json:"until,omitempty"` // a named pipe: it ends when somebody opens it to write
-	Dir    string  `json:"dir,omitempty"`   // where its effect needs room for a file of MiB
+	Dir    string  `json:"dir,omitempty"` // where its effect needs room for a MiB
 	Ends   outcome `json:"ends,omitempty"`
 }
 
@@ -147,11 +146,6 @@ func (d *diary) work(ctx context.Context, call call, a step) error {
 			return err
 		}
 	}
-	if a.Until != "" {
-		if err := untilOpened(ctx, a.Until); err != nil {
-			return err
-		}
-	}
 	return spend(ctx, half)
 }
 
@@ -160,24 +154,6 @@ func spend(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		jobs.Alive(ctx, 1)
 		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func untilOpened(ctx context.Context, pipe string) error {
-	defer jobs.Quiet(ctx, time.Minute, "named pipe")()
-	opened := make(chan error, 1)
-	go func() { // the open cannot be interrupted: it ends with the process, at the latest
-		f, err := os.OpenFile(pipe, os.O_RDONLY, 0)
-		if err == nil {
-			err = f.Close()
-		}
-		opened <- err
-	}()
-	select {
-	case err := <-opened:
-		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -93,7 +93,7 @@ func (l *load) submit(ctx context.Context, j jobs.Job, want history.State) {
 	for ctx.Err() == nil {
 		st, err := l.c.Submit(ctx, j)
 		if err == nil {
-			l.w.log.submission(history.Submission{ID: string(st.ID), At: time.Now(), Want: want})
+			l.w.log.submission(history.Submission{ID: string(st.ID), Generation: st.Generation, At: time.Now(), Want: want})
 			return
 		}
 	}

@@ -42,8 +42,12 @@ func newIndex(r Run) *index {
 // lost are jobs that were accepted, or just exist, and have not ended.
 func (h *index) lost() (bad []string) {
 	for _, s := range h.Submissions {
-		if _, ok := h.final[s.ID]; !ok {
+		v, ok := h.final[s.ID]
+		switch {
+		case !ok:
 			bad = append(bad, fmt.Sprintf("%s was accepted at %s and is not there", s.ID, clock(s.At)))
+		case v.Generation < s.Generation:
+			bad = append(bad, fmt.Sprintf("%s was accepted as generation %d at %s and is of generation %d", s.ID, s.Generation, clock(s.At), v.Generation))
 		}
 	}
 	for id, v := range h.final {

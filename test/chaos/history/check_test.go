@@ -58,8 +58,14 @@ func TestCheck(t *testing.T) {
 		spoil func(*history.Run)
 		want  string // begins one of the complaints; empty: there is none
 	}{
-		"good":                {func(r *history.Run) {}, ""},
-		"a submit is lost":    {func(r *history.Run) { r.Submissions[0].ID = "b" }, "b was accepted"},
+		"good":             {func(r *history.Run) {}, ""},
+		"a submit is lost": {func(r *history.Run) { r.Submissions[0].ID = "b" }, "b was accepted"},
+		"a submit of what was cancelled is lost": {func(r *history.Run) {
+			cancel(r)
+			r.Submissions[0].Generation = 2
+			r.Versions = r.Versions[:3]
+			end(r, `{"state":"cancelled","reason":"`+history.Asked+`"}`)
+		}, "a was accepted as generation 2"},
 		"a job runs for ever": {func(r *history.Run) { r.Versions = r.Versions[:3]; r.Final[0] = r.Versions[2] }, "a is running for ever"},
 		"a child hangs": {func(r *history.Run) {
 			v := version(9, 9, `{"state":"queued"}`)

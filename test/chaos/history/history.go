@@ -56,9 +56,10 @@ type Write struct {
 
 // Submission is one that returned without an error.
 type Submission struct {
-	ID   string
-	At   time.Time
-	Want State // how the job ends if nobody cancels it and nothing kills its workers
+	ID         string
+	Generation int
+	At         time.Time
+	Want       State // how the job ends if nobody cancels it and nothing kills its workers
 }
 
 // Cancel is one that returned without an error.
