@@ -127,19 +127,21 @@ func (r Request) checkContext() error {
 	if r.Context == "" {
 		return invalid("a context is required")
 	}
+	u, err := url.Parse(r.Context)
+	if err != nil && strings.Contains(r.Context, "://") {
+		return invalid("context: it is no URL that can be read; one may hold a password, so that it is not shown")
+	}
+	if u != nil && u.User != nil {
+		if _, password := u.User.Password(); password || u.Scheme != "ssh" {
+			return invalid("context: credentials do not belong in the URL of %s; give them as the secret GIT_AUTH_TOKEN", u.Host)
+		}
+	}
 	_, git, err := dfgitutil.ParseGitRef(r.Context)
 	if git && err != nil {
 		return invalid("context %q: %w", r.Context, err)
 	}
-	u, err := url.Parse(r.Context)
-	if err != nil || u.Host == "" {
-		return nil
-	}
-	if _, password := u.User.Password(); password || u.User != nil && u.Scheme != "ssh" {
-		return invalid("context: credentials do not belong in the URL of %s; give them as the secret GIT_AUTH_TOKEN", u.Host)
-	}
-	if !git {
-		return invalid("context %q is no Git repository: the URL of one ends in .git, or begins with git:// or ssh://", u.Redacted())
+	if !git && u != nil && u.Host != "" {
+		return invalid("context %q is no Git repository: the URL of one ends in .git, or begins with git:// or ssh://", r.Context)
 	}
 	return nil
 }

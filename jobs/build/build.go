@@ -158,9 +158,13 @@ func (a Args) CheckPool() error {
 	return nil
 }
 
-// checkContext refuses a password in a URL: args are stored and shown.
+// checkContext refuses a password in a URL: args are stored and shown. Of what cannot be read
+// nobody knows where the password is.
 func (a Args) checkContext() error {
 	u, err := url.Parse(a.Context)
+	if err != nil && strings.Contains(a.Context, "://") {
+		return fmt.Errorf("context: it is no URL that can be read; one may hold a password, so that it is not shown")
+	}
 	if err != nil || u.User == nil {
 		return nil
 	}
