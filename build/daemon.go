@@ -56,8 +56,9 @@ const (
 	// maxSocket is the longest path of a Unix socket, its closing zero left out.
 	maxSocket = 107
 
-	// restartPause keeps one that ends at once from taking a core.
-	restartPause = time.Second
+	// restartPause keeps one that ends at once from taking a core. It doubles while none starts.
+	restartPause    = time.Second
+	maxRestartPause = time.Minute
 
 	lockPoll  = 100 * time.Millisecond
 	readyPoll = 20 * time.Millisecond
@@ -122,20 +123,16 @@ func StartDaemon(ctx context.Context, c DaemonConfig) (_ *Daemon, err error) {
 	return d, nil
 }
 
-// RunDaemon runs a daemon until ctx is done, and starts it again where it ends by itself.
-// ready is called with its address once it answers.
+// RunDaemon runs a daemon until ctx is done, and starts it again where it ends by itself, as
+// often as that takes. ready is called with its address once it answers; an error is of a
+// daemon that never did, or did not stop.
 func RunDaemon(ctx context.Context, c DaemonConfig, ready func(address string)) error {
-	for again := false; ; again = true {
-		d, err := StartDaemon(ctx, c)
-		if err != nil && again && ctx.Err() != nil { // told to end while it was started again
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if !again {
-			ready(d.Address())
-		}
+	d, err := StartDaemon(ctx, c)
+	if err != nil {
+		return err
+	}
+	ready(d.Address())
+	for {
 		select {
 		case <-ctx.Done():
 			return d.Stop()
@@ -145,11 +142,25 @@ func RunDaemon(ctx context.Context, c DaemonConfig, ready func(address string)) 
 		if err := d.Stop(); err != nil {
 			return err
 		}
+		if d = restart(ctx, c, d.log); d == nil {
+			return nil
+		}
+	}
+}
+
+// restart tries until a daemon answers; it gives nil once ctx is done.
+func restart(ctx context.Context, c DaemonConfig, log *slog.Logger) *Daemon {
+	for pause := restartPause; ; pause = min(2*pause, maxRestartPause) {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(restartPause):
+		case <-time.After(pause):
 		}
+		d, err := StartDaemon(ctx, c)
+		if err == nil || ctx.Err() != nil {
+			return d
+		}
+		log.ErrorContext(ctx, "buildkitd does not start again", "error", err)
 	}
 }
 
