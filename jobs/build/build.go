@@ -101,13 +101,8 @@ func (a Args) Validate() error {
 	if err := cmp.Or(a.checkContext(), a.checkNames()); err != nil {
 		return err
 	}
-	if len(a.Platforms) > maxPlatforms || len(slices.Compact(slices.Sorted(slices.Values(a.Platforms)))) < len(a.Platforms) {
-		return fmt.Errorf("platforms %v: want each once, and at most %d", a.Platforms, maxPlatforms)
-	}
-	for _, p := range a.Platforms {
-		if _, err := platforms.Parse(p); err != nil {
-			return fmt.Errorf("platform %q: %w", p, err)
-		}
+	if err := a.checkPlatforms(); err != nil {
+		return err
 	}
 	if err := cmp.Or(convert.OneOf("compression", a.Compression, "gzip", "zstd", "none"), convert.OneOf("network", a.Network, "default", "none")); err != nil {
 		return err
@@ -118,6 +113,21 @@ func (a Args) Validate() error {
 		}
 	}
 	return a.Output.Validate()
+}
+
+func (a Args) checkPlatforms() error {
+	names := map[string]bool{} // one platform may have several: linux/arm64 and linux/arm64/v8
+	for _, p := range a.Platforms {
+		parsed, err := platforms.Parse(p)
+		if err != nil {
+			return fmt.Errorf("platform %q: %w", p, err)
+		}
+		names[platforms.FormatAll(platforms.Normalize(parsed))] = true
+	}
+	if len(a.Platforms) > maxPlatforms || len(names) < len(a.Platforms) {
+		return fmt.Errorf("platforms %v: want each once, and at most %d", a.Platforms, maxPlatforms)
+	}
+	return nil
 }
 
 // parseCache gives the types and references that a cache names, as BuildKit reads it: of

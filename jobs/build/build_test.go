@@ -36,6 +36,7 @@ func TestValidate(t *testing.T) {
 		"compression": {func(a *build.Args) { a.Compression = "xz" }, "xz"},
 		"cache":       {func(a *build.Args) { a.CacheTo = []string{"reg.example.com/cache"} }, "type=registry"},
 		"platform":    {func(a *build.Args) { a.Platforms = []string{"a/b/c/d"} }, "a/b/c/d"},
+		"two names":   {func(a *build.Args) { a.Platforms = []string{"linux/arm64", "linux/arm64/v8"} }, "each once"},
 		"profile":     {func(a *build.Args) { a.Profile = "squashfs" }, "squashfs"},
 	} {
 		t.Run(name, func(t *testing.T) {
