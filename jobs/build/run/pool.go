@@ -66,7 +66,7 @@ func (h Handler) attempt(ctx context.Context, a buildjob.Args) (any, error) {
 		}
 		return &r, nil
 	}
-	if a.Spread && len(a.Platforms) > 1 {
+	if a.Spread {
 		index, err := h.spread(ctx, a)
 		if err != nil {
 			return nil, err
@@ -132,11 +132,14 @@ func remaining(ctx context.Context) (o jobs.Options) {
 }
 
 // spread has each platform built by a worker of its own and joins what they pushed in
-// one index.
+// one index, if there are several.
 func (h Handler) spread(ctx context.Context, a buildjob.Args) (index ocispec.Descriptor, err error) {
 	parts, err := builtParts(ctx, a)
 	if err != nil {
 		return index, err
+	}
+	if len(parts) == 1 {
+		return parts[0], nil
 	}
 	joined := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	for i, part := range parts {
