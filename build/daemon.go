@@ -19,6 +19,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/lithify/lithify/convert/registry"
 )
 
 // DaemonConfig says how a buildkitd of our own runs.
@@ -249,7 +251,7 @@ func (d *Daemon) relay(r io.Reader) (last string) {
 		if json.Unmarshal(lines.Bytes(), &line) != nil {
 			line.Msg = lines.Text()
 		}
-		last = strings.TrimSpace(line.Msg + " " + line.Error)
+		last = registry.Redact(strings.TrimSpace(line.Msg + " " + line.Error))
 		d.log.Debug("buildkitd", "level", line.Level, "said", last)
 	}
 	io.Copy(io.Discard, r) // after a line too long, or it would wait for us

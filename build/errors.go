@@ -15,6 +15,8 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/lithify/lithify/convert/registry"
 )
 
 // Error says why a build failed. It is an errdefs.ErrInvalidArgument where the Dockerfile
@@ -65,9 +67,9 @@ func failure(ctx context.Context, err error) error {
 	return e
 }
 
-// text is what BuildKit says, in one line.
+// text is what BuildKit says, in one line. It names URLs that registries have signed.
 func text(err error) string {
-	s := strings.TrimPrefix(err.Error(), "failed to solve: ")
+	s := strings.TrimPrefix(registry.Redact(err.Error()), "failed to solve: ")
 	return "build: " + strings.Join(strings.Fields(s), " ")
 }
 

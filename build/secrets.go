@@ -14,6 +14,8 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/tonistiigi/go-csvvalue"
+
+	"github.com/lithify/lithify/convert/registry"
 )
 
 // secrets are what steps may mount, by ID.
@@ -115,8 +117,12 @@ func (s secrets) hidden() (lines [][]byte) {
 	return lines
 }
 
-// hide takes secrets out of what steps print, as far as they print lines of them whole.
+// hide takes secrets out of what steps print, as far as they print lines of them whole, and
+// signed URLs out of what went wrong.
 func hide(lines [][]byte, s *client.SolveStatus) {
+	for _, v := range s.Vertexes {
+		v.Error = registry.Redact(v.Error)
+	}
 	for _, l := range s.Logs {
 		for _, secret := range lines {
 			l.Data = bytes.ReplaceAll(l.Data, secret, []byte("***"))

@@ -27,7 +27,7 @@ var floors = []struct {
 // sameFloor are the imports along a floor.
 var sameFloor = []edge{
 	{"convert", "erofs"}, {"convert", "cimfs"},
-	{"convert", "convert/inflate"}, {"convert/registry", "convert"},
+	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"build", "convert/registry"}, // what of a URL may be shown
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"},

@@ -376,7 +376,7 @@ func TestRedact(t *testing.T) {
 		"oci:/var/x@y:tag":    "oci:/var/x@y:tag",
 	} {
 		if got := registry.Redact(text); got != want {
-			t.Errorf("redact(%q) = %q, want %q", text, got, want)
+			t.Errorf("Redact(%q) = %q, want %q", text, got, want)
 		}
 	}
 }

@@ -183,7 +183,7 @@ func (c *client) clean(text string, h http.Header) string {
 			return r
 		}
 		return -1
-	}, redact(text))
+	}, Redact(text))
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + "..."
 	}

@@ -31,6 +31,5 @@ const HeaderTimeout = headerTimeout
 
 var (
 	Public     = public
-	Redact     = redact
 	RetryAfter = parseRetryAfter
 )

@@ -147,7 +147,7 @@ func FuzzRedact(f *testing.F) {
 		if strings.Contains(before+after, "s3cr3t") {
 			return
 		}
-		if got := redact(before + " https://user:s3cr3t@host/" + after); strings.Contains(got, "s3cr3t") {
+		if got := Redact(before + " https://user:s3cr3t@host/" + after); strings.Contains(got, "s3cr3t") {
 			t.Fatalf("%q", got)
 		}
 	})

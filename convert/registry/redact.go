@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// redact replaces, in every URL that text holds, the userinfo and the values of
+// Redact replaces, in every URL that text holds, the userinfo and the values of
 // query parameters that could be a signature, so that the text can be logged.
-func redact(text string) string {
+func Redact(text string) string {
 	return urls.ReplaceAllStringFunc(text, redactURL)
 }
 

@@ -26,13 +26,13 @@ func parse(ref string) (place, error) {
 		ref = strings.TrimPrefix(ref, "docker://")
 	}
 	if strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "/") {
-		return place{}, invalid("reference %q: a directory is oci:DIR, a file oci-archive:FILE or docker-archive:FILE", redact(ref))
+		return place{}, invalid("reference %q: a directory is oci:DIR, a file oci-archive:FILE or docker-archive:FILE", Redact(ref))
 	}
 	if err := checkSecret(ref); err != nil {
 		return place{}, err
 	}
 	if strings.Contains(ref, "://") {
-		return place{}, invalid("reference %q: a registry reference is host/repository:tag without a scheme", redact(ref))
+		return place{}, invalid("reference %q: a registry reference is host/repository:tag without a scheme", Redact(ref))
 	}
 	return place{path: ref}, nil
 }

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -44,6 +45,26 @@ func TestBuildGuarded(t *testing.T) {
 				t.Errorf("exit code %d, %q; want %d, a word of the refusal and no password", code, tail(said), tc.code)
 			}
 		})
+	}
+}
+
+// TestBuildRedirected: where a registry sends buildkitd with a signed URL is not told, also
+// where that leads nowhere.
+func TestBuildRedirected(t *testing.T) {
+	b := startBuilder(t)
+	base := b.build(b.context("FROM scratch\nADD base.tar /\n"), "base:1")
+	srv := serveHTTP(t, proxy(b.registry, func(r *http.Response) {
+		if bringsBlob(r, 100_000) {
+			r.Body.Close()
+			r.StatusCode, r.Status, r.Body, r.ContentLength = http.StatusTemporaryRedirect, "", http.NoBody, 0
+			r.Header = http.Header{"Location": {"http://127.0.0.1:1/blob?X-Amz-Signature=" + canary}}
+		}
+	}))
+	b.root = shortDir(t) // what was pulled is not pulled again
+	dir := b.context("FROM " + strings.Replace(base, b.registry, hostOf(srv), 1) + "\nRUN true\n")
+	code, said := exit(t, lithify(t), b.args(dir, "none:1", "--verbose")...)
+	if code == 0 || !strings.Contains(said, "127.0.0.1:1") || strings.Contains(said, canary) {
+		t.Errorf("exit code %d, %s; want a word of where it was sent and no signature", code, tail(said))
 	}
 }
 
