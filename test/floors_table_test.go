@@ -31,7 +31,7 @@ var sameFloor = []edge{
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"},
-	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"},
+	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"},
 	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, // a checkpoint is an image, and its container one of containerd's
