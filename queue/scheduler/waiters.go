@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/jobs"
+	"github.com/lithify/lithify/queue"
 )
 
 // waiter is a job in one of its waits. What the pool knows of who waits for whom is
@@ -328,14 +329,27 @@ func (s *Scheduler) cancel(ctx context.Context, e *entry, reason string) error {
 		if st.Asked() {
 			return nil
 		}
-		_, err = s.client.Apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
-		if _, ended := errors.AsType[*jobs.EdgeError](err); ended {
+		cancelled, err := s.client.Apply(ctx, st, jobs.Cancel{Reason: reason, At: time.Now().UTC()})
+		switch _, ended := errors.AsType[*jobs.EdgeError](err); {
+		case ended:
 			return nil
-		}
-		if !errdefs.IsConflict(err) {
+		case err == nil && st.State == jobs.Running:
+			return s.reopen(ctx, cancelled)
+		case !errdefs.IsConflict(err):
 			return err
 		}
 	}
+}
+
+// reopen opens a job again that somebody asked for between the look at it and its
+// cancellation: its record, which ran, could not tell.
+func (s *Scheduler) reopen(ctx context.Context, cancelled queue.Status) error {
+	st, err := s.client.GetAt(ctx, cancelled.ID, cancelled.Revision)
+	if err != nil || st.Revision != cancelled.Revision || !st.Asked() {
+		return err
+	}
+	_, err = s.client.Submit(ctx, st.Job)
+	return err
 }
 
 // sweepOrphan has a child cancelled that nobody has waited for since the last sweep: its

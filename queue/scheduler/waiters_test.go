@@ -166,6 +166,41 @@ func TestCancelIdleInParts(t *testing.T) {
 	}
 }
 
+// Somebody asks for a running child after the scheduler has looked whether anybody does,
+// and before it is cancelled. (From the edge it cannot be arranged that it is just then.)
+func TestAskedForWhileItIsCancelled(t *testing.T) {
+	c := client(t)
+	s := New(c, nil, Config{})
+	for asked, want := range map[bool]jobs.State{true: jobs.Queued, false: jobs.Cancelled} {
+		j, err := jobs.New(args{}, jobs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		child := j
+		child.Parent = "test-parent"
+		running, err := c.Submit(t.Context(), child)
+		if err == nil {
+			running, err = c.Apply(t.Context(), running, jobs.Claim{Worker: "w1", At: time.Now()})
+		}
+		if err == nil && asked {
+			_, err = c.Submit(t.Context(), j)
+		}
+		var cancelled queue.Status
+		if err == nil {
+			cancelled, err = c.Apply(t.Context(), running, jobs.Cancel{At: time.Now()})
+		}
+		if err == nil {
+			err = s.reopen(t.Context(), cancelled)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, err := c.Get(t.Context(), j.ID); err != nil || now.State != want {
+			t.Errorf("asked for: %v; it is %s, want %s; %v", asked, now.State, want, err)
+		}
+	}
+}
+
 // A list that is longer than what is cancelled between two sweeps does not grow by them,
 // and what was on it comes on it again.
 func TestDropOnce(t *testing.T) {
