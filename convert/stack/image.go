@@ -49,8 +49,8 @@ func (s *Stack) has(snapshotter string) error {
 	return nil
 }
 
-// Pull brings the image that src resolves to here under a name, and unpacks it for a
-// snapshotter; "" does not unpack. ctx is of a lease. Layers that containerd does not
+// Pull brings the image that src resolves to here under a name, which then names nothing
+// else, and unpacks it for a snapshotter; "" does not unpack. ctx is of a lease. Layers that containerd does not
 // know are an errdefs.ErrNotImplemented.
 func (s *Stack) Pull(ctx context.Context, src transfer.ImageFetcher, name, snapshotter string) error {
 	opts := []timage.StoreOpt{timage.WithImageLabels(map[string]string{expireLabel: time.Unix(0, 0).UTC().Format(time.RFC3339)})}

@@ -94,7 +94,10 @@ func Open(ctx context.Context, root string, log *slog.Logger) (_ *Stack, err err
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
-	return s, s.forget(within(ctx))
+	if err := s.forget(within(ctx)); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // within gives a context the namespace.
@@ -147,11 +150,11 @@ func (s *Stack) open(ctx context.Context) error {
 		return err
 	}
 	made, err := s.snapshotters(ctx)
-	if err != nil {
-		return err
-	}
 	for _, sn := range made {
 		s.closers = append(s.closers, sn.Close)
+	}
+	if err != nil {
+		return err
 	}
 	s.db = metadata.NewDB(meta, cs, made)
 	if err := s.db.Init(ctx); err != nil {
