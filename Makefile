@@ -59,9 +59,9 @@ chaos: tools ## FAULTS (1000) faults from SEED (the time) done to a pool of real
 	PATH="$(TOOLS):$$PATH" go test -race -v -timeout 60m ./test/chaos -seed $(SEED) -faults $(FAULTS) $(ROOT)
 
 .PHONY: bench
-bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench; then commits, as root, and the queue
+bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench; then commits and restores, as root, and the queue
 	PATH="$(TOOLS):$$PATH" go run ./test/bench
-	go test ./test/e2e -run '^$$' -bench Commit -benchtime 5x -test.root -timeout 30m
+	go test ./test/e2e -run '^$$' -bench "Commit|Restore" -benchtime 5x -test.root -timeout 30m
 	go run ./cmd/lithify bench queue
 
 .PHONY: fuzz

@@ -84,11 +84,16 @@ type Result struct {
 	Base       string        `json:"base"`
 	PID        uint32        `json:"pid"`
 	Processes  int           `json:"processes"`
-	// Log is the file that has the container's output.
-	Log string `json:"log"`
+	// Log is the file that has the container's output, and CRIULog what CRIU wrote.
+	Log     string `json:"log"`
+	CRIULog string `json:"criuLog"`
 	// Cached says that the checkpoint had been unpacked here before.
 	Cached bool          `json:"cached"`
-	Took   time.Duration `json:"took"` // from CRIU's start to processes that run
+	Took   time.Duration `json:"took"` // from the start of runc to processes that live on
+	// CRIU is how long CRIU says that it took, and Pages how many pages of memory it put
+	// back.
+	CRIU  time.Duration `json:"criu,omitempty"`
+	Pages int64         `json:"pages,omitempty"`
 }
 
 // run is one restore.

@@ -3,8 +3,11 @@ package restore
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/containerd/containerd/v2/client"
+
+	"github.com/lithify/lithify/restore/archive"
 )
 
 // result describes a container that runs.
@@ -17,7 +20,7 @@ func (r *run) result(ctx context.Context, c client.Container, task client.Task) 
 	if err != nil {
 		return nil, fmt.Errorf("processes of container %s: %w", c.ID(), err)
 	}
-	return &Result{
+	res := &Result{
 		Container:  c.ID(),
 		Namespace:  r.daemon.Namespace(),
 		Checkpoint: r.img.Name,
@@ -26,5 +29,11 @@ func (r *run) result(ctx context.Context, c client.Container, task client.Task) 
 		PID:        task.Pid(),
 		Processes:  len(pids),
 		Log:        r.logFile(),
-	}, nil
+		CRIULog:    r.restoreLog(),
+	}
+	// Of a container that runs it is no matter if CRIU has measured nothing.
+	if stats, err := archive.ReadStats(filepath.Join(r.work(), "stats-restore")); err == nil {
+		res.CRIU, res.Pages = stats.Restore, stats.Pages
+	}
+	return res, nil
 }
