@@ -35,6 +35,12 @@ func readSecrets(specs []string) (secrets, error) {
 	return s, nil
 }
 
+// SecretID is the name that a secret in buildctl's words has for the Dockerfile.
+func SecretID(spec string) (string, error) {
+	from, err := parseSecret(spec)
+	return from.ID, err
+}
+
 // parseSecret reads buildctl's --secret, of which only the command's own package can.
 func parseSecret(spec string) (from secretsprovider.Source, err error) {
 	fields, err := csvvalue.Fields(spec, nil)

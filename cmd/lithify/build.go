@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"github.com/tonistiigi/go-csvvalue"
 
 	"github.com/lithify/lithify/build"
 	"github.com/lithify/lithify/convert"
@@ -92,7 +92,8 @@ func (f *buildFlags) add(fs *pflag.FlagSet) {
 	addOutputFlags(fs, &j.Output)
 }
 
-func (f *buildFlags) args(context string) (job buildjob.Args, err error) {
+// args are those of a build of context, whose steps are to be shown on w.
+func (f *buildFlags) args(context string, w io.Writer) (job buildjob.Args, err error) {
 	job = f.job
 	job.Context = context
 	if job.Target == "" {
@@ -107,16 +108,26 @@ func (f *buildFlags) args(context string) (job buildjob.Args, err error) {
 	if job.Epoch, err = sourceDateEpoch(); err != nil {
 		return job, usageError{err}
 	}
-	if modes := []string{"auto", "plain", "tty", "rawjson", "quiet"}; !slices.Contains(modes, f.progressMode) {
-		return job, usageError{fmt.Errorf("--progress %q is none of %s", f.progressMode, strings.Join(modes, ", "))}
+	if _, err := displayOn(w, f.progressMode); err != nil { // found out before there is a job
+		return job, err
 	}
-	if _, err := os.Stat(filepath.Dir(f.metadataFile)); err != nil { // found out before the tag has moved
+	if err := f.checkMetadataFile(); err != nil { // and before the tag has moved
 		return job, usageError{fmt.Errorf("--metadata-file %s: %w", f.metadataFile, err)}
 	}
 	if err := job.Validate(); err != nil {
 		return job, usageError{err}
 	}
 	return job, checkOutput(job.Output)
+}
+
+func (f *buildFlags) checkMetadataFile() error {
+	if _, err := os.Stat(filepath.Dir(f.metadataFile)); err != nil {
+		return err
+	}
+	if info, err := os.Stat(f.metadataFile); err == nil && info.IsDir() {
+		return errors.New("it is a directory")
+	}
+	return nil
 }
 
 // assignments reads NAME=VALUE. Of a NAME alone env knows the value, or it is left out.
@@ -157,7 +168,7 @@ func (b *buildHere) add(fs *pflag.FlagSet) {
 func (b *buildHere) confide(job *buildjob.Args, h *buildrun.Handler) error {
 	secrets, agents := map[string]string{}, map[string]string{}
 	for _, s := range b.secrets {
-		id, err := secretID(s)
+		id, err := build.SecretID(s)
 		if err != nil {
 			return usageError{err}
 		}
@@ -174,19 +185,6 @@ func (b *buildHere) confide(job *buildjob.Args, h *buildrun.Handler) error {
 		return usageError{err}
 	}
 	return nil
-}
-
-func secretID(s string) (string, error) {
-	fields, err := csvvalue.Fields(s, nil)
-	if err != nil {
-		return "", fmt.Errorf("--secret %q: %w", s, err)
-	}
-	for _, f := range fields {
-		if id, ok := strings.CutPrefix(f, "id="); ok {
-			return id, nil
-		}
-	}
-	return "", fmt.Errorf("--secret %q: want id=ID,src=FILE or id=ID,env=NAME", s)
 }
 
 // engine is the buildkitd that the flags name, or one started for as long as stop is not called.
@@ -206,7 +204,7 @@ func (b *buildHere) engine(ctx context.Context, a *app, job buildjob.Args) (e bu
 }
 
 func (a *app) build(ctx context.Context, f *buildFlags, local *localFlags, here *buildHere, where string) (err error) {
-	job, err := f.args(where)
+	job, err := f.args(where, a.err)
 	if err != nil {
 		return err
 	}

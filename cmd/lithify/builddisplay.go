@@ -23,9 +23,9 @@ type buildDisplay struct {
 }
 
 func showBuild(ctx context.Context, w io.Writer, mode string) (*buildDisplay, error) {
-	display, err := progressui.NewDisplay(w, progressui.DisplayMode(mode))
+	display, err := displayOn(w, mode)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--progress %s: %w", mode, err)}
+		return nil, err
 	}
 	d := &buildDisplay{ch: make(chan *client.SolveStatus), done: make(chan struct{})}
 	go func() {
@@ -33,6 +33,14 @@ func showBuild(ctx context.Context, w io.Writer, mode string) (*buildDisplay, er
 		display.UpdateFrom(context.WithoutCancel(ctx), d.ch) // reads until end: how a step was cancelled is shown, too
 	}()
 	return d, nil
+}
+
+func displayOn(w io.Writer, mode string) (progressui.Display, error) {
+	display, err := progressui.NewDisplay(w, progressui.DisplayMode(mode))
+	if err != nil {
+		return display, usageError{fmt.Errorf("--progress %s: %w", mode, err)}
+	}
+	return display, nil
 }
 
 func (d *buildDisplay) status(s *client.SolveStatus) { d.ch <- s }

@@ -143,6 +143,8 @@ func TestExitCodes(t *testing.T) {
 		{"build for nobody", []string{"build", "."}, 2, "-t is missing"},
 		{"build into a file", []string{"build", ".", "-t", "oci:x"}, 2, "a registry"},
 		{"bad progress", []string{"build", ".", "-t", host + "/app:2", "--progress", "loud"}, 2, "loud"},
+		{"progress on no terminal", []string{"submit", "build", ".", "-t", host + "/app:2", "--progress", "tty"}, 2, "--progress tty"},
+		{"metadata into a directory", []string{"build", ".", "-t", host + "/app:2", "--metadata-file", t.TempDir()}, 2, "a directory"},
 		{"secret without a name", []string{"build", ".", "-t", host + "/app:2", "--secret", "src=x"}, 2, "id=ID"},
 		{"bad build argument", []string{"build", ".", "-t", host + "/app:2", "--build-arg", "=x"}, 2, "NAME=VALUE"},
 		{"token in a URL", []string{"build", "https://x@example.com/a.git", "-t", host + "/app:2"}, 2, "GIT_AUTH_TOKEN"},

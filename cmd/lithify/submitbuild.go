@@ -32,7 +32,7 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify build.
   lithify submit build --wait https://github.com/org/app.git#v1 -t DST --spread --platform linux/amd64,linux/arm64`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			job, err := f.args(args[0])
+			job, err := f.args(args[0], a.err)
 			if err != nil {
 				return err
 			}
