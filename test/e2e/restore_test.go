@@ -262,6 +262,13 @@ func TestRollout(t *testing.T) {
 	if got := d.ctr("containers", "ls", "-q") + other.ctr("containers", "ls", "-q"); strings.Contains(got, "job-1") || strings.Contains(got, "job-2") || strings.Contains(got, "job-4") || !strings.Contains(got, "job-3") {
 		t.Errorf("containers: %q, want none of the rollout's", got)
 	}
+
+	// A node that is gone is waited for no longer than a container may take.
+	d.restored(t, "half-1")
+	out = p.output(t, "submit", "rollout", "--wait", "--insecure", "--node", "node-1,node-9", "--max-failed", "1", "--container-timeout", "5s", "--name", "half", ref)
+	if out != "node-1 half-1\n" {
+		t.Errorf("a rollout with a node that is gone: %q, want the container of the other", out)
+	}
 	c.goesOn(t, c.count(t))
 }
 
