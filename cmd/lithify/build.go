@@ -32,8 +32,9 @@ index of the image and its EROFS variant, when all of it is there. stdout gets D
 The engine is BuildKit. Without --buildkit and $BUILDKIT_HOST a buildkitd is started for the
 time of the build, which needs root, and buildkitd and runc in PATH; its cache stays in
 --buildkit-root. A "# syntax=" line may name docker/dockerfile, which is built in; other
-frontends are refused. $SOURCE_DATE_EPOCH, seconds since 1970, is the image's time and the
-latest of its files': the same build then gives the same digest.
+frontends are refused. In an archive or a repository the line counts for nothing.
+$SOURCE_DATE_EPOCH, seconds since 1970, is the image's time and the latest of its files': the
+same build then gives the same digest.
 
 With --ledger-key, the provenance of --attest type=provenance is also signed and attached to
 the image, where lithify verify --provenance finds it. Without a key it stays unsigned.

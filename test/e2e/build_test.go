@@ -338,6 +338,12 @@ func TestBuildContexts(t *testing.T) {
 	if got := b.build(archive, "app:1"); got != want {
 		t.Errorf("of an archive %s, want %s", got, want)
 	}
+	// In what buildkitd opens the line that names a frontend counts for nothing.
+	named := b.context("# syntax=127.0.0.1:1/frontend:1\nFROM scratch\nCOPY a /a\n", "a/b", "content")
+	output(t, "tar", "-C", named, "-czf", archive, "Dockerfile", "a")
+	if got := b.build(archive, "app:1"); got != want {
+		t.Errorf("of an archive that names another frontend %s, want %s", got, want)
+	}
 	url, commit := gitServer(t, dir)
 	for _, ref := range []string{url + "#main:sub", url + "#" + commit + ":sub"} {
 		if got := b.build(ref, "app:1"); got != want {
