@@ -16,20 +16,21 @@ func TestLoad(t *testing.T) {
 		t.Errorf("empty: %v", err)
 	}
 	for name, tc := range map[string]struct{ old, new, says string }{
-		"unknown field":    {"audience:", "audiance:", "audiance"},
-		"no secret":        {"secret_files: [secret, new]", "", "secret_files"},
-		"unknown host":     {"host: github", "host: svn", `"svn"`},
-		"no audience":      {"audience: https://lithify.example.com", "", "audience"},
-		"no claims":        {"claims: {repository: acme/*, ref: refs/heads/main}", "", "grant 1: without claims"},
-		"unknown variable": {"$short", "$shrt", "$shrt"},
-		"unknown argument": {"target: registry", "tarjet: registry", "tarjet"},
-		"unknown kind":     {"kind: convert", "kind: konvert", "konvert"},
-		"pattern":          {"refs/heads/**", "refs/**/x", "refs/**/x"},
-		"pattern of path":  {"repository: acme/*\n", "repository: acme/[\n", "acme/["},
-		"no tenant":        {"    tenant: acme\n    priorities", "    priorities", "tenant"},
-		"kind of a grant":  {"kinds: [convert, build]", "kinds: [konvert]", "konvert"},
-		"tenant":           {"tenant: acme\n      timeout", "tenant: 'a b'\n      timeout", "a b"},
-		"no YAML":          {"hooks:", "hooks", "console.yaml"},
+		"unknown field":       {"audience:", "audiance:", "audiance"},
+		"no secret":           {"secret_files: [secret, new]", "", "secret_files"},
+		"unknown host":        {"host: github", "host: svn", `"svn"`},
+		"no audience":         {"audience: https://lithify.example.com", "", "audience"},
+		"issuer in the clear": {"https://ci.example.com", "http://ci.example.com", "https://"},
+		"no claims":           {"claims: {repository: acme/*, ref: refs/heads/main}", "", "grant 1: without claims"},
+		"unknown variable":    {"$short", "$shrt", "$shrt"},
+		"unknown argument":    {"target: registry", "tarjet: registry", "tarjet"},
+		"unknown kind":        {"kind: convert", "kind: konvert", "konvert"},
+		"pattern":             {"refs/heads/**", "refs/**/x", "refs/**/x"},
+		"pattern of path":     {"repository: acme/*\n", "repository: acme/[\n", "acme/["},
+		"no tenant":           {"    tenant: acme\n    priorities", "    priorities", "tenant"},
+		"kind of a grant":     {"kinds: [convert, build]", "kinds: [konvert]", "konvert"},
+		"tenant":              {"tenant: acme\n      timeout", "tenant: 'a b'\n      timeout", "a b"},
+		"no YAML":             {"hooks:", "hooks", "console.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(good, tc.old, tc.new, 1)
