@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,8 +26,12 @@ import (
 	"github.com/lithify/lithify/jobs/layer"
 )
 
-// issuerTimeout bounds a request to an issuer.
-const issuerTimeout = 10 * time.Second
+const (
+	// issuerTimeout bounds a request to an issuer,
+	issuerTimeout = 10 * time.Second
+	// maxIssuer what it may say: its keys are a few KiB.
+	maxIssuer = 1 << 20
+)
 
 // issuers check tokens. Each is asked for its keys when the first token of it comes, and
 // not before: a pool starts while one is away.
@@ -117,13 +122,28 @@ func (i *issuer) keys(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	defer i.mu.Unlock()
 	if i.verifier == nil {
 		// The provider keeps its context for later fetches of keys.
-		p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), &http.Client{Timeout: issuerTimeout}), i.URL)
+		p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), &http.Client{Timeout: issuerTimeout, Transport: terse{}}), i.URL)
 		if err != nil {
 			return nil, err
 		}
 		i.verifier = p.Verifier(&oidc.Config{ClientID: i.Audience})
 	}
 	return i.verifier, nil
+}
+
+// terse carries requests whose answers end after maxIssuer bytes.
+type terse struct{}
+
+func (terse) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxIssuer), resp.Body}
+	return resp, nil
 }
 
 // isFor reports whether the claims of a token are all as the grant wants them.
