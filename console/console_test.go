@@ -128,6 +128,7 @@ func TestGrants(t *testing.T) {
 		tenant string
 	}{
 		"granted":               {nil, good, jobs.Options{}, nil, "acme"},
+		"of the Docker Hub":     {claims{"repository": "acme/hub"}, newArgs("debian:12", "acme/debian:12"), jobs.Options{}, nil, "hub"},
 		"other branch":          {claims{"ref": "refs/heads/x"}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
 		"no such claim":         {claims{"ref": nil}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},
 		"list for a claim":      {claims{"ref": []string{"refs/heads/main"}}, good, jobs.Options{}, errdefs.IsPermissionDenied, ""},

@@ -227,7 +227,7 @@ func within(what string, refs, patterns []string) error {
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", what, ref, err)
 		}
-		if !matchesAny(patterns, repo) {
+		if !matchesRepository(patterns, repo) {
 			return fmt.Errorf("%s %s", what, repo)
 		}
 	}

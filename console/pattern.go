@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
 )
 
 // below at the end of a pattern is all that begins with what stands before it.
@@ -23,6 +25,12 @@ func matches(pattern, s string) bool {
 	}
 	ok, err := path.Match(pattern, s)
 	return ok && err == nil
+}
+
+// matchesRepository is matchesAny for repositories. Docker Hub's may be called by either name.
+func matchesRepository(patterns []string, repo string) bool {
+	hub, ok := strings.CutPrefix(repo, name.DefaultRegistry+"/")
+	return matchesAny(patterns, repo) || ok && matchesAny(patterns, "docker.io/"+hub)
 }
 
 func matchesAny(patterns []string, s string) bool {

@@ -102,6 +102,11 @@ issuers:
     writes: [registry.example.com/acme/*]
     tenant: acme
     priorities: [bulk]
+  - claims: {repository: acme/hub}
+    kinds: [convert]
+    reads: [docker.io/library/*]
+    writes: [docker.io/acme/*]
+    tenant: hub
   - claims: {repository: acme/release}
     kinds: [convert]
     reads: [registry.example.com/**]
