@@ -14,11 +14,12 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/erofs"
@@ -42,8 +43,8 @@ type issuers struct {
 type issuer struct {
 	Issuer
 
-	mu       sync.Mutex
-	verifier *oidc.IDTokenVerifier
+	asking   singleflight.Group
+	verifier atomic.Pointer[oidc.IDTokenVerifier]
 }
 
 func newIssuers(list []Issuer) issuers {
@@ -116,19 +117,26 @@ func issuerOf(raw string) string {
 	return claims.Issuer
 }
 
-// keys finds the issuer's keys, which go-oidc then fetches as they change.
+// keys finds the issuer's keys, which go-oidc then fetches as they change. All who wait for
+// them share one request, which may outlive them by its own timeout.
 func (i *issuer) keys(ctx context.Context) (*oidc.IDTokenVerifier, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.verifier == nil {
+	if v := i.verifier.Load(); v != nil {
+		return v, nil
+	}
+	asked := i.asking.DoChan(i.URL, func() (any, error) {
 		// The provider keeps its context for later fetches of keys.
 		p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), &http.Client{Timeout: issuerTimeout, Transport: terse{}}), i.URL)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			i.verifier.Store(p.Verifier(&oidc.Config{ClientID: i.Audience}))
 		}
-		i.verifier = p.Verifier(&oidc.Config{ClientID: i.Audience})
+		return nil, err
+	})
+	select {
+	case r := <-asked:
+		return i.verifier.Load(), r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return i.verifier, nil
 }
 
 // terse carries requests whose answers end after maxIssuer bytes.
