@@ -36,7 +36,30 @@ func newIndex(r Run) *index {
 	for _, w := range r.Writes {
 		h.writes[w.ID] = append(h.writes[w.ID], w)
 	}
+	h.Faults = append(slices.Clone(h.Faults), h.slow()...)
 	return h
+}
+
+// late is what the server may take to store a record before claims and heartbeats are
+// late by it.
+const late = 500 * time.Millisecond
+
+// slow are the times in which the server took longer: its disk has others to serve, too.
+func (h *index) slow() (stalls []Fault) {
+	for id, vs := range h.versions {
+		for _, v := range vs {
+			sent := v.Stored
+			for _, w := range h.writes[id] {
+				if w.State == v.State && w.Worker == v.Worker && !w.At.After(v.Stored) {
+					sent = w.At // the last one
+				}
+			}
+			if v.Stored.Sub(sent) > late {
+				stalls = append(stalls, Fault{Kind: Stall, Victim: Server, From: sent, Until: v.Stored})
+			}
+		}
+	}
+	return stalls
 }
 
 // lost are jobs that were accepted, or just exist, and have not ended.

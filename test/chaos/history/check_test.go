@@ -128,6 +128,8 @@ func TestCheck(t *testing.T) {
 		"an attempt burned":           {func(r *history.Run) { r.Faults = nil }, "a was taken from w1-1"},
 		"burned by another's fault":   {func(r *history.Run) { r.Faults[0].Victim = "w2" }, "a was taken from w1-1"},
 		"burned by an old fault":      {func(r *history.Run) { r.Faults[0].From, r.Faults[0].Until = at(-20), at(-10) }, "a was taken from w1-1"},
+		"burned by a slow disk":       {func(r *history.Run) { r.Faults = nil; r.Writes[0].At = at(0.4) }, ""},
+		"burned by a disk as ever":    {func(r *history.Run) { r.Faults = nil; r.Writes[0].At = at(0.6) }, "a was taken from w1-1"},
 		"burned by the server's away": {func(r *history.Run) { r.Faults[0].Victim = history.Server }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
