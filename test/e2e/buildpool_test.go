@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -243,6 +245,54 @@ func TestBuildMoves(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBuildkitdKilled: a build whose buildkitd dies is tried again, on the one that is started.
+func TestBuildkitdKilled(t *testing.T) {
+	b := startBuilder(t)
+	p := startPool(t, 0)
+	secrets := t.TempDir()
+	slow := func(script string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(secrets, "slow"), []byte(script), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slow("exec sleep 987654")
+	p.worker(t, "builder", "--buildkit-root", b.root, "--build-secrets", secrets)
+	dir := b.context("FROM scratch\nADD base.tar /\nRUN --mount=type=secret,id=slow . /run/secrets/slow\n")
+	id := strings.TrimSpace(p.output(t, "submit", "build", dir, "-t", b.registry+"/app:1", "--secret", "slow"))
+	await(t, "step that sleeps", sleep(t, 1))
+	slow("true")
+	killBuildkitd(t, b.root)
+	await(t, "end of the step", sleep(t, 0))
+	p.output(t, "jobs", "watch", id)
+	if got := strings.TrimSpace(tags(t, b.registry, "app")); got != "1" {
+		t.Errorf("the repository has the tags %q", got)
+	}
+}
+
+// killBuildkitd kills the one that has a root directory.
+func killBuildkitd(t *testing.T, root string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		raw, _ := os.ReadFile(f) // it may have ended
+		if args := strings.Split(string(raw), "\x00"); strings.HasSuffix(args[0], "/buildkitd") && strings.HasPrefix(args[2], root) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+			if err == nil {
+				err = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("no buildkitd has %s", root)
 }
 
 // sleep waits for n steps that sleep.
