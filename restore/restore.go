@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"runtime"
@@ -65,6 +66,9 @@ type Options struct {
 	// Base is a reference with a digest to be taken for the base image instead of the
 	// one that the checkpoint names.
 	Base string
+	// Keys are those of which one must have signed the checkpoint image; none: it need not
+	// be signed.
+	Keys []ed25519.PublicKey
 	// Open finds a base image that containerd has not got. nil: that is an error.
 	Open func(ref string) (convert.Source, error)
 
@@ -134,6 +138,11 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 	}
 	if r.img, err = image.Open(ctx, src); err != nil {
 		return nil, err
+	}
+	if len(r.opts.Keys) > 0 {
+		if err := r.img.SignedBy(ctx, r.opts.Keys); err != nil {
+			return nil, err
+		}
 	}
 	unlock, err := r.lock()
 	if err != nil {

@@ -34,7 +34,7 @@ var sameFloor = []edge{
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"},
-	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, // a checkpoint is an image, and its container one of containerd's
+	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, {"restore/image", "convert/provenance"}, // a checkpoint is an image, and its container one of containerd's
 	{"restore/checkpoint", "convert"}, {"restore/checkpoint", "convert/*"}, // as a commit is made
 	{"restore", "restore/archive"}, {"restore/*", "restore/archive"}, {"restore/archive", "convert/inflate"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},

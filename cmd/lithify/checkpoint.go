@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ const checkpointExample = `  lithify checkpoint web-1 registry.example.com/web:c
 
 func (a *app) checkpointCommand() *cobra.Command {
 	var f checkpointFlags
-	var address, tempDir string
+	var address, tempDir, key string
 	cmd := &cobra.Command{
 		Use:     "checkpoint CONTAINER DST",
 		Short:   "Make an image of a running container's memory and files here, without a queue",
@@ -45,8 +46,12 @@ func (a *app) checkpointCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			h := convertrun.Handler{AllowFiles: true, TempDir: tempDir, Log: a.log}
+			if h.SigningKey, err = signKey(key); err != nil {
+				return err
+			}
 			r, err := checkpointrun.Handler{
-				Convert: convertrun.Handler{AllowFiles: true, TempDir: tempDir, Log: a.log},
+				Convert: h,
 				Address: address,
 				Frozen: func(d time.Duration) {
 					fmt.Fprintf(a.err, "container was paused for %v\n", d.Round(time.Millisecond))
@@ -61,6 +66,7 @@ func (a *app) checkpointCommand() *cobra.Command {
 	cmd.AddCommand(a.importCheckpointCommand())
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
+	addSignKey(cmd.Flags(), &key)
 	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "where memory lies until it is pushed; containerd has to see it, too (default $TMPDIR)")
 	return cmd
 }
@@ -114,6 +120,22 @@ func (f *checkpointFlags) args(container, dst string) (checkpointjob.Args, error
 		return j, usageError{err}
 	}
 	return j, nil
+}
+
+func addSignKey(fs *pflag.FlagSet, file *string) {
+	fs.StringVar(file, "sign-key", "", "PEM file with an Ed25519 key that signs the image (default it is not signed)")
+}
+
+// signKey is nil if there is no file.
+func signKey(file string) (ed25519.PrivateKey, error) {
+	if file == "" {
+		return nil, nil
+	}
+	key, err := convertrun.LoadKey(file)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return key, nil
 }
 
 func (a *app) printCheckpoint(r *checkpoint.Result) error {

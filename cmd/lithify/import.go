@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) importCheckpointCommand() *cobra.Command {
-	var base, tempDir string
+	var base, tempDir, key string
 	var insecure bool
 	cmd := &cobra.Command{
 		Use:   "import FILE DST",
@@ -35,6 +35,10 @@ images that are not whole are refused, and then nothing is published.`,
 			if err != nil {
 				return usageError{err}
 			}
+			o := checkpoint.Options{TempDir: tempDir}
+			if o.Key, err = signKey(key); err != nil {
+				return err
+			}
 			dst, err := convertrun.Handler{}.Create(args[1], insecure)
 			if err != nil {
 				return usageError{err}
@@ -46,7 +50,7 @@ images that are not whole are refused, and then nothing is published.`,
 				}
 			}
 			defer func() { err = errors.Join(err, in.Close()) }()
-			r, err := checkpoint.Import(cmd.Context(), in, pinned, dst, checkpoint.Options{TempDir: tempDir})
+			r, err := checkpoint.Import(cmd.Context(), in, pinned, dst, o)
 			if err != nil {
 				return convertrun.WithKind(err)
 			}
@@ -56,6 +60,7 @@ images that are not whole are refused, and then nothing is published.`,
 	fs := cmd.Flags()
 	fs.StringVar(&base, "base", "", "NAME@DIGEST of the image that the container stood on (default what the archive says)")
 	fs.BoolVar(&insecure, "insecure", false, "speak plain HTTP to the registry")
+	addSignKey(fs, &key)
 	fs.StringVar(&tempDir, "temp-dir", "", "where memory lies until it is pushed (default $TMPDIR)")
 	return cmd
 }

@@ -35,6 +35,7 @@ const restoreExample = `  lithify restore --name web-2 registry.example.com/web:
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	var address, root string
+	var keys []string
 	cmd := &cobra.Command{
 		Use:     "restore SRC",
 		Short:   "Make a running container of a checkpoint here, without a queue",
@@ -46,11 +47,19 @@ func (a *app) restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			policy := restorerun.Anything
+			for _, file := range keys {
+				key, err := convertrun.LoadPublicKey(file)
+				if err != nil {
+					return usageError{err}
+				}
+				policy.Keys = append(policy.Keys, key)
+			}
 			r, err := restorerun.Handler{
 				Convert: convertrun.Handler{AllowFiles: true, Log: a.log},
 				Address: address,
 				Root:    root,
-				Policy:  restorerun.Anything,
+				Policy:  policy,
 			}.Run(cmd.Context(), job)
 			if err != nil {
 				return err
@@ -60,6 +69,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
+	cmd.Flags().StringArrayVar(&keys, "key", nil, "PEM file with an Ed25519 public key that may have signed SRC, which has to be signed then; may be repeated")
 	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	return cmd
 }

@@ -24,6 +24,7 @@ type Signed struct {
 	Image     digest.Digest   `json:"image"`
 	Platform  string          `json:"platform,omitempty"` // as the index has it
 	Builder   string          `json:"builder"`            // SLSA's builder.id
+	Type      string          `json:"type,omitempty"`     // SLSA's buildType; whoever asks for a build may choose the builder, and not this
 	Statement json.RawMessage `json:"statement"`
 }
 
@@ -118,7 +119,7 @@ func open(ctx context.Context, src convert.Source, d ocispec.Descriptor, image d
 	if err := s.check(image); err != nil {
 		return nil, refused(d.Digest, "%v", err)
 	}
-	return &Signed{Image: image, Builder: s.builder(), Statement: raw}, nil
+	return &Signed{Image: image, Builder: s.builder(), Type: s.buildType(), Statement: raw}, nil
 }
 
 func unseal(e dsse.Envelope, keys []ed25519.PublicKey) (statement []byte, ok bool) {
@@ -148,11 +149,17 @@ type statement struct {
 		RunDetails struct {
 			Builder struct{ ID string } `json:"builder"`
 		} `json:"runDetails"`
+		BuildType       string // of version 0.2
+		BuildDefinition struct{ BuildType string }
 	} `json:"predicate"`
 }
 
 func (s statement) builder() string {
 	return cmp.Or(s.Predicate.RunDetails.Builder.ID, s.Predicate.Builder.ID)
+}
+
+func (s statement) buildType() string {
+	return cmp.Or(s.Predicate.BuildDefinition.BuildType, s.Predicate.BuildType)
 }
 
 // check refuses a statement that is not provenance of image.

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,8 @@ type Options struct {
 	// Split publishes memory in chunks: where the tag names a checkpoint that is split, too,
 	// what that has is not moved again. lithify alone restores such an image.
 	Split bool
+	// Key signs the image; nil: nobody does.
+	Key ed25519.PrivateKey
 	// TempDir has room for the container's memory, twice, and containerd sees it under
 	// the same name. Default os.TempDir().
 	TempDir string

@@ -87,7 +87,7 @@ func (o Options) publish(ctx context.Context, dst convert.Target, cp *archive.Ch
 	}
 	first := image.Blob{Descriptor: layer.Descriptor, DiffID: layer.DiffID, Open: func() (io.ReadCloser, error) { return layer.Open(), nil }}
 	layers := append([]image.Blob{first}, packs...)
-	desc, err := image.Push(ctx, dst, layers, cp.ImageAnnotations(), cp.Checkpointed)
+	desc, err := image.Push(ctx, dst, layers, cp, o.Key)
 	if err != nil {
 		return nil, err
 	}

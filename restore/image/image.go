@@ -3,11 +3,11 @@ package image
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"io"
 	"runtime"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/opencontainers/go-digest"
@@ -84,8 +84,8 @@ type Blob struct {
 
 // Push publishes a checkpoint image: the archive, and behind it packs, if there are any. The
 // blobs come first and the tag last, and only if that names still what it named in
-// the beginning. created is the image's time.
-func Push(ctx context.Context, dst convert.Target, layers []Blob, annotations map[string]string, created time.Time) (ocispec.Descriptor, error) {
+// the beginning. With a key it is signed before it has a tag.
+func Push(ctx context.Context, dst convert.Target, layers []Blob, cp *archive.Checkpoint, key ed25519.PrivateKey) (ocispec.Descriptor, error) {
 	was, err := dst.Head(ctx)
 	if err != nil && !errors.Is(err, convert.ErrNotFound) {
 		return was, err
@@ -96,7 +96,7 @@ func Push(ctx context.Context, dst convert.Target, layers []Blob, annotations ma
 		descs, diffIDs = append(descs, l.Descriptor), append(diffIDs, l.DiffID)
 	}
 	config, rawConfig, err := document(ocispec.MediaTypeImageConfig, ocispec.Image{
-		Created:  &created,
+		Created:  &cp.Checkpointed,
 		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
 	})
@@ -108,7 +108,7 @@ func Push(ctx context.Context, dst convert.Target, layers []Blob, annotations ma
 		MediaType:   ocispec.MediaTypeImageManifest,
 		Config:      config,
 		Layers:      descs,
-		Annotations: annotations,
+		Annotations: cp.ImageAnnotations(),
 	})
 	if err != nil {
 		return manifest, err
@@ -121,6 +121,11 @@ func Push(ctx context.Context, dst convert.Target, layers []Blob, annotations ma
 	}
 	if err := dst.PutManifest(ctx, manifest, raw); err != nil {
 		return manifest, err
+	}
+	if key != nil {
+		if err := sign(ctx, dst, manifest, cp, key); err != nil {
+			return manifest, err
+		}
 	}
 	return manifest, dst.Tag(ctx, manifest, raw, was.Digest)
 }

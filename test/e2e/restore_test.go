@@ -4,7 +4,9 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +17,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lithify/lithify/convert/provenance"
+	regsource "github.com/lithify/lithify/convert/registry"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
 )
 
 // counts counts, in memory and in a file, and says so where the two differ: memory and
@@ -173,6 +179,67 @@ func TestCheckpointSplit(t *testing.T) {
 	}
 	if moved[0] < 15e6 || moved[1] > moved[0]/20 {
 		t.Errorf("%d bytes moved, and then %d: want 15 MB and then less than a twentieth", moved[0], moved[1])
+	}
+}
+
+// publicOf writes the public key of one, as openssl pkey -pubout does.
+func publicOf(t testing.TB, file string) string {
+	t.Helper()
+	key, err := convertrun.LoadKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := filepath.Join(t.TempDir(), "public.pem")
+	if err := os.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return public
+}
+
+// TestCheckpointSigned restores only what the key has signed that is asked for, and signed
+// as a checkpoint.
+func TestCheckpointSigned(t *testing.T) {
+	d, registry, c, unsigned := saved(t, 2, "overlayfs")
+	mine, other := ledgerKey(t), ledgerKey(t)
+	signed := strings.TrimSpace(output(t, lithify(t), "checkpoint", "--sign-key", mine, "--containerd", d.address, "--insecure", c.id, registry+"/signed:1"))
+	for name, args := range map[string][]string{
+		"not signed": d.restoreArgs(unsigned, "two", "--key", publicOf(t, mine)),
+		"by another": d.restoreArgs(signed, "two", "--key", publicOf(t, other)),
+	} {
+		if code, said := exit(t, lithify(t), args...); code != 3 || !strings.Contains(said, "sign") {
+			t.Errorf("%s: exit code %d, %q; want 3", name, code, said)
+		}
+	}
+	two := d.restored(t, "two")
+	output(t, lithify(t), d.restoreArgs(signed, two.id, "--key", publicOf(t, other), "--key", publicOf(t, mine))...)
+	two.goesOn(t, two.count(t))
+
+	// The pool's key signs builds, too, whatever they are of.
+	src, err := regsource.Open(unsigned, regsource.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst, err := regsource.Create(registry+"/saved:1", regsource.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := src.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := convertrun.LoadKey(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := provenance.Attest(t.Context(), dst, root, provenance.Made{Type: "https://example.com/build", Name: "x"}, key); err != nil {
+		t.Fatal(err)
+	}
+	if code, said := exit(t, lithify(t), d.restoreArgs(unsigned, "three", "--key", publicOf(t, mine))...); code != 3 || !strings.Contains(said, "not as a checkpoint") {
+		t.Errorf("signed as a build: exit code %d, %q; want 3", code, said)
 	}
 }
 

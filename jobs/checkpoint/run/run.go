@@ -62,6 +62,7 @@ func (h Handler) run(ctx context.Context, a checkpointjob.Args) (_ *checkpoint.R
 	return checkpoint.Container(ctx, c, dst, checkpoint.Options{
 		Stop:     a.Stop,
 		Split:    a.Split,
+		Key:      h.Convert.SigningKey,
 		TempDir:  h.Convert.TempDir,
 		Fallback: func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
 		Frozen:   h.Frozen,

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"crypto/ed25519"
 	"flag"
 	"fmt"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/lithify/lithify/convert/registry"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	"github.com/lithify/lithify/restore"
 )
@@ -19,6 +21,8 @@ type Policy struct {
 	// From are the repositories whose checkpoints may be restored: a repository, or with
 	// a slash at its end all below it. Everywhere is any source, files too.
 	From []string
+	// Keys are those of which one must have signed a checkpoint; none: it need not be signed.
+	Keys []ed25519.PublicKey
 	// HostNetwork lets containers have the machine's network.
 	HostNetwork bool
 	// Mounts are the directories of the machine of which, or of what is in them, containers
@@ -81,6 +85,11 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	}
 	fs.Func("restore-from", "restore checkpoints of these repositories in --containerd, as r.example.com/web or r.example.com/checkpoints/; * is any; without it none are taken", list(&c.Policy.From))
 	fs.StringVar(&c.Root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
+	fs.Func("restore-key", "PEM file with an Ed25519 public key that may have signed checkpoints, by a worker with --ledger-key; may be given again; without it none need be signed", func(file string) error {
+		key, err := convertrun.LoadPublicKey(file)
+		c.Policy.Keys = append(c.Policy.Keys, key)
+		return err
+	})
 	fs.BoolVar(&c.Policy.HostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
 	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.Policy.Mounts))
 }
