@@ -18,7 +18,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/lithify/lithify/convert/registry"
 )
@@ -40,7 +39,6 @@ type DaemonConfig struct {
 // not outlive this process.
 type Daemon struct {
 	cmd     *exec.Cmd
-	root    string
 	lock    *flock.Flock
 	address string
 	log     *slog.Logger
@@ -90,7 +88,6 @@ snapshotter = "overlayfs"
 networkMode = "host"
 binary = %q
 max-parallelism = %d
-defaultCgroupParent = %q
 `
 
 // StartDaemon starts the buildkitd that is in PATH and waits until it answers. While
@@ -107,14 +104,14 @@ func StartDaemon(ctx context.Context, c DaemonConfig) (_ *Daemon, err error) {
 	if len(socket) > maxSocket {
 		return nil, invalid("buildkitd's root directory %s: the path of a socket in it has more than %d bytes", c.Root, maxSocket)
 	}
-	d.address, d.root = "unix://"+socket, c.Root
+	d.address = "unix://" + socket
 	if err := os.MkdirAll(c.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("buildkitd's root directory: %w", err)
 	}
 	if err := d.take(ctx, c.Root); err != nil {
 		return nil, err
 	}
-	removeCgroups(cgroupOf(c.Root)) // of steps of one that was killed
+	removeCgroups(c.Root)
 	if err := d.start(c, socket); err != nil {
 		return nil, errors.Join(err, d.lock.Close())
 	}
@@ -180,9 +177,6 @@ func (d *Daemon) take(ctx context.Context, root string) error {
 	return nil
 }
 
-// cgroupOf is below which the steps of the daemon with a root directory are, and of no other.
-func cgroupOf(root string) string { return "lithify-" + digest.FromString(root).Encoded()[:12] }
-
 func (d *Daemon) start(c DaemonConfig, socket string) error {
 	daemon, err := find("buildkitd")
 	if err != nil {
@@ -192,7 +186,7 @@ func (d *Daemon) start(c DaemonConfig, socket string) error {
 	if err != nil {
 		return err
 	}
-	config := fmt.Sprintf(daemonConfig, c.Root, d.address, runc, c.Parallel, cgroupOf(c.Root))
+	config := fmt.Sprintf(daemonConfig, c.Root, d.address, runc, c.Parallel)
 	for _, host := range c.Registries {
 		config += fmt.Sprintf("[registry.%q]\nhttp = true\n", host)
 	}
@@ -298,6 +292,5 @@ func (d *Daemon) Stop() error {
 		d.cmd.Process.Kill()
 		<-d.ended
 	}
-	removeCgroups(cgroupOf(d.root))
 	return d.lock.Close()
 }

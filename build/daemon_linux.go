@@ -30,14 +30,15 @@ func command(path string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// removeCgroups removes those of a daemon that has ended, in each hierarchy: runc does so at
-// the end of a step, and where it is killed nobody. What still is in use stays.
-func removeCgroups(parent string) {
-	for _, hierarchy := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-		for _, below := range []string{"buildkit/*", "buildkit", ""} {
-			dirs, _ := filepath.Glob(filepath.Join(hierarchy, parent, below)) // the pattern is well formed
+// removeCgroups removes those of the steps of a daemon that was killed, in each hierarchy: runc
+// does so at the end of a step. The steps' bundles in its root directory tell which they are.
+func removeCgroups(root string) {
+	steps, _ := os.ReadDir(filepath.Join(root, "runc-overlayfs", "executor")) // there is none before the first step
+	for _, step := range steps {
+		for _, hierarchy := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			dirs, _ := filepath.Glob(filepath.Join(hierarchy, "buildkit", step.Name())) // the pattern is well formed
 			for _, dir := range dirs {
-				os.Remove(dir)
+				os.Remove(dir) // fails where it is in use
 			}
 		}
 	}
