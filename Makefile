@@ -58,6 +58,10 @@ e2e: tools ## real registry, containerd, skopeo, crane and processes, long ones 
 chaos: tools ## FAULTS (1000) faults from SEED (the time) done to a pool of real processes, power cuts too where root, see test/chaos
 	PATH="$(TOOLS):$$PATH" go test -race -v -timeout 60m ./test/chaos -seed $(SEED) -faults $(FAULTS) $(ROOT)
 
+.PHONY: vm
+vm: tools ## tests of containers and CRIU in a virtual machine with another kernel and control groups of version 2, see test/vm
+	test/vm/run.sh
+
 .PHONY: bench
 bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench; then commits and restores, as root, and the queue
 	PATH="$(TOOLS):$$PATH" go run ./test/bench
