@@ -76,6 +76,9 @@ func fillOnce(dir string, fill func(dir string) error) error {
 		err = fill(part)
 	}
 	if err == nil {
+		err = syncAll(part)
+	}
+	if err == nil {
 		err = os.Rename(part, dir)
 	}
 	if err != nil {
