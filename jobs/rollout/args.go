@@ -74,6 +74,13 @@ func (a Args) Validate() error {
 	case len(a.Waves()) > MaxWaves:
 		return fmt.Errorf("%d waves are too many (the limit is %d): make them larger", len(a.Waves()), MaxWaves)
 	}
+	for _, wave := range a.Waves() { // a name may get too long with the number behind it
+		for _, one := range wave {
+			if err := one.Validate(); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -130,6 +130,8 @@ func TestValidate(t *testing.T) {
 		"below zero":    func(a *rolloutjob.Args) { a.MaxFailed = -1 },
 		"too many for":  func(a *rolloutjob.Args) { a.Replicas = jobs.MaxChildren + 1 },
 		"16 waves are":  func(a *rolloutjob.Args) { a.Replicas, a.Wave = 16, 1 },
+		"dots, dashes":  func(a *rolloutjob.Args) { a.Restore.Name, a.Replicas = strings.Repeat("a", 74), 10 },
+		"hostname":      func(a *rolloutjob.Args) { a.Restore.Hostname, a.Replicas = strings.Repeat("a", 62), 10 },
 		"bound to no n": func(a *rolloutjob.Args) { a.Restore.Node = "a" },
 	} {
 		a := good
