@@ -13,12 +13,13 @@ import (
 	"github.com/lithify/lithify/convert/stack"
 )
 
-// lock makes sure that one process at a time makes a container of this name.
+// lock makes sure that one process at a time makes a container of this name. No container
+// has a name that begins with a dot: the lock of web is no directory of web.lock.
 func (r *run) lock() (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Dir(r.state()), 0o700); err != nil {
 		return nil, err
 	}
-	lock := flock.New(r.state() + ".lock")
+	lock := flock.New(filepath.Join(filepath.Dir(r.state()), "."+r.opts.Name+".lock"))
 	got, err := lock.TryLock()
 	if err == nil && !got {
 		err = fmt.Errorf("another process is at it; try again when it is done: %w", errdefs.ErrUnavailable)
