@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func (r *run) earlier(ctx context.Context) (*Result, error) {
 		return nil, os.RemoveAll(r.state())
 	}
 	ours := r.opts.Job != "" && labels[labelJob] == r.opts.Job && labels[labelCheckpoint] == r.img.Descriptor.Digest.String()
-	half := labels[labelUse] == useHalf // and nobody is at it, for we have the lock
+	half := labels[labelUse] == useHalf && labels[labelRoot] == r.opts.Root // and nobody is at it, for we have the lock
 	if !ours && !half {
 		return nil, fmt.Errorf("container %s of namespace %s is there already; give another name: %w", r.opts.Name, r.daemon.Namespace(), errdefs.ErrAlreadyExists)
 	}
@@ -94,8 +95,13 @@ func (r *run) remove(ctx context.Context, c client.Container) error {
 // Remove ends and removes the container that o.Job has restored as o.Name, with its snapshot
 // and its log. One that is not there, or that another has made, is left alone. Of o Root
 // counts besides.
-func Remove(ctx context.Context, d *stack.Daemon, o Options) error {
+func Remove(ctx context.Context, d *stack.Daemon, o Options) (err error) {
 	r := &run{daemon: d, opts: o.withDefaults()}
+	unlock, err := r.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	c, labels, err := r.find(ctx)
 	if c == nil || err != nil || labels[labelJob] != o.Job || o.Job == "" {
 		return err

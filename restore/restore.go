@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -39,6 +40,7 @@ const (
 	labelUse        = "io.github.lithify.restore"
 	labelCheckpoint = "io.github.lithify.restore.checkpoint" // the image's digest
 	labelJob        = "io.github.lithify.restore.job"
+	labelRoot       = "io.github.lithify.restore.root" // that has the lock of its name
 
 	useBase    = "base"    // an image
 	useHalf    = "half"    // a container of which it is not known whether it runs
@@ -161,6 +163,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Root == "" {
 		o.Root = DefaultRoot
+	}
+	if root, err := filepath.Abs(o.Root); err == nil { // containerd's shim has another working directory
+		o.Root = root
 	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout

@@ -36,12 +36,15 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	var back []func(context.Context) error
 	defer func() {
-		wind, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		for i := len(back) - 1; err != nil && i >= 0; i-- {
-			err = errors.Join(err, back[i](wind))
+		bounded := func(step func(context.Context) error) error {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+			defer cancel()
+			return step(ctx)
 		}
-		err = errors.Join(err, done(wind))
+		for i := len(back) - 1; err != nil && i >= 0; i-- {
+			err = errors.Join(err, bounded(back[i]))
+		}
+		err = errors.Join(err, bounded(done))
 	}()
 
 	here, err := archive.ThisHost(ctx)
@@ -113,7 +116,7 @@ func (r *run) bounded(ctx context.Context, c client.Container, cp *checkpoint) e
 
 // create makes the container and its snapshot.
 func (r *run) create(ctx context.Context, img client.Image, cp *checkpoint) (client.Container, error) {
-	labels := map[string]string{labelUse: useHalf, labelCheckpoint: r.img.Descriptor.Digest.String()}
+	labels := map[string]string{labelUse: useHalf, labelCheckpoint: r.img.Descriptor.Digest.String(), labelRoot: r.opts.Root}
 	if r.opts.Job != "" {
 		labels[labelJob] = r.opts.Job
 	}

@@ -41,7 +41,7 @@ func (r *run) spec(img client.Image, was *archive.Derived) oci.SpecOpts {
 		oci.WithImageConfig(img),
 		withArgs,
 		oci.WithHostname(r.opts.Hostname),
-		oci.WithCgroup("/lithify/"+r.opts.Name),
+		oci.WithCgroup("/lithify/"+r.daemon.Namespace()+"/"+r.opts.Name),
 		func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
 			s.Linux.Namespaces = nil
 			for _, ns := range was.Namespaces {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -80,6 +81,9 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(o.TempDir, "lithify-checkpoint-")
+	if err == nil {
+		dir, err = filepath.Abs(dir) // containerd's shim has another working directory
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", convert.ErrTemp, err)
 	}

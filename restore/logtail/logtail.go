@@ -4,6 +4,8 @@ package logtail
 import (
 	"io"
 	"os"
+	"strings"
+	"unicode"
 )
 
 // maxTail is how much of a log an error shows, in bytes.
@@ -26,5 +28,13 @@ func Of(whose, file string) string {
 	if err != nil || len(tail) == 0 {
 		return ""
 	}
-	return "; the end of " + whose + "'s log:\n" + string(tail)
+	return "; the end of " + whose + "'s log:\n" + strings.Map(plain, string(tail))
+}
+
+// plain is what a terminal only shows of a stranger's log.
+func plain(r rune) rune {
+	if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
 }
