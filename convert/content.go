@@ -111,7 +111,7 @@ func decode(raw []byte, desc ocispec.Descriptor, v any) error {
 	return nil
 }
 
-// describe is the descriptor of a document made here.
-func describe(mediaType string, raw []byte) ocispec.Descriptor {
+// Describe is the descriptor of a document made here.
+func Describe(mediaType string, raw []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 }

@@ -129,9 +129,9 @@ func (l *Ledger) put(ctx context.Context, dst Target, r record, meter func(io.Re
 	if err != nil {
 		return err
 	}
-	config := describe(mediaTypeRecord, raw)
+	config := Describe(mediaTypeRecord, raw)
 	blob := ocispec.Descriptor{MediaType: erofs.DialectSpec.MediaType(r.Layer.Profile), Digest: r.Layer.Digest, Size: r.Layer.Size}
-	if err := pushBytes(ctx, repo, config, raw); err != nil {
+	if err := PushDocument(ctx, repo, config, raw); err != nil {
 		return err
 	}
 	if err := transfer(ctx, dst, repo, blob, meter); err != nil {
@@ -158,7 +158,7 @@ func (l *Ledger) enter(ctx context.Context, repo Target, config, blob ocispec.De
 	case !errors.Is(err, ErrNotFound):
 		return err
 	}
-	desc := describe(ocispec.MediaTypeImageManifest, raw)
+	desc := Describe(ocispec.MediaTypeImageManifest, raw)
 	if err := repo.PutManifest(ctx, desc, raw); err != nil {
 		return err
 	}
@@ -278,7 +278,8 @@ func transfer(ctx context.Context, src Source, dst Target, desc ocispec.Descript
 	})
 }
 
-func pushBytes(ctx context.Context, dst Target, desc ocispec.Descriptor, raw []byte) error {
+// PushDocument pushes a document as a blob, unless dst has it.
+func PushDocument(ctx context.Context, dst Target, desc ocispec.Descriptor, raw []byte) error {
 	if has, err := dst.Has(ctx, desc); has || err != nil {
 		return err
 	}

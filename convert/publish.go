@@ -118,7 +118,7 @@ func (p *plan) newRoot(variants []*variant) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &document{describe(ocispec.MediaTypeImageIndex, raw), raw}, nil
+	return &document{Describe(ocispec.MediaTypeImageIndex, raw), raw}, nil
 }
 
 // originals are the source's entries without the variants to be replaced.
@@ -224,7 +224,7 @@ func (c *conversion) copyBlob(ctx context.Context, d ocispec.Descriptor) error {
 
 func (c *conversion) putVariants(ctx context.Context, variants []*variant) error {
 	for _, v := range variants {
-		if err := pushBytes(ctx, c.dst, v.config.desc, v.config.raw); err != nil {
+		if err := PushDocument(ctx, c.dst, v.config.desc, v.config.raw); err != nil {
 			return err
 		}
 		if err := c.putMissing(ctx, v.manifest); err != nil {

@@ -69,7 +69,7 @@ func makeVariant(m *manifest, layers []*erofs.Layer, opts Options) (*variant, er
 	return &variant{
 		source:   m,
 		platform: platforms.Normalize(platform),
-		manifest: document{describe(ocispec.MediaTypeImageManifest, raw), raw},
+		manifest: document{Describe(ocispec.MediaTypeImageManifest, raw), raw},
 		config:   *config,
 	}, nil
 }
@@ -116,7 +116,7 @@ func rewriteConfig(config document, diffIDs []digest.Digest) (*document, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &document{describe(ocispec.MediaTypeImageConfig, raw), raw}, nil
+	return &document{Describe(ocispec.MediaTypeImageConfig, raw), raw}, nil
 }
 
 // diffIDs are the digests of the source's uncompressed layers, by its config.

@@ -1,14 +1,12 @@
 package provenance
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -99,12 +97,12 @@ func attach(ctx context.Context, dst convert.Target, image ocispec.Descriptor, p
 	if err != nil {
 		return err
 	}
-	layer := describe(ArtifactType, raw)
-	if err := push(ctx, dst, layer, raw); err != nil {
+	layer := convert.Describe(ArtifactType, raw)
+	if err := convert.PushDocument(ctx, dst, layer, raw); err != nil {
 		return err
 	}
 	config := ocispec.DescriptorEmptyJSON
-	if err := push(ctx, dst, config, config.Data); err != nil {
+	if err := convert.PushDocument(ctx, dst, config, config.Data); err != nil {
 		return err
 	}
 	config.Data = nil
@@ -120,7 +118,7 @@ func attach(ctx context.Context, dst convert.Target, image ocispec.Descriptor, p
 	if raw, err = json.Marshal(m); err != nil {
 		return err
 	}
-	desc := describe(m.MediaType, raw)
+	desc := convert.Describe(m.MediaType, raw)
 	if err := dst.PutManifest(ctx, desc, raw); err != nil {
 		return err
 	}
@@ -169,7 +167,7 @@ func tag(ctx context.Context, dst convert.Target, image digest.Digest, desc ocis
 	if err != nil {
 		return err
 	}
-	now := describe(index.MediaType, raw)
+	now := convert.Describe(index.MediaType, raw)
 	if err := fallback.PutManifest(ctx, now, raw); err != nil {
 		return err
 	}
@@ -178,17 +176,6 @@ func tag(ctx context.Context, dst convert.Target, image digest.Digest, desc ocis
 
 func has(descs []ocispec.Descriptor, dgst digest.Digest) bool {
 	return slices.ContainsFunc(descs, func(d ocispec.Descriptor) bool { return d.Digest == dgst })
-}
-
-func describe(mediaType string, raw []byte) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
-}
-
-func push(ctx context.Context, dst convert.Target, desc ocispec.Descriptor, raw []byte) error {
-	if has, err := dst.Has(ctx, desc); has || err != nil {
-		return err
-	}
-	return dst.Push(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
 }
 
 func refused(what digest.Digest, format string, args ...any) error {

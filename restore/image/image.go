@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -113,11 +112,13 @@ func Push(ctx context.Context, dst convert.Target, layers []Blob, cp *archive.Ch
 	if err != nil {
 		return manifest, err
 	}
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(rawConfig)), nil }
-	for _, b := range append(layers, Blob{Descriptor: config, Open: open}) {
-		if err := b.push(ctx, dst); err != nil {
+	for _, l := range layers {
+		if err := l.push(ctx, dst); err != nil {
 			return manifest, err
 		}
+	}
+	if err := convert.PushDocument(ctx, dst, config, rawConfig); err != nil {
+		return manifest, err
 	}
 	if err := dst.PutManifest(ctx, manifest, raw); err != nil {
 		return manifest, err
@@ -142,5 +143,5 @@ func (b Blob) push(ctx context.Context, dst convert.Target) error {
 
 func document(mediaType string, v any) (ocispec.Descriptor, []byte, error) {
 	raw, err := json.Marshal(v)
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw, err
+	return convert.Describe(mediaType, raw), raw, err
 }
