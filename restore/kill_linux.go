@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"github.com/lithify/lithify/convert/stack"
 )
 
 // killRestore kills who restores with work as CRIU's directory: runc, which has it among
@@ -20,7 +22,7 @@ func killRestore(work, log string) (err error) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs { // one that is gone meanwhile says nothing
 		pid, _ := strconv.Atoi(filepath.Base(dir))
-		parent[pid] = parentOf(dir)
+		parent[pid], _ = stack.ParentPID(pid)
 		args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		runs := slices.ContainsFunc(bytes.Split(args, []byte{0}), func(arg []byte) bool { return string(arg) == work })
 		doomed[pid] = pid != os.Getpid() && (runs || hasOpen(dir, log))
@@ -42,13 +44,6 @@ func killRestore(work, log string) (err error) {
 		}
 	}
 	return err
-}
-
-// parentOf reads proc_pid_stat(5), in which a name in parentheses may hold anything.
-func parentOf(dir string) (ppid int) {
-	stat, _ := os.ReadFile(filepath.Join(dir, "stat"))
-	fmt.Sscanf(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " %1s %d", new(string), &ppid)
-	return ppid
 }
 
 func hasOpen(dir, file string) bool {

@@ -37,9 +37,11 @@ type Daemon struct {
 	address, namespace string
 }
 
-// Dial connects to the containerd that listens at address, a path or a Windows pipe.
-// One that is not there is an errdefs.ErrUnavailable.
+// Dial connects to the containerd that listens at address, a path or a Windows pipe;
+// "" is DefaultAddress, and as a namespace DefaultNamespace. One that is not there is an
+// errdefs.ErrUnavailable.
 func Dial(address, namespace string) (*Daemon, error) {
+	address, namespace = cmp.Or(address, DefaultAddress), cmp.Or(namespace, DefaultNamespace)
 	if err := identifiers.Validate(namespace); err != nil {
 		return nil, fmt.Errorf("namespace %q: %w", namespace, err)
 	}
@@ -66,8 +68,8 @@ type Container struct {
 	info containers.Container
 }
 
-// nerdctlName is the label under which nerdctl keeps a container's name.
-const nerdctlName = "nerdctl/name"
+// LabelName is the label under which nerdctl keeps a container's name.
+const LabelName = "nerdctl/name"
 
 // Container finds a container by its ID, by the name that nerdctl gave it, or by the
 // beginning of its ID, if no other begins so.
@@ -100,7 +102,7 @@ func (d *Daemon) find(ctx context.Context, name string) (client.Container, error
 		if err != nil {
 			return nil, err
 		}
-		if info.Labels[nerdctlName] == name {
+		if info.Labels[LabelName] == name {
 			return c, nil
 		}
 		if strings.HasPrefix(c.ID(), name) {

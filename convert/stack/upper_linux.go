@@ -121,7 +121,7 @@ func upperOf(pid int) (Upper, error) {
 	if root.FSType != "overlay" {
 		return Upper{}, fmt.Errorf("the container's root is of type %s and no overlayfs: %w", root.FSType, errdefs.ErrFailedPrecondition)
 	}
-	shim, err := parentOf(pid)
+	shim, err := ParentPID(pid)
 	if err != nil {
 		return Upper{}, err
 	}
@@ -154,8 +154,9 @@ func mountsOf(pid int, filter mountinfo.FilterFunc) ([]*mountinfo.Info, error) {
 	return mounts, nil
 }
 
-// parentOf reads proc_pid_stat(5), in which a name in parentheses may hold anything.
-func parentOf(pid int) (parent int, err error) {
+// ParentPID is the process whose child pid is. It reads proc_pid_stat(5), in which a name
+// in parentheses may hold anything.
+func ParentPID(pid int) (parent int, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err == nil {
 		_, err = fmt.Sscanf(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " %1s %d", new(string), &parent)

@@ -2,7 +2,6 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -29,7 +28,7 @@ func (h Handler) Register(m *jobs.Mux) {
 // Run removes one container. One that is not there, or that another job has made, is
 // left alone.
 func (h Handler) Run(ctx context.Context, a removejob.Args) (err error) {
-	d, err := stack.Dial(cmp.Or(h.Address, stack.DefaultAddress), cmp.Or(a.Namespace, stack.DefaultNamespace))
+	d, err := stack.Dial(h.Address, a.Namespace)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@
 package run
 
 import (
-	"cmp"
 	"context"
 	"errors"
 
@@ -56,7 +55,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 	if err != nil {
 		return nil, err
 	}
-	d, err := stack.Dial(cmp.Or(h.Address, stack.DefaultAddress), cmp.Or(a.Namespace, stack.DefaultNamespace))
+	d, err := stack.Dial(h.Address, a.Namespace)
 	if err != nil {
 		return nil, err
 	}
