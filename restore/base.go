@@ -33,12 +33,12 @@ func (r *run) base(ctx context.Context, cp *checkpoint) (client.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("base image %s: %w", pinned, err)
 	}
-	unpacked, err := img.IsUnpacked(ctx, r.snapshotter)
+	unpacked, err := img.IsUnpacked(ctx, r.opts.Snapshotter)
 	if err == nil && !unpacked {
-		err = img.Unpack(ctx, r.snapshotter)
+		err = img.Unpack(ctx, r.opts.Snapshotter)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("unpack base image %s for %s: %w", pinned, r.snapshotter, err)
+		return nil, fmt.Errorf("unpack base image %s for %s: %w", pinned, r.opts.Snapshotter, err)
 	}
 	return img, nil
 }
@@ -69,7 +69,7 @@ func (r *run) localImage(ctx context.Context, dgst digest.Digest) (client.Image,
 	}
 	for _, i := range all {
 		img := client.NewImage(c, i)
-		if unpacked, err := img.IsUnpacked(ctx, r.snapshotter); err == nil && unpacked {
+		if unpacked, err := img.IsUnpacked(ctx, r.opts.Snapshotter); err == nil && unpacked {
 			return img, nil
 		}
 		whole, _, _, _, err := images.Check(ctx, c.ContentStore(), i.Target, platforms.Default())
@@ -97,7 +97,7 @@ func (r *run) pull(ctx context.Context, pinned string, dgst digest.Digest) (clie
 		client.WithResolver(resolver{src, dgst}),
 		client.WithPlatformMatcher(platforms.Default()),
 		client.WithPullUnpack,
-		client.WithPullSnapshotter(r.snapshotter),
+		client.WithPullSnapshotter(r.opts.Snapshotter),
 		client.WithPullLabel(labelUse, useBase))
 }
 

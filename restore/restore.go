@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -104,10 +105,9 @@ type Result struct {
 
 // run is one restore.
 type run struct {
-	daemon      *stack.Daemon
-	opts        Options
-	snapshotter string
-	img         *image.Image
+	daemon *stack.Daemon
+	opts   Options
+	img    *image.Image
 
 	began time.Time
 	took  time.Duration // until the processes ran
@@ -135,9 +135,6 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 	if err := r.opts.Validate(); err != nil {
 		return nil, err
 	}
-	if r.snapshotter = r.opts.Snapshotter; r.snapshotter == "" {
-		r.snapshotter = defaults.DefaultSnapshotter
-	}
 	if r.img, err = image.Open(ctx, src); err != nil {
 		return nil, err
 	}
@@ -158,17 +155,12 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 }
 
 func (o Options) withDefaults() Options {
-	if o.Network == "" {
-		o.Network = NoNetwork
-	}
-	if o.Root == "" {
-		o.Root = DefaultRoot
-	}
+	o.Network = cmp.Or(o.Network, NoNetwork)
+	o.Snapshotter = cmp.Or(o.Snapshotter, defaults.DefaultSnapshotter)
+	o.Root = cmp.Or(o.Root, DefaultRoot)
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	if root, err := filepath.Abs(o.Root); err == nil { // containerd's shim has another working directory
 		o.Root = root
-	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
 	}
 	return o
 }

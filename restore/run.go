@@ -125,7 +125,7 @@ func (r *run) create(ctx context.Context, img client.Image, cp *checkpoint) (cli
 	snapshot := r.opts.Name + "-" + rand.Text()
 	c, err := r.daemon.Client().NewContainer(ctx, r.opts.Name,
 		client.WithImage(img),
-		client.WithSnapshotter(r.snapshotter),
+		client.WithSnapshotter(r.opts.Snapshotter),
 		client.WithNewSnapshot(snapshot, img),
 		client.WithNewSpec(r.spec(img, cp.was)),
 		client.WithContainerLabels(labels))
@@ -142,7 +142,7 @@ func (r *run) apply(ctx context.Context, c client.Container, cp *checkpoint) (er
 	if err != nil {
 		return fmt.Errorf("container %s: %w", c.ID(), err)
 	}
-	mounts, err := r.daemon.Client().SnapshotService(r.snapshotter).Mounts(ctx, info.SnapshotKey)
+	mounts, err := r.daemon.Client().SnapshotService(r.opts.Snapshotter).Mounts(ctx, info.SnapshotKey)
 	if err != nil {
 		return fmt.Errorf("mounts of container %s: %w", c.ID(), err)
 	}

@@ -70,21 +70,27 @@ func (d imageDir) exists(name string) bool {
 // open opens a regular file of a size that is known then.
 func (d imageDir) open(name string) (*image, error) {
 	full := path.Join(d.dir, name)
-	info, err := d.root.Lstat(full)
+	f, size, err := openRegular(d.root, full)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, refused(full, "the checkpoint lacks it: the dump was not finished or the archive is not whole; make the checkpoint anew")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, refused(full, "it is no regular file")
-	}
-	f, err := d.root.Open(full)
+	return &image{full, bufio.NewReader(f), size, f}, nil
+}
+
+// openRegular opens what is a regular file, of the size that it has before.
+func openRegular(root *os.Root, name string) (*os.File, int64, error) {
+	info, err := root.Lstat(name)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return &image{full, bufio.NewReader(f), info.Size(), f}, nil
+	if !info.Mode().IsRegular() {
+		return nil, 0, refused(name, "it is no regular file")
+	}
+	f, err := root.Open(name)
+	return f, info.Size(), err
 }
 
 // messages calls f with each message of an image whose magic is own.

@@ -87,6 +87,11 @@ const (
 	podUID       = "io.kubernetes.pod.uid"
 )
 
+// PodOf is the pod that Kubernetes' labels name, but for its sandbox.
+func PodOf(labels map[string]string) Pod {
+	return Pod{Name: labels[podNameLabel], Namespace: labels[podSpace], UID: labels[podUID]}
+}
+
 func load(root *os.Root, limits Limits) (*Checkpoint, error) {
 	l := loader{root, limits}
 	var conf config
@@ -141,14 +146,7 @@ func (l loader) needed(name string, err error) error {
 
 // file reads a file that is a regular one and small.
 func (l loader) file(name string) ([]byte, error) {
-	info, err := l.root.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, refused(name, "it is no regular file")
-	}
-	f, err := l.root.Open(name)
+	f, _, err := openRegular(l.root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -201,10 +199,8 @@ func (l loader) crio(c *Checkpoint, conf config, annotations map[string]string) 
 	if c.Base.Digest != "" {
 		c.Base.Name = conf.RootfsImage
 	}
-	c.Pod = Pod{
-		Name: annotations[podNameLabel], Namespace: annotations[podSpace],
-		UID: annotations[podUID], SandboxID: annotations[crioPrefix+"SandboxID"],
-	}
+	c.Pod = PodOf(annotations)
+	c.Pod.SandboxID = annotations[crioPrefix+"SandboxID"]
 	var meta struct{ Name string }
 	for key, into := range map[string]any{"Metadata": &meta, "Annotations": &c.Annotations, "Labels": &c.Labels} {
 		value, ok := annotations[crioPrefix+key]

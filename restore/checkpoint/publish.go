@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,14 +18,8 @@ import (
 	"github.com/lithify/lithify/restore/image"
 )
 
-// Labels by which Kubernetes' runtimes and nerdctl name containers.
-const (
-	podContainer = "io.kubernetes.container.name"
-	podName      = "io.kubernetes.pod.name"
-	podNamespace = "io.kubernetes.pod.namespace"
-	podUID       = "io.kubernetes.pod.uid"
-	nerdctlName  = "nerdctl/name"
-)
+// labelContainer is the label by which Kubernetes' runtimes name a container in its pod.
+const labelContainer = "io.kubernetes.container.name"
 
 // describe says what the archive is to say of the container.
 func describe(ctx context.Context, c *stack.Container, base commit.Base, at time.Time) (*archive.Checkpoint, error) {
@@ -36,18 +31,11 @@ func describe(ctx context.Context, c *stack.Container, base commit.Base, at time
 	if err != nil {
 		return nil, err
 	}
-	name := c.ID()
-	for _, label := range []string{podContainer, nerdctlName} {
-		if info.Labels[label] != "" {
-			name = info.Labels[label]
-			break
-		}
-	}
 	return &archive.Checkpoint{
 		Format:       archive.Containerd,
 		ID:           c.ID(),
-		Name:         name,
-		Pod:          archive.Pod{Name: info.Labels[podName], Namespace: info.Labels[podNamespace], UID: info.Labels[podUID]},
+		Name:         cmp.Or(info.Labels[labelContainer], info.Labels[stack.LabelName], c.ID()),
+		Pod:          archive.PodOf(info.Labels),
 		Base:         archive.Base{Name: base.Name, Digest: base.Image.Digest, ID: base.Config.Digest},
 		Runtime:      info.Runtime.Name,
 		Created:      info.CreatedAt.UTC(),
