@@ -22,7 +22,10 @@ service:
     logs: {receivers: [otlp], exporters: [debug]}
 `
 
-var serving = regexp.MustCompile(`Starting GRPC server.*"endpoint": "([^"]+)"`)
+var (
+	serving = regexp.MustCompile(`Starting GRPC server.*"endpoint": "([^"]+)"`)
+	item    = regexp.MustCompile(`^\s*(Span|Metric|Exemplar|LogRecord) #\d+`)
+)
 
 // startCollector runs the OpenTelemetry collector, which writes what it receives
 // to its output, and has the programs started from now on send to it.
@@ -64,22 +67,27 @@ func TestCollector(t *testing.T) {
 	start(t, p.command(t, lithify(t), "submit", "convert", "--wait", "--insecure", src, registry+"/traced:pool"))
 
 	var spans []span
-	var metric, log bool
+	var inSpan, metric, log bool
 	collector.says(t, "whole trace", func(line string) (string, bool) {
+		// An exemplar and a line of the log name a trace, too.
+		if m := item.FindStringSubmatch(line); m != nil {
+			inSpan = m[1] == "Span"
+			if inSpan {
+				spans = append(spans, span{})
+			}
+		}
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		value = strings.TrimSpace(value)
-		switch strings.TrimSpace(key) {
-		case "Trace ID":
-			spans = append(spans, span{trace: value})
-		case "-> Trace ID":
+		switch key = strings.TrimSpace(key); {
+		case inSpan && key == "Trace ID":
+			spans[len(spans)-1].trace = value
+		case inSpan && key == "-> Trace ID":
 			spans[len(spans)-1].link = value
-		case "Name":
-			if len(spans) > 0 {
-				spans[len(spans)-1].name = value
-			}
-		case "-> Name":
+		case inSpan && key == "Name":
+			spans[len(spans)-1].name = value
+		case key == "-> Name":
 			metric = metric || strings.HasPrefix(value, "lithify.")
-		case "Body":
+		case key == "Body":
 			log = log || value == "Str(job ended)"
 		}
 		batch := strings.Contains(line, `"otelcol.signal"`)
