@@ -19,6 +19,8 @@ import (
 type Node struct {
 	Name     string       `json:"name"`
 	Host     string       `json:"host"`
+	Node     string       `json:"node,omitempty"` // the machine, as jobs name it that are bound to it
+	Labels   Labels       `json:"labels,omitempty"`
 	PID      int          `json:"pid"`
 	Version  string       `json:"version"`
 	OS       string       `json:"os"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/lithify/lithify/jobs"
@@ -12,21 +13,31 @@ import (
 func (a *app) submitRolloutCommand() *cobra.Command {
 	var f restoreFlags
 	var job rolloutjob.Args
+	var selector string
 	s := submission{result: printed(a.printRollout)}
 	cmd := &cobra.Command{
 		Use:   "rollout SRC",
 		Short: "Restore a checkpoint as many containers on many nodes",
 		Long: `Restore a checkpoint as many containers on the nodes of a pool, in waves: each begins when
 all containers of the one before run or have failed. --name and --hostname get -1, -2 and so
-on behind them; the containers go to the nodes in turn. If more fail than --max-failed lets,
+on behind them; the containers go to the nodes in turn. --selector is resolved to machines
+now: those whose workers restore checkpoints, in the order of their names. If more fail than --max-failed lets,
 no other wave begins, and what was restored is removed again. See lithify submit restore.
 
 stdout gets the job's ID; with --wait it gets one line for each container, NODE NAME.`,
 		Example: `  lithify submit rollout --wait --node node-1,node-2 --replicas 8 --canary 1 --wave 4 --name web registry.example.com/web:checkpoint`,
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.submit(cmd.Context(), &s, func() (_ jobs.Args, err error) {
+			if (selector == "") == (len(job.Nodes) == 0) {
+				return usageError{errors.New("want --node or --selector, which exclude each other: on which machines?")}
+			}
+			return a.submitTo(cmd.Context(), &s, func(p pool) (_ jobs.Args, err error) {
 				job := job
+				if selector != "" {
+					if job.Nodes, err = a.selectNodes(cmd.Context(), p, selector); err != nil {
+						return nil, err
+					}
+				}
 				job.Restore, err = f.poolArgs(cmd.Context(), args[0])
 				return job, err
 			})
@@ -34,7 +45,8 @@ stdout gets the job's ID; with --wait it gets one line for each container, NODE 
 	}
 	f.add(cmd.Flags())
 	fs := cmd.Flags()
-	fs.StringSliceVar(&job.Nodes, "node", nil, "machines to restore on, by their host names or what their workers call them (--node); may be repeated (required)")
+	fs.StringSliceVar(&job.Nodes, "node", nil, "machines to restore on, by their host names or what their workers call them (--node); may be repeated")
+	fs.StringVar(&selector, "selector", "", "machines whose workers have these labels (--label), as zone=a,disk!=slow; node, host, os and arch are labels, too")
 	fs.IntVar(&job.Replicas, "replicas", 0, "containers in all (default one for each node)")
 	fs.IntVar(&job.Canary, "canary", 0, "containers of the first wave (default as many as in the others)")
 	fs.IntVar(&job.Wave, "wave", 0, "containers at a time (default all)")

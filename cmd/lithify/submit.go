@@ -164,12 +164,17 @@ func (s *submission) add(fs *pflag.FlagSet) {
 
 // submit finds the pool before it has args looked for.
 func (a *app) submit(ctx context.Context, s *submission, args func() (jobs.Args, error)) error {
+	return a.submitTo(ctx, s, func(pool) (jobs.Args, error) { return args() })
+}
+
+// submitTo is submit of a job for which the pool is asked something first.
+func (a *app) submitTo(ctx context.Context, s *submission, args func(pool) (jobs.Args, error)) error {
 	o, err := s.options(time.Now())
 	if err != nil {
 		return usageError{err}
 	}
 	return a.withPoolOrAPI(ctx, s, func(client pool) error {
-		args, err := args()
+		args, err := args(client)
 		if err != nil {
 			return err
 		}

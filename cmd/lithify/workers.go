@@ -34,13 +34,13 @@ func (a *app) printWorkers(nodes []queue.Node) error {
 		return a.printJSON(nodes)
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tPLATFORM\tVERSION\tRUNNING\tUP\tCLASSES")
+	fmt.Fprintln(w, "NAME\tNODE\tLABELS\tPLATFORM\tVERSION\tRUNNING\tUP\tCLASSES")
 	for _, n := range nodes {
 		running := fmt.Sprintf("%d/%d", len(n.Running), n.Slots)
 		if n.Draining {
 			running += " draining"
 		}
-		fmt.Fprintf(w, "%s\t%s/%s\t%s\t%s\t%s\t%v\n", n.Name, n.OS, n.Arch, n.Version, running, time.Since(n.Started).Round(time.Second), n.Classes)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s/%s\t%s\t%s\t%s\t%v\n", n.Name, n.Node, n.Labels.String(), n.OS, n.Arch, n.Version, running, time.Since(n.Started).Round(time.Second), n.Classes)
 	}
 	return w.Flush()
 }

@@ -25,7 +25,7 @@ func (w *Worker) announce(ctx context.Context) {
 	defer tick.Stop()
 	host, _ := os.Hostname() // for people
 	for {
-		n := queue.Node{Name: w.cfg.Name, Host: host, PID: os.Getpid(), Version: w.cfg.Version, OS: runtime.GOOS, Arch: runtime.GOARCH,
+		n := queue.Node{Name: w.cfg.Name, Host: host, Node: w.cfg.Node, Labels: w.cfg.Labels, PID: os.Getpid(), Version: w.cfg.Version, OS: runtime.GOOS, Arch: runtime.GOARCH,
 			Slots: w.cfg.Slots, Classes: w.cfg.Classes, Running: w.snapshot(), Draining: w.draining.Load(), Started: w.started}
 		retry := w.tell(ctx, func(ctx context.Context) error { return w.client.Announce(ctx, n) })
 		select {

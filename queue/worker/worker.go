@@ -31,6 +31,7 @@ type Config struct {
 	Slots   int           // jobs at a time; default GOMAXPROCS
 	Reserve int           // slots beside those that only interactive jobs use; default a tenth of Slots, at least 1
 	Node    string        // the machine's name, to which jobs may be bound; default the host's
+	Labels  queue.Labels  // of the machine
 	Kinds   []string      // of the jobs to take; default all that have a handler
 	Classes []jobs.Class  // default: those of its key, else all that this machine can serve
 	More    []jobs.Class  // that this machine can serve beside those of its own system and architecture

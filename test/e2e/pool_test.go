@@ -89,6 +89,17 @@ func (p *pool) worker(t *testing.T, name string, flags ...string) (*process, str
 	return start(t, p.command(t, program(t, "lithify-worker", "../../cmd/worker"), args...)), temp
 }
 
+// lists waits until a worker is on the list.
+func (p *pool) lists(t *testing.T, name string) {
+	t.Helper()
+	await(t, "worker "+name, func(context.Context) error {
+		if list := p.output(t, "workers"); !strings.Contains(list, "\n"+name+" ") {
+			return errors.New(list)
+		}
+		return nil
+	})
+}
+
 // TestServe has serve do what convert does, to the byte.
 func TestServe(t *testing.T) {
 	registry := startRegistry(t)

@@ -294,7 +294,8 @@ func TestRollout(t *testing.T) {
 	p := startPool(t, 1)
 	nodes := map[string]*daemon{"node-1": d, "node-2": other}
 	for name, d := range nodes {
-		p.worker(t, name, "--containerd", d.address, "--node", name, "--restore-from", "*", "--restore-root", d.restoreRoot())
+		p.worker(t, name, "--containerd", d.address, "--node", name, "--label", "zone=a", "--restore-from", "*", "--restore-root", d.restoreRoot())
+		p.lists(t, name)
 	}
 	rollout := func(name string, flags ...string) (string, error) {
 		var made []*container
@@ -302,7 +303,7 @@ func TestRollout(t *testing.T) {
 			d := nodes[fmt.Sprintf("node-%d", i%2+1)]
 			made = append(made, d.restored(t, fmt.Sprintf("%s-%d", name, i+1)))
 		}
-		cmd := p.command(t, lithify(t), append([]string{"submit", "rollout", "--wait", "--insecure", "--node", "node-1,node-2", "--replicas", "4", "--canary", "1", "--wave", "2", "--name", name, ref}, flags...)...)
+		cmd := p.command(t, lithify(t), append([]string{"submit", "rollout", "--wait", "--insecure", "--selector", "zone=a,os=linux", "--replicas", "4", "--canary", "1", "--wave", "2", "--name", name, ref}, flags...)...)
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			for _, c := range made {
