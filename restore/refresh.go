@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/signal"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lithify/lithify/restore/logtail"
 )
@@ -49,7 +50,7 @@ func (r *run) refresh(ctx context.Context, c client.Container, task client.Task)
 }
 
 // runIn runs a script in the container and waits for its end, which has to be a good one.
-func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, script string) (err error) {
+func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, script string) error {
 	spec, err := c.Spec(ctx)
 	if err != nil {
 		return err
@@ -58,9 +59,19 @@ func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, s
 	p.Args, p.Terminal, p.Cwd = []string{"/bin/sh", "-c", script}, false, "/"
 	p.Env = append(p.Env[:len(p.Env):len(p.Env)], r.identity()...)
 	log := filepath.Join(r.state(), "refresh.log")
-	process, err := task.Exec(ctx, "refresh", &p, cio.LogFile(log))
+	code, err := execute(ctx, task, &p, log)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("the script ended with %d: %w%s", code, errdefs.ErrFailedPrecondition, logtail.Of("the script", log))
+	}
+	return err
+}
+
+// execute runs a process in a container's namespaces to its end. After that the log has all
+// that it wrote: the shim writes until the process is deleted.
+func execute(ctx context.Context, task client.Task, p *specs.Process, log string) (code uint32, err error) {
+	process, err := task.Exec(ctx, "refresh", p, cio.LogFile(log))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() {
 		ctx, done := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
@@ -73,16 +84,13 @@ func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, s
 		err = process.Start(ctx)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	case status := <-exited:
-		if status.ExitCode() != 0 {
-			return fmt.Errorf("the script ended with %d: %w%s", status.ExitCode(), errdefs.ErrFailedPrecondition, logtail.Of("the script", log))
-		}
-		return status.Error()
+		return status.ExitCode(), status.Error()
 	}
 }
 

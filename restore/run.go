@@ -71,10 +71,11 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	back = append(back, func(ctx context.Context) error { return c.Delete(ctx, client.WithSnapshotCleanup) })
-	if err := r.bounded(ctx, c, cp); err != nil {
+	rights, err := r.bounded(ctx, c, cp)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.apply(ctx, c, cp); err != nil {
+	if err := r.apply(ctx, c, cp, rights); err != nil {
 		return nil, err
 	}
 	back = append(back, func(context.Context) error { return os.RemoveAll(r.state()) })
@@ -99,19 +100,19 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 
 // bounded refuses processes that could do more than the container: CRIU gives back to them
 // what they had, and asks no spec.
-func (r *run) bounded(ctx context.Context, c client.Container, cp *checkpoint) error {
+func (r *run) bounded(ctx context.Context, c client.Container, cp *checkpoint) (*archive.Rights, error) {
 	spec, err := c.Spec(ctx)
 	if err != nil {
-		return fmt.Errorf("spec of container %s: %w", c.ID(), err)
+		return nil, fmt.Errorf("spec of container %s: %w", c.ID(), err)
 	}
-	rights, err := archive.ReadRights(cp.dir)
+	rights, err := archive.ReadRights(ctx, cp.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if why := rights.Beyond(spec); len(why) > 0 {
-		return fmt.Errorf("the checkpoint's processes have rights that the container has not: %s: %w", strings.Join(why, "; "), errdefs.ErrFailedPrecondition)
+		return nil, fmt.Errorf("the checkpoint's processes have rights that the container has not: %s: %w", strings.Join(why, "; "), errdefs.ErrFailedPrecondition)
 	}
-	return nil
+	return rights, nil
 }
 
 // create makes the container and its snapshot.
@@ -137,7 +138,7 @@ func (r *run) create(ctx context.Context, img client.Image, cp *checkpoint) (cli
 
 // apply puts what the container had changed into its mounted root. The applier of
 // containerd's erofs snapshotter (2.4.2) would write a layer that nothing mounts.
-func (r *run) apply(ctx context.Context, c client.Container, cp *checkpoint) (err error) {
+func (r *run) apply(ctx context.Context, c client.Container, cp *checkpoint, rights *archive.Rights) (err error) {
 	info, err := c.Info(ctx, client.WithoutRefreshedMetadata)
 	if err != nil {
 		return fmt.Errorf("container %s: %w", c.ID(), err)
@@ -151,7 +152,13 @@ func (r *run) apply(ctx context.Context, c client.Container, cp *checkpoint) (er
 		return fmt.Errorf("mounts of container %s: %w", c.ID(), err)
 	}
 	defer func() { err = errors.Join(err, deactivate()) }()
-	if err := mount.WithTempMount(ctx, mounts, func(root string) error { return cp.applyTo(ctx, root) }); err != nil {
+	apply := func(root string) error {
+		if err := cp.applyTo(ctx, root); err != nil {
+			return err
+		}
+		return rights.CheckGhosts(root)
+	}
+	if err := mount.WithTempMount(ctx, mounts, apply); err != nil {
 		return fmt.Errorf("files of container %s: %w", c.ID(), err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 // the files that the spec hides this machine has.
 func (r Rights) Beyond(spec *specs.Spec) (why []string) {
 	why = append(why, r.capabilities(spec)...)
+	why = append(why, r.ranks(spec)...)
 	why = append(why, r.namespaces(spec)...)
 	if len(r.Mounts) == 0 || r.Mounts[0].Path != "/" || len(r.Mounts) > 1 && r.Mounts[1].Path == "/" {
 		return append(why, "they have no root, or two")
@@ -28,13 +30,28 @@ func (r Rights) Beyond(spec *specs.Spec) (why []string) {
 	return append(why, r.uncovered(spec)...)
 }
 
-func (r Rights) capabilities(spec *specs.Spec) []string {
-	var may []string
-	if spec.Process != nil && spec.Process.Capabilities != nil {
-		may = spec.Process.Capabilities.Bounding
+// may are the capabilities of a container of the spec.
+func may(spec *specs.Spec) []string {
+	if spec.Process == nil || spec.Process.Capabilities == nil {
+		return nil
 	}
+	return spec.Process.Capabilities.Bounding
+}
+
+// ranks says what of their scheduling the processes could not have asked for.
+func (r Rights) ranks(spec *specs.Spec) (why []string) {
+	if r.Realtime && !slices.Contains(may(spec), "CAP_SYS_NICE") {
+		why = append(why, "they run before this machine's processes (real-time, or a nice value below 0), which takes CAP_SYS_NICE")
+	}
+	if r.Unkillable && !slices.Contains(may(spec), "CAP_SYS_RESOURCE") {
+		why = append(why, "they are not ended when memory is short, which takes CAP_SYS_RESOURCE")
+	}
+	return why
+}
+
+func (r Rights) capabilities(spec *specs.Spec) []string {
 	names, more := cap.FromBitmap(r.Capabilities)
-	over := slices.DeleteFunc(names, func(c string) bool { return slices.Contains(may, c) })
+	over := slices.DeleteFunc(names, func(c string) bool { return slices.Contains(may(spec), c) })
 	for _, bit := range more {
 		over = append(over, fmt.Sprintf("capability %d", bit))
 	}
@@ -65,12 +82,24 @@ func (r Rights) namespaces(spec *specs.Spec) (why []string) {
 	return why
 }
 
+// ofProcess is what /proc has of one process.
+var ofProcess = regexp.MustCompile(`^/(self|thread-self|[0-9]+)(/|$)`)
+
+// readOnly says that the spec gives a container something at a path that it must not write to.
+func readOnly(spec *specs.Spec, at string) bool {
+	return slices.ContainsFunc(spec.Mounts, func(m specs.Mount) bool {
+		return path.Clean(m.Destination) == at && slices.Contains(m.Options, "ro")
+	})
+}
+
 // beyond says what is wrong with a mount that is not the root: "" if nothing is. What
 // shows the kernel is read-only, but for /proc itself, and where the spec has it.
 func (m MountPoint) beyond(spec *specs.Spec) string {
 	says := func(why string) string { return fmt.Sprintf("at %s is mounted %s", m.Path, why) }
 	switch {
-	case m.Outside:
+	case m.Outside() && !m.ReadOnly && readOnly(spec, m.Key):
+		return says("for writing what is given to it read-only")
+	case m.Outside():
 		return "" // and is what whoever restores says it is, or CRIU fails
 	case m.Type == "tmpfs", m.Type == "devpts", m.Type == "mqueue":
 		return ""
@@ -80,6 +109,8 @@ func (m MountPoint) beyond(spec *specs.Spec) string {
 		return ""
 	case !m.ReadOnly:
 		return says(m.Type + ", and not read-only")
+	case m.Type == "proc" && ofProcess.MatchString(m.Root):
+		return says("what /proc has of a process, which could be the machine's root")
 	case m.Type == "proc" && m.Path != path.Join("/proc", m.Root), m.Type == "sysfs" && m.Path != path.Join("/sys", m.Root):
 		return says("another part of " + m.Type)
 	case spec.Linux != nil && slices.ContainsFunc(spec.Linux.MaskedPaths, func(p string) bool { return lies(m.Path, p) }):
@@ -103,7 +134,7 @@ func (r Rights) uncovered(spec *specs.Spec) (why []string) {
 		return top && err == nil
 	}
 	for _, p := range spec.Linux.MaskedPaths {
-		if shown(p) && !has(p, func(m MountPoint) bool { return m.Type == "tmpfs" || m.Outside }) {
+		if shown(p) && !has(p, func(m MountPoint) bool { return m.Type == "tmpfs" || m.Outside() }) {
 			why = append(why, p+" is not hidden from them")
 		}
 	}
@@ -116,5 +147,3 @@ func (r Rights) uncovered(spec *specs.Spec) (why []string) {
 }
 
 func isShown(m MountPoint) bool { return m.Type == "proc" || m.Type == "sysfs" }
-
-func lies(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -296,4 +297,55 @@ func cutLast(s, sep string) (string, string, bool) {
 		return s, "", false
 	}
 	return s[:i], s[i+len(sep):], true
+}
+
+// entries lists what is there, sorted.
+func (d imageDir) entries() ([]string, error) {
+	dir, err := d.root.Open(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// named lists the images of a kind.
+func (d imageDir) named(kind string) ([]string, error) {
+	names, err := d.entries()
+	return slices.DeleteFunc(names, func(name string) bool {
+		return !strings.HasSuffix(name, ".img") || kindOf(name) != kind
+	}), err
+}
+
+// each calls f with every message of a repeated field.
+func (f fields) each(n protowire.Number, call func(fields) error) error {
+	for _, v := range f[n] {
+		m, err := parse(v.bytes)
+		if err == nil {
+			err = call(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// only is a message in a message that may be there once: protobuf makes one of several,
+// which is none of those that we would look at.
+func (f fields) only(n protowire.Number) (fields, error) {
+	if len(f[n]) > 1 {
+		return nil, fmt.Errorf("field %d is there %d times", n, len(f[n]))
+	}
+	return f.sub(n)
+}
+
+// text is a field's value as a string; the last one counts.
+func (f fields) text(n protowire.Number) string {
+	if v := f[n]; len(v) > 0 {
+		return string(v[len(v)-1].bytes)
+	}
+	return ""
 }

@@ -1,7 +1,7 @@
 package archive
 
 import (
-	"fmt"
+	"context"
 	"os"
 	"path"
 	"slices"
@@ -21,30 +21,28 @@ type Rights struct {
 	// CRIU leaves them in its own, which are the machine's.
 	Namespaces []string
 	Mounts     []MountPoint // sorted by their paths, so that the root is the first
+	// Realtime says that a process comes before those of the machine, which takes
+	// CAP_SYS_NICE, and Unkillable that none is ended when memory is short, which takes
+	// CAP_SYS_RESOURCE.
+	Realtime, Unkillable bool
+	// Ghosts are the paths of deleted files that a process has open, in the container's root.
+	// CRIU makes them anew there, and follows links of the container's as the machine would.
+	Ghosts []string
 }
 
-// MountPoint is a mount in the processes' mount namespace.
-type MountPoint struct {
-	Path     string // absolute
-	Type     string // as Linux names it; "" of one that CRIU knows no name for
-	Root     string // what of the file system is mounted
-	ReadOnly bool
-	// Outside says that it was not the container's: whoever restores says what it is.
-	Outside bool
-}
-
-// Rights reads them from a directory that [Read] filled and [Validate] has passed. What no
+// ReadRights reads them from a directory that [Read] filled and [Validate] has passed. What no
 // runtime gives a container is an [*EntryError]: a process without credentials, which
 // CRIU would leave its own; one in another control group than the container's, or in a
-// namespace of the machine where the first is not; more than one mount namespace.
-func ReadRights(dir string) (*Rights, error) {
+// namespace of the machine where the first is not; more than one mount namespace, or mounts
+// that lead out of it; files and networks that CRIU would make outside of the container.
+func ReadRights(ctx context.Context, dir string) (*Rights, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
 	r := rights{imageDir: imageDir{root, ImagesDir}}
-	for _, read := range []func() error{r.processes, r.mounts, r.cgroups} {
+	for _, read := range []func() error{r.processes, r.mounts, r.cgroups, func() error { return r.files(ctx) }, r.foreign} {
 		if err := read(); err != nil {
 			return nil, err
 		}
@@ -134,6 +132,7 @@ func (r *rights) credentials(id uint64) (dead bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	r.rank(task, thread)
 	creds, err := thread.only(10)
 	if err != nil {
 		return false, err
@@ -156,145 +155,17 @@ func (r *rights) credentials(id uint64) (dead bool, err error) {
 	return false, nil
 }
 
-// fstypes are the names of enum fstype in mnt.proto that a container may have.
-var fstypes = map[uint64]string{
-	1: "proc", 2: "sysfs", 3: "devtmpfs", 5: "tmpfs", 6: "devpts", 12: "cgroup", 14: "mqueue", 17: "overlay", 23: "cgroup2",
-}
+// unkillable is the oom_score_adj of a process that the kernel never ends for memory.
+const unkillable = -1000
 
-const msReadOnly = 1
-
-func (r *rights) mounts() error {
-	names, err := r.named("mountpoints")
-	if err != nil {
-		return err
+// rank notes how a thread stands to others (core.proto).
+func (r *rights) rank(task, thread fields) {
+	const resetOnFork = 1 << 30
+	switch thread.number(4) &^ resetOnFork { // sched_policy: other, batch, idle
+	case 0, 3, 5:
+	default:
+		r.Realtime = true
 	}
-	if len(names) > 1 {
-		return refused(path.Join(r.dir, names[1]), "the processes are in more than one mount namespace, which is not restored")
-	}
-	for _, name := range names {
-		if err := r.messages(name, magics["mountpoints"], r.mount); err != nil {
-			return err
-		}
-	}
-	slices.SortStableFunc(r.Mounts, func(a, b MountPoint) int { return strings.Compare(a.Path, b.Path) })
-	return nil
-}
-
-func (r *rights) mount(m []byte) error {
-	f, err := parse(m)
-	if err == nil {
-		err = f.required(1, 5, 6, 7)
-	}
-	if err != nil {
-		return err
-	}
-	at, of := f.text(7), f.text(6)
-	if path.Clean(at) != at || !path.IsAbs(at) || !path.IsAbs(of) {
-		return fmt.Errorf("a mount of %q is at %q", of, at)
-	}
-	r.Mounts = append(r.Mounts, MountPoint{
-		Path: at, Type: fstypes[f.number(1)], Root: path.Clean(of),
-		ReadOnly: f.number(5)&msReadOnly != 0 || f.number(17)&msReadOnly != 0,
-		Outside:  f.text(18) != "" || f.number(13) != 0,
-	})
-	return nil
-}
-
-// named lists the images of a kind.
-func (d imageDir) named(kind string) (names []string, err error) {
-	dir, err := d.root.Open(d.dir)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	all, err := dir.Readdirnames(-1)
-	for _, name := range all {
-		if strings.HasSuffix(name, ".img") && kindOf(name) == kind {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, err
-}
-
-// cgroups looks whether each process is in the first directory of its controller, or below
-// (cgroup.proto). The runtime has CRIU put another in its place; a process that was
-// elsewhere CRIU would put there on this machine, where devices are not limited.
-func (r *rights) cgroups() error {
-	if !r.exists("cgroup.img") {
-		return nil
-	}
-	return r.messages("cgroup.img", magics["cgroup"], func(m []byte) error {
-		f, err := parse(m)
-		if err != nil {
-			return err
-		}
-		top, err := tops(f)
-		if err != nil {
-			return err
-		}
-		return f.each(1, func(set fields) error {
-			return set.each(2, func(member fields) error {
-				controller, at := member.text(1), member.text(2)
-				in, ok := top[controller]
-				if !ok || at != in && !strings.HasPrefix(at, strings.TrimSuffix(in, "/")+"/") || path.Clean(at) != at {
-					return fmt.Errorf("a process is in the control group %q of %q, and the container in %q", at, controller, in)
-				}
-				return nil
-			})
-		})
-	})
-}
-
-// tops are the container's directories by their controllers.
-func tops(f fields) (map[string]string, error) {
-	top := map[string]string{}
-	err := f.each(2, func(controller fields) error {
-		var dirs []string
-		err := controller.each(2, func(dir fields) error {
-			dirs = append(dirs, path.Clean("/"+dir.text(1)))
-			return nil
-		})
-		if err == nil && len(dirs) > 1 {
-			err = fmt.Errorf("the container is in %d control groups of one controller", len(dirs))
-		}
-		for _, name := range controller[1] {
-			if len(dirs) == 1 {
-				top[string(name.bytes)] = dirs[0]
-			}
-		}
-		return err
-	})
-	return top, err
-}
-
-// each calls f with every message of a repeated field.
-func (f fields) each(n protowire.Number, call func(fields) error) error {
-	for _, v := range f[n] {
-		m, err := parse(v.bytes)
-		if err == nil {
-			err = call(m)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// only is a message in a message that may be there once: protobuf makes one of several,
-// which is none of those that we would look at.
-func (f fields) only(n protowire.Number) (fields, error) {
-	if len(f[n]) > 1 {
-		return nil, fmt.Errorf("field %d is there %d times", n, len(f[n]))
-	}
-	return f.sub(n)
-}
-
-// text is a field's value as a string; the last one counts.
-func (f fields) text(n protowire.Number) string {
-	if v := f[n]; len(v) > 0 {
-		return string(v[len(v)-1].bytes)
-	}
-	return ""
+	r.Realtime = r.Realtime || protowire.DecodeZigZag(thread.number(3)) < 0 // sched_nice
+	r.Unkillable = r.Unkillable || int32(task.number(14)) <= unkillable
 }

@@ -1,7 +1,10 @@
 package archive_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/binary"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +41,40 @@ func (p proto) encode() (b []byte) {
 type held struct {
 	machine, ids    proto
 	creds, thread   proto // of the process, and of its thread
+	rank, task      proto // of the thread's scheduling, and the process's
 	mounts, cgroups []proto
+	files, remaps   []proto
+	more            []member
+}
+
+// mounted are where there are mounts; id is that of the one which a path lies on.
+var mounted = []string{"/proc/keys", "/proc/sys", "/dev/shm", "/sys/fs", "/data", "/proc", "/dev", "/sys", "/"}
+
+func id(at string) int {
+	return 1 + slices.IndexFunc(mounted, func(m string) bool { return at == m || strings.HasPrefix(at, strings.TrimSuffix(m, "/")+"/") })
+}
+
+// mountAt is a mount of a file system of its kind, with flags.
+func mountAt(kind int, root, at string, flags ...int) proto {
+	self, parent := id(at), id(path.Dir(at))
+	if !slices.Contains(mounted, at) {
+		self = 100
+	}
+	return proto{{1, kind}, {2, self}, {3, 40 + kind}, {4, parent}, {5, append(flags, 0)[0]}, {6, root}, {7, at}, {17, 0}}
+}
+
+// ghost has a deleted file open, and a file system in memory with a link.
+func ghost(name string, mount int) func(*held) {
+	return func(h *held) {
+		h.files[0][2].value = proto{{1, 7}, {6, name}, {7, 2 * mount}}
+		h.remaps = []proto{{{1, 7}, {2, 1}, {3, 1}}}
+		var b bytes.Buffer
+		t := tar.NewWriter(&b)
+		t.WriteHeader(&tar.Header{Name: "./dir/", Typeflag: tar.TypeDir})
+		t.WriteHeader(&tar.Header{Name: "./link", Typeflag: tar.TypeSymlink, Linkname: "/etc"})
+		t.Close()
+		h.more = []member{{name: "checkpoint/tmpfs-dev-45.tar.gz.img", body: b.String(), mode: 0o600}}
+	}
 }
 
 const containerCaps = 0xa80425fb // of containerd's default
@@ -47,25 +83,19 @@ func newHeld() held {
 	creds := func() proto {
 		return proto{{1, 0}, {9, 0}, {9, 0}, {10, containerCaps}, {10, 0}, {11, containerCaps}, {11, 0}, {12, containerCaps}, {12, 0}}
 	}
-	mount := func(kind int, root, at string, more ...int) proto {
-		flags := 0
-		if len(more) > 0 {
-			flags = more[0]
-		}
-		return proto{{1, kind}, {2, 1}, {5, flags}, {6, root}, {7, at}}
-	}
 	return held{
 		machine: proto{{5, 1}, {6, 2}, {7, 3}, {8, 4}, {9, 6}, {10, 7}, {11, 8}},
 		ids:     proto{{1, 1}, {5, 9}, {6, 10}, {7, 11}, {8, 12}, {9, 13}, {10, 7}, {11, 8}},
 		creds:   creds(), thread: creds(),
 		mounts: []proto{
-			mount(17, "/", "/"), mount(1, "/", "/proc"), mount(1, "/sys", "/proc/sys", 1), mount(2, "/", "/sys", 1),
-			mount(5, "/", "/dev"), append(mount(5, "/null", "/proc/keys"), proto{{18, "/dev/null"}}...),
+			mountAt(17, "/", "/"), mountAt(1, "/", "/proc"), mountAt(1, "/sys", "/proc/sys", 1), mountAt(2, "/", "/sys", 1),
+			mountAt(5, "/", "/dev"), append(mountAt(5, "/null", "/proc/keys"), proto{{18, "/dev/null"}}...),
 		},
 		cgroups: []proto{{
 			{1, proto{{1, 2}, {2, proto{{1, "devices"}, {2, "/lithify/web"}}}, {2, proto{{1, "pids"}, {2, "/lithify/web/below"}}}}},
 			{2, proto{{1, "devices"}, {2, proto{{1, "lithify/web"}}}}}, {2, proto{{1, "pids"}, {2, proto{{1, "lithify/web"}}}}},
 		}},
+		files: []proto{{{1, 1}, {2, 7}, {3, proto{{1, 7}, {6, "/srv/log"}, {7, 2 * id("/")}}}}},
 	}
 }
 
@@ -82,20 +112,25 @@ func (h held) members() []member {
 		return member{name: "checkpoint/" + name, body: string(b), mode: 0o600}
 	}
 	core := func(name string, creds proto) member {
-		thread := proto{{1, 0}}
+		thread := append(proto{{1, 0}}, h.rank...)
 		if creds != nil {
 			thread = append(thread, proto{{10, creds}}...)
 		}
-		return image(name, 0x55053847, proto{{1, 1}, {3, proto{{1, 1}}}, {5, thread}})
+		return image(name, 0x55053847, proto{{1, 1}, {3, append(proto{{1, 1}}, h.task...)}, {5, thread}})
 	}
-	return []member{
+	images := []member{
 		image("inventory.img", 0x58313116, proto{{1, 2}, {3, h.machine}}),
 		image("pstree.img", 0x50273030, proto{{1, 1}, {2, 0}, {3, 1}, {4, 1}, {5, 1}, {5, 5}}),
 		core("core-1.img", h.creds), core("core-5.img", h.thread),
 		image("ids-1.img", 0x54432030, h.ids),
 		image("mountpoints-13.img", 0x55563928, h.mounts...),
 		image("cgroup.img", 0x59383330, h.cgroups...),
+		image("files.img", 0x56303138, h.files...),
 	}
+	if len(h.remaps) > 0 {
+		images = append(images, image("remap-fpath.img", 0x59133954, h.remaps...))
+	}
+	return append(images, h.more...)
 }
 
 // set gives a field another value.
@@ -113,6 +148,7 @@ func (p proto) set(field protowire.Number, value any) proto {
 // of these was built by hand, none was run.
 func TestRights(t *testing.T) {
 	spec := &specs.Spec{
+		Mounts:  []specs.Mount{{Destination: "/data", Options: []string{"rbind", "ro"}}},
 		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: strings.Fields("CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID CAP_SETUID CAP_SETFCAP CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE")}},
 		Linux: &specs.Linux{
 			Namespaces:    []specs.LinuxNamespace{{Type: "pid"}, {Type: "network"}, {Type: "ipc"}, {Type: "uts"}, {Type: "mount"}},
@@ -150,22 +186,77 @@ func TestRights(t *testing.T) {
 		{"a disk", mount(4, 1, 16), "no container has mounted", ""},
 		{"the kernel's settings", mount(2, 5, 0), "/proc/sys is not read-only", ""},
 		{"no cover", func(h *held) { h.mounts = h.mounts[:2] }, "/proc/keys is not hidden", ""},
-		{"a cover lifted", mount(5, 18, ""), "", ""},
+		{"a cover lifted", mount(5, 18, ""), "", "at /proc/keys shows what is at /dev"},
 		{"another proc", mount(4, 1, 1), "at /dev is mounted proc", ""},
 		{"another proc, read-only", func(h *held) { mount(4, 1, 1)(h); mount(4, 5, 1)(h) }, "another part of proc", ""},
 		{"proc over the cover", func(h *held) {
-			h.mounts = append(h.mounts, proto{{1, 1}, {5, 1}, {6, "/keys"}, {7, "/proc/keys"}})
+			h.mounts[5] = mountAt(1, "/keys", "/proc/keys", 1)
 		}, "to be hidden", ""},
 		{"sysfs to write to", mount(3, 5, 0), "sysfs, and not read-only", ""},
 		{"no root", func(h *held) { h.mounts = h.mounts[1:] }, "no root", ""},
-		{"two roots", func(h *held) { h.mounts = append(h.mounts, h.mounts[0]) }, "no root, or two", ""},
+		{"two roots", func(h *held) { h.mounts = append(h.mounts, h.mounts[0]) }, "", "two are at /"},
 		{"a mount that leads out", mount(4, 7, "/dev/../proc"), "", "a mount of"},
+		{"a source that leads out", mount(4, 6, "/../../../etc"), "", `a mount of "/../../../etc"`},
+		{"a device of the machine", mount(5, 18, "CRIU:EXTERNAL_DEV"), "", "which is no path"},
+		{"a device in the old way", func(h *held) { h.mounts[4] = append(h.mounts[4], proto{{13, 1}}...).set(6, "CRIU:EXTERNAL_DEV") }, "", "a mount of"},
+		{"flags of the file system alone", mount(2, 17, 1), "", ""},
+		{"writable but for the file system", func(h *held) { mount(2, 17, 1)(h); mount(2, 5, 0)(h) }, "/proc/sys is not read-only", ""},
+		{"no flags of the file system", func(h *held) { h.mounts[2] = h.mounts[2][:7] }, "", "field 17 is missing"},
+		{"a second proc over the first", func(h *held) { h.mounts = append(h.mounts, h.mounts[1]) }, "", "two are at /proc"},
+		{"a cover below the proc", mount(5, 4, id("/")), "", "at /proc/keys is not on that at /proc"},
+		{"a part of a file system", func(h *held) { h.mounts = append(h.mounts, mountAt(5, "/link/etc", "/dev/shm")) }, "", "at /dev/shm shows what is at /dev"},
+		{"a part of the root", func(h *held) {
+			h.mounts = append(h.mounts, mountAt(5, "/", "/dev/shm").set(3, 57))
+		}, "", "at /dev/shm shows what is at /"},
+		{"what is given, by another mount", func(h *held) {
+			h.mounts = append(h.mounts, append(mountAt(5, "/", "/data"), proto{{18, "/data"}}...).set(3, 60), mountAt(5, "/", "/dev/shm").set(3, 60))
+		}, "", "at /dev/shm shows what is at /data"},
+		{"what is given", func(h *held) {
+			h.mounts = append(h.mounts, append(mountAt(5, "/", "/data", 1), proto{{18, "/data"}}...).set(3, 60))
+		}, "", ""},
+		{"what is given, to write to", func(h *held) {
+			h.mounts = append(h.mounts, append(mountAt(5, "/", "/data"), proto{{18, "/data"}}...).set(3, 60))
+		}, "at /data is mounted for writing", ""},
+		{"the root of a process", func(h *held) { h.mounts = append(h.mounts, mountAt(1, "/1/root", "/proc/1/root", 1)) }, "of a process", ""},
+		{"its own root", func(h *held) {
+			h.mounts = append(h.mounts, mountAt(1, "/thread-self/cwd/x", "/proc/thread-self/cwd/x", 1))
+		}, "of a process", ""},
+		{"an agent of control groups", func(h *held) {
+			h.mounts = append(h.mounts, append(mountAt(12, "/", "/sys/fs", 1), proto{{9, "none,name=x,release_agent=/x"}}...))
+		}, "", "a program that the kernel is to run"},
+		{"a property that leads out", func(h *held) {
+			h.cgroups[0][1].value = proto{{1, "devices"}, {2, proto{{1, "lithify/web"}, {2, proto{{1, "sub"}, {3, proto{{1, "../../../etc/passwd"}, {2, "x"}}}}}}}}
+		}, "", "the property"},
+		{"a controller that leads out", func(h *held) { h.cgroups[0][1].value = proto{{1, "../../etc"}, {2, proto{{1, "lithify/web"}}}} }, "", "the controller"},
+		{"a controller with options", func(h *held) {
+			h.cgroups[0][1].value = proto{{1, "name=x,release_agent=/x"}, {2, proto{{1, "lithify/web"}}}}
+		}, "", "the controller"},
+		{"real-time", func(h *held) { h.rank = proto{{4, 1}, {5, 99}} }, "CAP_SYS_NICE", ""},
+		{"batch, when it forks", func(h *held) { h.rank = proto{{4, 1<<30 | 3}} }, "", ""},
+		{"nice", func(h *held) { h.rank = proto{{3, 2 * 5}} }, "", ""},
+		{"not nice at all", func(h *held) { h.rank = proto{{3, 2*5 - 1}} }, "CAP_SYS_NICE", ""},
+		{"unkillable", func(h *held) { h.task = proto{{14, -1000}} }, "CAP_SYS_RESOURCE", ""},
+		{"killed late", func(h *held) { h.task = proto{{14, -999}} }, "", ""},
+		{"a file that leads out", func(h *held) { h.files[0][2].value = proto{{1, 7}, {6, "/../etc/passwd"}} }, "", "no absolute path"},
+		{"a network device", func(h *held) { h.files[0][0].value = 15 }, "", "tun"},
+		{"no files", func(h *held) { h.files = nil }, "", ""},
+		{"a ghost", func(h *held) { h.remaps = []proto{{{1, 7}, {2, 1}, {3, 1}}} }, "", ""},
+		{"a ghost of nothing", func(h *held) { h.remaps = []proto{{{1, 8}, {2, 1}, {3, 1}}} }, "", "which no process has open"},
+		{"a ghost elsewhere", func(h *held) { ghost("/dev/link/log", id("/"))(h) }, "", "not where it says"},
+		{"a ghost in memory", ghost("/dev/dir/log", id("/dev")), "", ""},
+		{"a ghost behind a link", ghost("/dev/link/log", id("/dev")), "", "behind the link /dev/link"},
+		{"a ghost of what is given", func(h *held) {
+			h.mounts = append(h.mounts, append(mountAt(5, "/", "/data", 1), proto{{18, "/data"}}...).set(3, 60))
+			ghost("/data/log", id("/data"))(h)
+		}, "", "from outside at /data"},
+		{"rules of iptables", func(h *held) { h.more = []member{{name: "checkpoint/iptables-10.img", body: "x", mode: 0o600}} }, "", "change this machine"},
+		{"profiles of AppArmor", func(h *held) { h.more = []member{{name: "checkpoint/apparmor.img", body: "x", mode: 0o600}} }, "", "change this machine"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHeld()
 			tc.change(&h)
 			dir := unpackedFrom(t, h.members())
-			rights, err := archive.ReadRights(dir)
+			rights, err := archive.ReadRights(t.Context(), dir)
 			if tc.broken != "" {
 				checkRefused(t, err, tc.broken)
 				return
@@ -193,7 +284,7 @@ func TestRightsOnce(t *testing.T) {
 		e := twice.encode()
 		b := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0x54564319), 0x55053847)
 		members[2].body = string(append(binary.LittleEndian.AppendUint32(b, uint32(len(e))), e...))
-		_, err := archive.ReadRights(unpackedFrom(t, members))
+		_, err := archive.ReadRights(t.Context(), unpackedFrom(t, members))
 		if err == nil || !strings.Contains(err.Error(), "2 times") {
 			t.Errorf("%s twice: got %v", name, err)
 		}
@@ -202,7 +293,7 @@ func TestRightsOnce(t *testing.T) {
 
 // TestRightsOfAProcess reads those of a process of this machine that CRIU has dumped.
 func TestRightsOfAProcess(t *testing.T) {
-	got, err := archive.ReadRights(unpackedFrom(t, realImages(t)))
+	got, err := archive.ReadRights(t.Context(), unpackedFrom(t, realImages(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -209,16 +209,10 @@ func (v *validator) core(id uint64) (fields, error) {
 
 // files looks at every file that is there.
 func (v *validator) files() error {
-	d, err := v.root.Open(v.dir)
+	names, err := v.entries()
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	slices.Sort(names)
 	for _, name := range names {
 		if err := v.check(name); err != nil {
 			return err
