@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rename gives the container of process pid a hostname: CRIU has restored the one that
-// was dumped. "" leaves that.
-func rename(pid uint32, hostname string) error {
+// rename gives the container of a process a hostname: CRIU has restored the one that was
+// dumped. "" leaves that.
+func rename(p *held, hostname string) error {
 	if hostname == "" {
 		return nil
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/uts", pid))
+	ns, err := os.Open(p.path("ns/uts"))
 	if err != nil {
 		return fmt.Errorf("hostname: %w", err)
 	}

@@ -4,4 +4,4 @@ package restore
 
 import "github.com/containerd/errdefs"
 
-func rename(uint32, string) error { return errdefs.ErrNotImplemented }
+func rename(*held, string) error { return errdefs.ErrNotImplemented }

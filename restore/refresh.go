@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
@@ -16,26 +16,13 @@ import (
 	"github.com/lithify/lithify/restore/logtail"
 )
 
-// identityFile is where a restored container finds who it is, in lines as those of
-// a file of environment variables. Memory has the environment of the first one.
-const identityFile = "run/lithify/clone"
-
-// identity is what tells clones apart.
-func (r *run) identity() []string {
-	all := []string{"LITHIFY_NAME=" + r.opts.Name, "LITHIFY_CHECKPOINT=" + r.img.Descriptor.Digest.String()}
-	if r.opts.Clone != "" {
-		all = append(all, "LITHIFY_CLONE="+r.opts.Clone)
-	}
-	return all
-}
-
 // refresh tells the container who it is now, and has it act on that.
 func (r *run) refresh(ctx context.Context, c client.Container, task client.Task) error {
 	ctx, done := context.WithTimeoutCause(ctx, r.opts.Timeout, errTimeout)
 	defer done()
-	err := rename(task.Pid(), r.opts.Hostname)
+	p, err := hold(ctx, task)
 	if err == nil {
-		err = writeIn(task.Pid(), identityFile, strings.Join(r.identity(), "\n")+"\n")
+		err = errors.Join(r.identify(p), p.Close())
 	}
 	if err == nil && r.opts.Refresh != "" {
 		err = r.runIn(ctx, c, task, r.opts.Refresh)
@@ -57,7 +44,7 @@ func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, s
 	}
 	p := *spec.Process
 	p.Args, p.Terminal, p.Cwd = []string{"/bin/sh", "-c", script}, false, "/"
-	p.Env = append(p.Env[:len(p.Env):len(p.Env)], r.identity()...)
+	p.Env = slices.Concat(p.Env, r.opts.Env, r.identity())
 	log := filepath.Join(r.state(), "refresh.log")
 	code, err := execute(ctx, task, &p, log)
 	if err == nil && code != 0 {

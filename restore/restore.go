@@ -60,6 +60,11 @@ type Options struct {
 	// digest it is in the file /run/lithify/clone of the container, as LITHIFY_CLONE and
 	// the like, and in Refresh's environment.
 	Clone string
+	// Env are variables, NAME=VALUE, that are in the file /run/lithify/env of the container
+	// and in Refresh's environment: a process that runs gets no others.
+	Env []string
+	// Secrets are put into the container for its user to read.
+	Secrets []Secret
 	// Refresh is a script for the container's /bin/sh that is run once it is restored,
 	// and has to end well: to draw anew what the checkpoint has in memory.
 	Refresh string
@@ -109,6 +114,8 @@ type run struct {
 	opts   Options
 	img    *image.Image
 
+	secrets []secret
+
 	began time.Time
 	took  time.Duration // until the processes ran
 }
@@ -133,6 +140,9 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 	}
 	r := &run{daemon: d, opts: o.withDefaults(), began: time.Now()}
 	if err := r.opts.Validate(); err != nil {
+		return nil, err
+	}
+	if r.secrets, err = readSecrets(r.opts.Secrets); err != nil {
 		return nil, err
 	}
 	if r.img, err = image.Open(ctx, src); err != nil {
@@ -179,5 +189,5 @@ func (o Options) Validate() error {
 	if o.Network != "" && o.Network != NoNetwork && o.Network != HostNetwork {
 		return fmt.Errorf("network %q is neither none nor host: %w", o.Network, errdefs.ErrInvalidArgument)
 	}
-	return nil
+	return o.checkIdentity()
 }

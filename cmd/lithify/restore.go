@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/lithify/lithify/convert/registry"
@@ -35,7 +38,7 @@ const restoreExample = `  lithify restore --name web-2 registry.example.com/web:
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	var address, root string
-	var keys []string
+	var keys, secrets []string
 	cmd := &cobra.Command{
 		Use:     "restore SRC",
 		Short:   "Make a running container of a checkpoint here, without a queue",
@@ -43,6 +46,11 @@ func (a *app) restoreCommand() *cobra.Command {
 		Example: restoreExample,
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			files, err := secretFiles(secrets)
+			if err != nil {
+				return usageError{err}
+			}
+			f.job.Secrets = slices.Sorted(maps.Keys(files))
 			job, err := f.args(args[0])
 			if err != nil {
 				return err
@@ -60,6 +68,7 @@ func (a *app) restoreCommand() *cobra.Command {
 				Address: address,
 				Root:    root,
 				Policy:  policy,
+				Secret:  func(id string) (string, error) { return files[id], nil },
 			}.Run(cmd.Context(), job)
 			if err != nil {
 				return err
@@ -70,6 +79,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "PEM file with an Ed25519 public key that may have signed SRC, which has to be signed then; may be repeated")
+	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")
 	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	return cmd
 }
@@ -95,13 +105,20 @@ stdout gets the job's ID; with --wait it gets the container's, as from lithify r
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&f.job.Node, "node", "", "machine to restore on, by its host name or what its worker calls it (--node)")
+	f.addSecret(cmd.Flags())
 	s.add(cmd.Flags())
 	return cmd
 }
 
 type restoreFlags struct {
-	job    restorejob.Args
-	mounts []string
+	job     restorejob.Args
+	mounts  []string
+	envFile string
+}
+
+// addSecret is of jobs: the workers have the secrets.
+func (f *restoreFlags) addSecret(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.job.Secrets, "secret", nil, "ID of a secret that the worker has, to be /run/lithify/secrets/ID in the container; may be repeated")
 }
 
 func (f *restoreFlags) add(fs *pflag.FlagSet) {
@@ -112,6 +129,7 @@ func (f *restoreFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&j.Network, "network", string(restore.NoNetwork), "none, or host; it has to be as it was")
 	fs.StringVar(&j.Hostname, "hostname", "", "host name for the container (default what it was)")
 	fs.StringArrayVar(&f.mounts, "mount", nil, "SOURCE:TARGET[:ro], a file or directory of the machine and where it is mounted; may be repeated")
+	fs.StringVar(&f.envFile, "env-file", "", "lines NAME=VALUE, to be /run/lithify/env in the container and in --refresh's environment: whoever sees the job sees them")
 	fs.StringVar(&j.Refresh, "refresh", "", "script for the container's /bin/sh that is run once it is restored, and has to end well")
 	fs.StringVar(&j.Signal, "signal", "", "send this to its first process then, as HUP")
 	fs.StringVar(&j.Base, "base", "", "NAME@DIGEST, image to stand on (default what the checkpoint names)")
@@ -128,6 +146,10 @@ func (f *restoreFlags) args(src string) (restorejob.Args, error) {
 			return j, usageError{err}
 		}
 		j.Mounts = append(j.Mounts, m)
+	}
+	var err error
+	if j.Env, err = readEnv(f.envFile); err != nil {
+		return j, usageError{err}
 	}
 	if err := j.Validate(); err != nil {
 		return j, usageError{err}
@@ -150,6 +172,47 @@ func parseMount(s string) (restorejob.Mount, error) {
 		return restorejob.Mount{}, fmt.Errorf("--mount %q: want SOURCE:TARGET or SOURCE:TARGET:ro", s)
 	}
 	return restorejob.Mount{Source: part[0], Target: part[1], ReadOnly: ro}, nil
+}
+
+// readEnv reads a file of variables, as docker's --env-file. A name alone, which docker
+// would look up here, is refused: a worker is somewhere else.
+func readEnv(file string) (vars []string, err error) {
+	if file == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--env-file: %w", err)
+	}
+	n := 0
+	for line := range strings.Lines(string(raw)) {
+		n++
+		line = strings.TrimRight(strings.TrimLeft(line, " \t"), "\r\n")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if strings.Index(line, "=") < 1 { // it is not shown: it may be half of a secret
+			return nil, fmt.Errorf("--env-file %s: line %d: want NAME=VALUE", file, n)
+		}
+		vars = append(vars, line)
+	}
+	return vars, nil
+}
+
+// secretFiles reads id=ID,src=FILE, the words of lithify build.
+func secretFiles(given []string) (files map[string]string, err error) {
+	files = map[string]string{}
+	for _, s := range given {
+		id, file, ok := strings.Cut(strings.TrimPrefix(s, "id="), ",src=")
+		if !ok || !strings.HasPrefix(s, "id=") || file == "" {
+			return nil, fmt.Errorf("--secret %q: want id=ID,src=FILE", s)
+		}
+		if files[id] != "" {
+			return nil, fmt.Errorf("--secret %s is given twice", id)
+		}
+		files[id] = file
+	}
+	return files, nil
 }
 
 // poolArgs are the args of a job. The checkpoint is resolved to a digest now.

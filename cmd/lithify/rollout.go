@@ -44,6 +44,7 @@ stdout gets the job's ID; with --wait it gets one line for each container, NODE 
 		},
 	}
 	f.add(cmd.Flags())
+	f.addSecret(cmd.Flags())
 	fs := cmd.Flags()
 	fs.StringSliceVar(&job.Nodes, "node", nil, "machines to restore on, by their host names or what their workers call them (--node); may be repeated")
 	fs.StringVar(&selector, "selector", "", "machines whose workers have these labels (--label), as zone=a,disk!=slow; node, host, os and arch are labels, too")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -34,6 +36,8 @@ type Args struct {
 	Hostname    string        `json:"hostname,omitempty"`    // default what it was
 	Mounts      []Mount       `json:"mounts,omitempty"`
 	Clone       string        `json:"clone,omitempty"`    // I/N of one of several
+	Env         []string      `json:"env,omitempty"`      // NAME=VALUE, for its file of variables; whoever sees the job sees them
+	Secrets     []string      `json:"secrets,omitempty"`  // IDs of files that the node has, for its secrets
 	Refresh     string        `json:"refresh,omitempty"`  // script that is run in it
 	Signal      string        `json:"signal,omitempty"`   // sent to its first process then
 	Base        string        `json:"base,omitempty"`     // base image with its digest; default the checkpoint's
@@ -66,6 +70,12 @@ func (a Args) String() string {
 // name is what containerd takes for an ID.
 var name = regexp.MustCompile(`^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$`)
 
+// secretID is a file's name.
+var secretID = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+
+// maxEnv bounds the variables: a job is a message.
+const maxEnv = 64 << 10
+
 // hostname is that of RFC 1123, for a hostname is what resolvers are asked.
 var hostname = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$`)
 
@@ -92,7 +102,33 @@ func (a Args) Validate() error {
 			return fmt.Errorf("mount %s:%s: want two absolute paths, and not the root", m.Source, m.Target)
 		}
 	}
+	if err := a.checkIdentity(); err != nil {
+		return err
+	}
 	return convert.OneOf("network", a.Network, "none", "host")
+}
+
+// checkIdentity looks at what the container is told. Values of variables are not shown.
+func (a Args) checkIdentity() error {
+	size := 0
+	for i, v := range a.Env {
+		if strings.Index(v, "=") < 1 || strings.ContainsAny(v, "\n\x00") {
+			return fmt.Errorf("variable %d: want NAME=VALUE in one line", i+1)
+		}
+		size += len(v)
+	}
+	if size > maxEnv {
+		return fmt.Errorf("the variables have %d bytes (the limit is %d)", size, maxEnv)
+	}
+	for i, id := range a.Secrets {
+		if !secretID.MatchString(id) {
+			return fmt.Errorf("secret %q: an ID is made of letters, digits, and any of _.-", id)
+		}
+		if slices.Contains(a.Secrets[:i], id) {
+			return fmt.Errorf("secret %s is given twice", id)
+		}
+	}
+	return nil
 }
 
 // Hosts are the registries that the job talks to, as far as the args tell.

@@ -25,11 +25,16 @@ func TestValidate(t *testing.T) {
 		"two absolute paths":    func(a *restore.Args) { a.Mounts = []restore.Mount{{Source: "srv", Target: "/srv"}} },
 		"not the root":          func(a *restore.Args) { a.Mounts = []restore.Mount{{Source: "/srv", Target: "/."}} },
 		"below zero":            func(a *restore.Args) { a.Limit = -1 },
+		"variable 2":            func(a *restore.Args) { a.Env = []string{"A=b", "hunter2"} },
+		"in one line":           func(a *restore.Args) { a.Env = []string{"A=b\nC=d"} },
+		"the limit is 65536":    func(a *restore.Args) { a.Env = []string{"A=" + strings.Repeat("b", 1<<16)} },
+		`secret "../x"`:         func(a *restore.Args) { a.Secrets = []string{"../x"} },
+		"given twice":           func(a *restore.Args) { a.Secrets = []string{"a", "b", "a"} },
 		"credentials belong in": func(a *restore.Args) { a.Source = "bob:hunter2@r.example.com/web" },
 	} {
 		a := good
 		change(&a)
-		if _, err := jobs.New(a, jobs.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := jobs.New(a, jobs.Options{}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%+v: got %v, want an error with %q", a, err, want)
 		}
 	}

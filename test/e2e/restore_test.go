@@ -110,15 +110,22 @@ func TestCheckpointRestore(t *testing.T) {
 				d, _, c, ref := saved(t, layers, snapshotter)
 				at := c.count(t)
 				two := d.restored(t, "two")
-				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone",
-					"--refresh", "echo $LITHIFY_NAME > /who; grep -c LITHIFY_CHECKPOINT=sha256: /run/lithify/clone >> /who", "--signal", "HUP")...)
+				env, token := filepath.Join(t.TempDir(), "env"), filepath.Join(t.TempDir(), "token")
+				if err := errors.Join(os.WriteFile(env, []byte("# of a clone\n\n  COLOUR=dark = blue\r\n"), 0o600), os.WriteFile(token, []byte("hunter2"), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone", "--env-file", env, "--secret", "id=token,src="+token,
+					"--refresh", "echo $LITHIFY_NAME > /who; grep -c LITHIFY_CHECKPOINT=sha256: /run/lithify/clone >> /who; echo $COLOUR >> /who; cat /run/lithify/env >> /who", "--signal", "HUP")...)
 				if got != "two\n" {
 					t.Errorf("lithify restore: got %q, want the container's name", got)
 				}
 				two.goesOn(t, at)
 				c.goesOn(t, at)
-				if got := two.does(t, "hostname; cat /who; ls /etc/issue /wrong 2>/dev/null || true"); got != "clone\ntwo\n1\n" {
-					t.Errorf("in the restored container: %q, want its hostname and name, and no file that was removed or should not be", got)
+				if got := two.does(t, "hostname; cat /who; ls /etc/issue /wrong 2>/dev/null || true"); got != "clone\ntwo\n1\ndark = blue\nCOLOUR=dark = blue\n" {
+					t.Errorf("in the restored container: %q, want its hostname, name and variables, and no file that was removed or should not be", got)
+				}
+				if got := two.does(t, "cd /run/lithify/secrets; cat *; stat -c ' %n %a %u' *"); got != "hunter2 token 400 0\n" {
+					t.Errorf("secrets in the restored container: %q", got)
 				}
 				await(t, "a signal", func(context.Context) error {
 					if got := two.does(t, "ls /heard || true"); got != "/heard\n" {

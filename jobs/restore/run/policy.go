@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -74,8 +75,9 @@ func below(dir, file string) bool {
 
 // Config says how a worker of a pool restores. Without repositories it does not.
 type Config struct {
-	Root   string // default restore.DefaultRoot
-	Policy Policy
+	Root    string // default restore.DefaultRoot
+	Secrets string // directory of a file for each secret, by its ID
+	Policy  Policy
 }
 
 // AddFlags adds the flags of every program that is a worker.
@@ -90,6 +92,7 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		c.Policy.Keys = append(c.Policy.Keys, key)
 		return err
 	})
+	fs.StringVar(&c.Secrets, "restore-secrets", "", "directory of the secrets that restored containers may be given: a file for each, whose name is its ID")
 	fs.BoolVar(&c.Policy.HostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
 	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.Policy.Mounts))
 }
@@ -109,5 +112,9 @@ func (c Config) Handler(containerd string) (*Handler, error) {
 			return nil, fmt.Errorf("--restore-mounts %q: want absolute paths: %w", dir, errdefs.ErrInvalidArgument)
 		}
 	}
-	return &Handler{Address: containerd, Root: c.Root, Policy: c.Policy}, nil
+	h := &Handler{Address: containerd, Root: c.Root, Policy: c.Policy}
+	if c.Secrets != "" {
+		h.Secret = func(id string) (string, error) { return filepath.Join(c.Secrets, id), nil }
+	}
+	return h, nil
 }

@@ -5,6 +5,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/containerd/errdefs"
 
@@ -24,6 +25,8 @@ type Handler struct {
 	Address string // of containerd; default stack.DefaultAddress
 	Root    string // default restore.DefaultRoot
 	Policy  Policy
+	// Secret gives the file of a secret; nil: there are none.
+	Secret func(id string) (file string, err error)
 }
 
 // Register makes h the handler of its kind, on a worker that has a containerd.
@@ -51,6 +54,10 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 	if err := h.Policy.check(a); err != nil {
 		return nil, err
 	}
+	secrets, err := h.secrets(a.Secrets)
+	if err != nil {
+		return nil, err
+	}
 	src, err := h.Convert.Open(convertjob.Pinned(a.Source, a.SourceDigest), a.Insecure)
 	if err != nil {
 		return nil, err
@@ -67,6 +74,8 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Hostname:    a.Hostname,
 		Mounts:      mounts(a.Mounts),
 		Clone:       a.Clone,
+		Env:         a.Env,
+		Secrets:     secrets,
 		Refresh:     a.Refresh,
 		Signal:      a.Signal,
 		Base:        a.Base,
@@ -76,6 +85,20 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Timeout:     a.Limit,
 		Job:         string(jobs.IDOf(ctx)),
 	})
+}
+
+func (h Handler) secrets(ids []string) (all []restore.Secret, err error) {
+	for _, id := range ids {
+		if h.Secret == nil {
+			return nil, fmt.Errorf("secret %s: this worker has none, see lithify-worker --restore-secrets: %w", id, errdefs.ErrNotFound)
+		}
+		file, err := h.Secret(id)
+		if err != nil {
+			return nil, fmt.Errorf("secret %s: %w", id, err)
+		}
+		all = append(all, restore.Secret{ID: id, File: file})
+	}
+	return all, nil
 }
 
 func mounts(given []restorejob.Mount) (mounts []restore.Mount) {
