@@ -32,6 +32,8 @@ type Options struct {
 	Dir string
 	// Containerd is where a containerd may listen; with none nobody is asked.
 	Containerd string
+	// Config is that containerd's configuration; default what it says itself.
+	Config string
 }
 
 // Fact is one thing that this host can do, or cannot.
@@ -64,6 +66,9 @@ func Check(ctx context.Context, o Options) []Fact {
 		o.Dir = os.TempDir()
 	}
 	all := slices.Concat(everywhere, here)
+	if o = o.withConfig(ctx); o.Config != "" {
+		all = append(all, config)
+	}
 	if o.Containerd != "" {
 		all = append(all, daemon...)
 	}

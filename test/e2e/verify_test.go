@@ -111,6 +111,9 @@ func TestDoctor(t *testing.T) {
 	if f := r.fact(t, "containerd-plugins"); !f.OK {
 		t.Errorf("%+v", f)
 	}
+	if f, want := r.fact(t, "containerd-config"), filepath.Join(filepath.Dir(d.address), "config.toml"); !f.OK || f.Found != want+", version 4" {
+		t.Errorf("%+v, want what it was started with: %s", f, want)
+	}
 	if first, warned := r.fact(t, "cgroup").Found == "version 1", r.fact(t, "containerd-deprecations"); first == warned.OK || first && !strings.Contains(warned.Found, "cgroup") {
 		t.Errorf("%+v, %+v", r.fact(t, "cgroup"), warned)
 	}
