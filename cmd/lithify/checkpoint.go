@@ -26,23 +26,26 @@ CONTAINER is an ID, the beginning of one, or a name that nerdctl gave. DST is a 
 reference with a tag, or oci:DIR[:TAG]. CRIU has to be where containerd's runtime finds it.
 
 The container is paused while that is read, and runs on before anything is pushed; also if
-this command is killed. An image of memory holds what was in memory, passwords too: push it
+this command is killed. With --set several containers are checkpointed together: none runs
+on before the last has been read, and DST names the set of their images, see lithify
+checkpoint show. An image of memory holds what was in memory, passwords too: push it
 where only those can pull it who may see them.`
 
 const checkpointExample = `  lithify checkpoint web-1 registry.example.com/web:checkpoint
+  lithify checkpoint --set web-1 cache-1 registry.example.com/shop:checkpoint
   lithify checkpoint --stop --namespace k8s.io 3f2a DST`
 
 func (a *app) checkpointCommand() *cobra.Command {
 	var f checkpointFlags
 	var address, tempDir, key string
 	cmd := &cobra.Command{
-		Use:     "checkpoint CONTAINER DST",
+		Use:     "checkpoint CONTAINER... DST",
 		Short:   "Make an image of a running container's memory and files here, without a queue",
 		Long:    checkpointLong,
 		Example: checkpointExample,
-		Args:    exactArgs(2),
+		Args:    f.wanted,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			job, err := f.args(args[0], args[1])
+			job, err := f.args(args)
 			if err != nil {
 				return err
 			}
@@ -50,20 +53,28 @@ func (a *app) checkpointCommand() *cobra.Command {
 			if h.SigningKey, err = signKey(key); err != nil {
 				return err
 			}
-			r, err := checkpointrun.Handler{
+			run := checkpointrun.Handler{
 				Convert: h,
 				Address: address,
 				Frozen: func(d time.Duration) {
 					fmt.Fprintf(a.err, "container was paused for %v\n", d.Round(time.Millisecond))
 				},
-			}.Run(cmd.Context(), job)
+			}
+			if f.set {
+				r, err := run.RunSet(cmd.Context(), job)
+				if err != nil {
+					return err
+				}
+				return a.printSet(r)
+			}
+			r, err := run.Run(cmd.Context(), job)
 			if err != nil {
 				return err
 			}
 			return a.printCheckpoint(r)
 		},
 	}
-	cmd.AddCommand(a.importCheckpointCommand())
+	cmd.AddCommand(a.importCheckpointCommand(), a.showCheckpointCommand())
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	addSignKey(cmd.Flags(), &key)
@@ -73,20 +84,23 @@ func (a *app) checkpointCommand() *cobra.Command {
 
 func (a *app) submitCheckpointCommand() *cobra.Command {
 	var f checkpointFlags
-	s := submission{result: printed(a.printCheckpoint)}
+	s := submission{}
 	cmd := &cobra.Command{
-		Use:   "checkpoint CONTAINER DST",
+		Use:   "checkpoint CONTAINER... DST",
 		Short: "Make an image of a running container's memory and files in the pool",
 		Long: `Make a checkpoint image of a container on a node of the pool: one whose worker was started
 with --containerd. See lithify checkpoint.
 
 stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify checkpoint.`,
 		Example: `  lithify submit checkpoint --wait --node node-7 web-1 registry.example.com/web:checkpoint`,
-		Args:    exactArgs(2),
+		Args:    f.wanted,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			job, err := f.args(args[0], args[1])
+			job, err := f.args(args)
 			if err != nil {
 				return err
+			}
+			if s.result = printed(a.printCheckpoint); f.set {
+				s.result = printed(a.printSet)
 			}
 			if job.Node == "" {
 				return usageError{errors.New("--node is missing: which machine has the container?")}
@@ -100,7 +114,10 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify checkp
 	return cmd
 }
 
-type checkpointFlags struct{ job checkpointjob.Args }
+type checkpointFlags struct {
+	job checkpointjob.Args
+	set bool
+}
 
 func (f *checkpointFlags) add(fs *pflag.FlagSet) {
 	j := &f.job
@@ -108,11 +125,15 @@ func (f *checkpointFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&j.Stop, "stop", false, "end the container once the image is published; it stands still until then")
 	fs.BoolVar(&j.Split, "split", false, "publish memory in chunks: where DST names such a checkpoint, what that has is not moved again; lithify alone restores it")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registry")
+	f.addSet(fs)
 }
 
-func (f *checkpointFlags) args(container, dst string) (checkpointjob.Args, error) {
-	j := f.job
-	j.Container, j.Target = container, dst
+func (f *checkpointFlags) args(args []string) (checkpointjob.Args, error) {
+	j, dst := f.job, args[len(args)-1]
+	j.Container, j.Target = args[0], dst
+	if f.set {
+		j.Container, j.Set = "", args[:len(args)-1]
+	}
 	if err := j.Validate(); err != nil {
 		return j, usageError{err}
 	}

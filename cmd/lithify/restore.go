@@ -25,7 +25,8 @@ const restoreLong = `Make a running container of a checkpoint image, in this mac
 SRC is a registry reference or oci:DIR[:TAG], of an image that lithify checkpoint, or
 another engine, has made. Its processes go on where they were, with their memory, in a
 container of the name --name. The image that they stood on is pulled by its digest if
-containerd has not got it.
+containerd has not got it. Of a set (lithify checkpoint --set) all containers are restored, as
+NAME-CONTAINER, or none.
 
 Memory comes as it was, and whoever made the checkpoint decides what runs: restore only
 what comes from where you trust. The container's spec is made of the options and the base
@@ -63,17 +64,18 @@ func (a *app) restoreCommand() *cobra.Command {
 				}
 				policy.Keys = append(policy.Keys, key)
 			}
-			r, err := restorerun.Handler{
+			h := restorerun.Handler{
 				Convert: convertrun.Handler{AllowFiles: true, Log: a.log},
 				Address: address,
 				Root:    root,
 				Policy:  policy,
 				Secret:  func(id string) (string, error) { return files[id], nil },
-			}.Run(cmd.Context(), job)
+			}
+			rs, isSet, err := h.RunAll(cmd.Context(), job)
 			if err != nil {
 				return err
 			}
-			return a.printRestored(r)
+			return a.printAllRestored(rs, isSet)
 		},
 	}
 	f.add(cmd.Flags())
@@ -217,22 +219,40 @@ func secretFiles(given []string) (files map[string]string, err error) {
 
 // poolArgs are the args of a job. The checkpoint is resolved to a digest now.
 func (f *restoreFlags) poolArgs(ctx context.Context, src string) (job restorejob.Args, err error) {
+	all, isSet, err := f.poolMembers(ctx, src)
+	switch {
+	case err != nil:
+		return job, err
+	case isSet:
+		return job, usageError{fmt.Errorf("%s is a set of %d checkpoints: lithify submit rollout restores these together, on one node too", src, len(all))}
+	}
+	return all[0], nil
+}
+
+// poolMembers are those of each container of a set, or of the one.
+func (f *restoreFlags) poolMembers(ctx context.Context, src string) (all []restorejob.Args, isSet bool, err error) {
 	if src, err = registry.Absolute(src); err != nil { // a worker has another working directory
-		return job, usageError{err}
+		return nil, false, usageError{err}
 	}
-	if job, err = f.args(src); err != nil {
-		return job, err
-	}
-	from, err := convertrun.Handler{}.Open(src, job.Insecure)
+	job, err := f.args(src)
 	if err != nil {
-		return job, err
+		return nil, false, err
 	}
-	root, err := from.Root(ctx)
-	if err != nil {
-		return job, err
+	all, isSet, err = restorerun.Members(ctx, convertrun.Handler{}, job)
+	return all, isSet, convertrun.WithKind(err)
+}
+
+// printAllRestored prints one as printRestored does; those of a set are a list.
+func (a *app) printAllRestored(rs []*restore.Result, isSet bool) error {
+	if a.output == "json" && isSet {
+		return a.printJSON(rs)
 	}
-	job.SourceDigest = root.Digest
-	return job, nil
+	for _, r := range rs {
+		if err := a.printRestored(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) printRestored(r *restore.Result) error {

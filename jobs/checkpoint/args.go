@@ -4,6 +4,8 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/jobs/layer"
@@ -14,7 +16,10 @@ const Kind = "checkpoint"
 
 // Args say which container to checkpoint. They hold no secrets.
 type Args struct {
-	Container string `json:"container"` // as package convert/stack finds one
+	Container string `json:"container,omitempty"` // as package convert/stack finds one
+	// Set are several, instead, whose checkpoints are of one instant and are published as
+	// a set: package restore/set.
+	Set []string `json:"set,omitempty"`
 	// Node is the machine that has the container, by the name that its worker gives it.
 	// A job needs it.
 	Node string `json:"node,omitempty"`
@@ -39,13 +44,17 @@ func (a Args) String() string {
 	if a.Node != "" {
 		on = " of " + a.Node
 	}
-	return "checkpoint " + a.Container + on + " to " + a.Target
+	what := a.Container
+	if len(a.Set) > 0 {
+		what = strings.Join(a.Set, " and ")
+	}
+	return "checkpoint " + what + on + " to " + a.Target
 }
 
 // Validate implements jobs.Args. It looks at the words alone and asks nobody.
 func (a Args) Validate() error {
-	if a.Container == "" {
-		return errors.New("a container is required")
+	if (a.Container == "") == (len(a.Set) == 0) || slices.Contains(a.Set, "") {
+		return errors.New("a container is required, or those of a set")
 	}
 	if err := (convert.Output{Target: a.Target}).Validate(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

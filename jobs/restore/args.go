@@ -55,6 +55,16 @@ type Mount struct {
 // Kind implements jobs.Args.
 func (Args) Kind() string { return Kind }
 
+// Member are the args for a container of a set, whose checkpoint has this digest.
+func (a Args) Member(container string, checkpoint digest.Digest) Args {
+	a.Source, a.SourceDigest = convert.Unpinned(a.Source), checkpoint
+	a.Name += "-" + container
+	if a.Hostname != "" {
+		a.Hostname += "-" + strings.ReplaceAll(container, "_", "-")
+	}
+	return a
+}
+
 // BoundTo implements jobs.Bound.
 func (a Args) BoundTo() string { return a.Node }
 

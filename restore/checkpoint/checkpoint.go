@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -80,12 +79,9 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(o.TempDir, "lithify-checkpoint-")
-	if err == nil {
-		dir, err = filepath.Abs(dir) // containerd's shim has another working directory
-	}
+	dir, err := tempDir(o.TempDir)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", convert.ErrTemp, err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	began := time.Now()

@@ -27,22 +27,26 @@ const (
 // dump writes memory and changed files of c to dir. The container stands still when it
 // returns, until thaw is called, which must be called unless there is an error.
 func (o Options) dump(ctx context.Context, c *stack.Container, dir string) (thaw func() error, err error) {
-	ctx, span := tracer.Start(ctx, "dump")
-	defer span.End()
-	if err := os.Mkdir(filepath.Join(dir, imagesDir), 0o700); err != nil {
-		return nil, err
-	}
 	if thaw, err = c.Freeze(ctx); err != nil {
 		return nil, err
 	}
-	err = o.dumpMemory(ctx, c, dir)
-	if err == nil {
-		err = dumpFiles(ctx, c, filepath.Join(dir, rootfsDiff))
-	}
-	if err != nil {
+	if err := o.dumpFrozen(ctx, c, dir); err != nil {
 		return nil, errors.Join(err, thaw())
 	}
 	return thaw, nil
+}
+
+// dumpFrozen is dump of a container that stands still.
+func (o Options) dumpFrozen(ctx context.Context, c *stack.Container, dir string) error {
+	ctx, span := tracer.Start(ctx, "dump")
+	defer span.End()
+	if err := os.Mkdir(filepath.Join(dir, imagesDir), 0o700); err != nil {
+		return err
+	}
+	if err := o.dumpMemory(ctx, c, dir); err != nil {
+		return err
+	}
+	return dumpFiles(ctx, c, filepath.Join(dir, rootfsDiff))
 }
 
 // dumpMemory has runc, and that CRIU, write the images. containerd makes nothing of its

@@ -33,6 +33,10 @@ func (h Handler) Register(m *jobs.Mux) {
 		if err := h.Convert.CheckFiles(a, a.Target); err != nil {
 			return nil, jobs.Permanent(err)
 		}
+		if len(a.Set) > 0 {
+			r, err := h.RunSet(ctx, a)
+			return r, convertrun.ClassifyHere(err)
+		}
 		r, err := h.Run(ctx, a)
 		return r, convertrun.ClassifyHere(err)
 	})
@@ -40,11 +44,23 @@ func (h Handler) Register(m *jobs.Mux) {
 
 // Run makes a checkpoint image of one container. Its errors have an errdefs kind each.
 func (h Handler) Run(ctx context.Context, a checkpointjob.Args) (*checkpoint.Result, error) {
-	r, err := h.run(ctx, a)
+	r, err := run(ctx, h, a, []string{a.Container}, func(cs []*stack.Container, dst convert.Target, o checkpoint.Options) (*checkpoint.Result, error) {
+		return checkpoint.Container(ctx, cs[0], dst, o)
+	})
 	return r, convertrun.WithKind(err)
 }
 
-func (h Handler) run(ctx context.Context, a checkpointjob.Args) (_ *checkpoint.Result, err error) {
+// RunSet makes a set of checkpoints, likewise.
+func (h Handler) RunSet(ctx context.Context, a checkpointjob.Args) (*checkpoint.GroupResult, error) {
+	r, err := run(ctx, h, a, a.Set, func(cs []*stack.Container, dst convert.Target, o checkpoint.Options) (*checkpoint.GroupResult, error) {
+		return checkpoint.Group(ctx, cs, dst, o)
+	})
+	return r, convertrun.WithKind(err)
+}
+
+// run finds the containers and the target, and has f make the checkpoints.
+func run[R any](ctx context.Context, h Handler, a checkpointjob.Args, names []string,
+	f func([]*stack.Container, convert.Target, checkpoint.Options) (*R, error)) (_ *R, err error) {
 	dst, err := h.Convert.Create(a.Target, a.Insecure)
 	if err != nil {
 		return nil, err
@@ -54,11 +70,15 @@ func (h Handler) run(ctx context.Context, a checkpointjob.Args) (_ *checkpoint.R
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	c, err := d.Container(ctx, a.Container)
-	if err != nil {
-		return nil, err
+	var cs []*stack.Container
+	for _, name := range names {
+		c, err := d.Container(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		cs = append(cs, c)
 	}
-	return checkpoint.Container(ctx, c, dst, checkpoint.Options{
+	return f(cs, dst, checkpoint.Options{
 		Stop:     a.Stop,
 		Split:    a.Split,
 		Key:      h.Convert.SigningKey,

@@ -1,0 +1,89 @@
+package run
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+
+	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/jobs"
+	convertjob "github.com/lithify/lithify/jobs/convert"
+	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	restorejob "github.com/lithify/lithify/jobs/restore"
+	"github.com/lithify/lithify/restore"
+	"github.com/lithify/lithify/restore/set"
+)
+
+// Members are the args to restore a checkpoint: one, pinned to its digest, or if it is a
+// set's each of its containers, by name and behind the name of the whole.
+func Members(ctx context.Context, h convertrun.Handler, a restorejob.Args) (all []restorejob.Args, isSet bool, err error) {
+	src, err := h.Open(convertjob.Pinned(a.Source, a.SourceDigest), a.Insecure)
+	if err != nil {
+		return nil, false, err
+	}
+	root, err := src.Root(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if a.SourceDigest = root.Digest; !images.IsIndexType(root.MediaType) {
+		return []restorejob.Args{a}, false, nil
+	}
+	s, err := set.Open(ctx, src)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, c := range s.Containers {
+		all = append(all, a.Member(c.Name, c.Image.Digest))
+	}
+	return all, true, nil
+}
+
+// takeBack bounds the removal of one container.
+const takeBack = time.Minute
+
+// RunAll restores one checkpoint, or all of a set: if one of these cannot be restored, the
+// others are removed again.
+func (h Handler) RunAll(ctx context.Context, a restorejob.Args) (rs []*restore.Result, isSet bool, err error) {
+	if err := h.Policy.check(a); err != nil {
+		return nil, false, convertrun.WithKind(err)
+	}
+	all, isSet, err := Members(ctx, h.Convert, a)
+	if err != nil {
+		return nil, false, convertrun.WithKind(err)
+	}
+	if isSet && jobs.IDOf(ctx) == "" { // by which they are known to be ours
+		ctx = jobs.WithID(ctx, jobs.ID("set-"+strings.ToLower(rand.Text())))
+	}
+	for _, one := range all {
+		r, err := h.Run(ctx, one)
+		if err != nil && isSet {
+			err = errors.Join(fmt.Errorf("container %s: %w", one.Name, err), h.remove(ctx, a, rs))
+		}
+		if err != nil {
+			return nil, isSet, err
+		}
+		rs = append(rs, r)
+	}
+	return rs, isSet, nil
+}
+
+// remove takes back what was restored.
+func (h Handler) remove(ctx context.Context, a restorejob.Args, rs []*restore.Result) (err error) {
+	id := string(jobs.IDOf(ctx))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBack)
+	defer cancel()
+	d, err := stack.Dial(h.Address, a.Namespace)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	for _, r := range rs {
+		err = errors.Join(err, restore.Remove(ctx, d, restore.Options{Name: r.Container, Job: id, Root: h.Root}))
+	}
+	return err
+}
