@@ -17,9 +17,17 @@ import (
 // The handler starts from the beginning each time: what it did before it has to
 // find again, by what it made or by its children's results. Await(nothing) is an
 // error like any other.
-func Await(children ...Job) error { return &awaiting{children} }
+func Await(children ...Job) error { return &awaiting{children: children} }
 
-type awaiting struct{ children []Job }
+// AwaitWith is Await of a job that is told next time of some of its [Children] again, too.
+// These have ended, and are not opened again, however they did. They count for
+// [MaxChildren].
+func AwaitWith(known []ID, children ...Job) error { return &awaiting{children, known} }
+
+type awaiting struct {
+	children []Job
+	known    []ID
+}
 
 func (a *awaiting) Error() string { return fmt.Sprintf("waiting for %d jobs", len(a.children)) }
 
@@ -30,6 +38,14 @@ func Awaited(err error) ([]Job, bool) {
 		return nil, false
 	}
 	return a.children, true
+}
+
+// Known are the jobs that err, as [AwaitWith] made it, wants to know of again.
+func Known(err error) []ID {
+	if a, ok := errors.AsType[*awaiting](err); ok {
+		return a.known
+	}
+	return nil
 }
 
 // Child is a job that its parent waited for, as it was when the parent went on.

@@ -75,6 +75,44 @@ func TestAwait(t *testing.T) {
 	}
 }
 
+// A job is told again of one that failed, and that does not run again.
+func TestAwaitWith(t *testing.T) {
+	p := newPool(t)
+	p.scheduler(scheduler.Config{Sweep: calm})
+	var ran atomic.Int32
+	m := handle(func(ctx context.Context, a testArgs) (any, error) {
+		var js []jobs.Job
+		for _, name := range []string{"bad", "good"} {
+			j, err := jobs.New(pureArgs{name}, jobs.Options{MaxAttempts: 1})
+			if err != nil {
+				return nil, err
+			}
+			js = append(js, j)
+		}
+		bad, told := jobs.Children(ctx)[js[0].ID]
+		good, done := jobs.Children(ctx)[js[1].ID]
+		switch {
+		case !told:
+			return nil, jobs.Await(js[0])
+		case !done:
+			return nil, jobs.AwaitWith([]jobs.ID{js[0].ID}, js[1])
+		}
+		return fmt.Sprintf("%s %s", bad.Record.State, good.Record.State), nil
+	})
+	jobs.Handle(m, func(_ context.Context, a pureArgs) (any, error) {
+		ran.Add(1)
+		if a.Digest == "bad" {
+			return nil, jobs.Permanent(errors.New("bad"))
+		}
+		return a.Digest, nil
+	})
+	p.worker(m, worker.Config{Name: "w1", Slots: 1})
+	st := p.waitState(p.submit(testArgs{"x"}, jobs.Options{MaxAttempts: 1}).ID, jobs.Done)
+	if got := result[string](t, st); got != "failed done" || ran.Load() != 2 || len(st.Children) != 2 {
+		t.Errorf("it was told %q of %v after %d runs", got, st.Children, ran.Load())
+	}
+}
+
 // A slot is free while its job waits, so that one worker does parents and children.
 func TestAwaitHoldsNoSlot(t *testing.T) {
 	p := newPool(t)

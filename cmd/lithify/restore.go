@@ -16,6 +16,7 @@ import (
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	"github.com/lithify/lithify/restore"
+	"github.com/lithify/lithify/restore/set"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -218,28 +219,24 @@ func secretFiles(given []string) (files map[string]string, err error) {
 }
 
 // poolArgs are the args of a job. The checkpoint is resolved to a digest now.
-func (f *restoreFlags) poolArgs(ctx context.Context, src string) (job restorejob.Args, err error) {
-	all, isSet, err := f.poolMembers(ctx, src)
-	switch {
-	case err != nil:
-		return job, err
-	case isSet:
-		return job, usageError{fmt.Errorf("%s is a set of %d checkpoints: lithify submit rollout restores these together, on one node too", src, len(all))}
+func (f *restoreFlags) poolArgs(ctx context.Context, src string) (restorejob.Args, error) {
+	job, members, err := f.poolSet(ctx, src)
+	if err == nil && len(members) > 0 {
+		err = usageError{fmt.Errorf("%s is a set of %d checkpoints: lithify submit rollout restores these together, on one node too", src, len(members))}
 	}
-	return all[0], nil
+	return job, err
 }
 
-// poolMembers are those of each container of a set, or of the one.
-func (f *restoreFlags) poolMembers(ctx context.Context, src string) (all []restorejob.Args, isSet bool, err error) {
+// poolSet are the args of a job and, if the source is a set, its checkpoints.
+func (f *restoreFlags) poolSet(ctx context.Context, src string) (job restorejob.Args, members []set.Container, err error) {
 	if src, err = registry.Absolute(src); err != nil { // a worker has another working directory
-		return nil, false, usageError{err}
+		return job, nil, usageError{err}
 	}
-	job, err := f.args(src)
-	if err != nil {
-		return nil, false, err
+	if job, err = f.args(src); err != nil {
+		return job, nil, err
 	}
-	all, isSet, err = restorerun.Members(ctx, convertrun.Handler{}, job)
-	return all, isSet, convertrun.WithKind(err)
+	job, members, err = restorerun.Resolve(ctx, convertrun.Handler{}, job)
+	return job, members, convertrun.WithKind(err)
 }
 
 // printAllRestored prints one as printRestored does; those of a set are a list.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/lithify/lithify/jobs"
 	rolloutjob "github.com/lithify/lithify/jobs/rollout"
@@ -21,8 +22,16 @@ func (a *app) submitRolloutCommand() *cobra.Command {
 		Long: `Restore a checkpoint as many containers on the nodes of a pool, in waves: each begins when
 all containers of the one before run or have failed. --name and --hostname get -1, -2 and so
 on behind them; the containers go to the nodes in turn. --selector is resolved to machines
-now: those whose workers restore checkpoints, in the order of their names. If more fail than --max-failed lets,
-no other wave begins, and what was restored is removed again. See lithify submit restore.
+now: those whose workers restore checkpoints, in the order of their names. If more fail than
+--max-failed lets, no other wave begins, and what was restored is removed again. See lithify
+submit restore.
+
+SRC may be a set (lithify checkpoint --set). Each replica then has all of its containers, on
+one node, as NAME-1-CONTAINER and so on; if one of these fails, the replica has failed, and
+the others of it are removed.
+
+A restore replaces nothing, so nothing is unavailable that was there before: --max-unavailable
+counts the replicas that are begun and do not run yet, and those that have failed.
 
 stdout gets the job's ID; with --wait it gets one line for each container, NODE NAME.`,
 		Example: `  lithify submit rollout --wait --node node-1,node-2 --replicas 8 --canary 1 --wave 4 --name web registry.example.com/web:checkpoint`,
@@ -38,8 +47,15 @@ stdout gets the job's ID; with --wait it gets one line for each container, NODE 
 						return nil, err
 					}
 				}
-				job.Restore, err = f.poolArgs(cmd.Context(), args[0])
-				return job, err
+				one, members, err := f.poolSet(cmd.Context(), args[0])
+				if err != nil {
+					return nil, err
+				}
+				job.Restore = one
+				for _, m := range members {
+					job.Set = append(job.Set, rolloutjob.Member{Container: m.Name, Checkpoint: m.Image.Digest})
+				}
+				return job, nil
 			})
 		},
 	}
@@ -48,10 +64,12 @@ stdout gets the job's ID; with --wait it gets one line for each container, NODE 
 	fs := cmd.Flags()
 	fs.StringSliceVar(&job.Nodes, "node", nil, "machines to restore on, by their host names or what their workers call them (--node); may be repeated")
 	fs.StringVar(&selector, "selector", "", "machines whose workers have these labels (--label), as zone=a,disk!=slow; node, host, os and arch are labels, too")
-	fs.IntVar(&job.Replicas, "replicas", 0, "containers in all (default one for each node)")
-	fs.IntVar(&job.Canary, "canary", 0, "containers of the first wave (default as many as in the others)")
-	fs.IntVar(&job.Wave, "wave", 0, "containers at a time (default all)")
-	fs.IntVar(&job.MaxFailed, "max-failed", 0, "go on as long as no more containers than these have failed")
+	fs.IntVar(&job.Replicas, "replicas", 0, "how many in all (default one for each node)")
+	fs.IntVar(&job.Canary, "canary", 0, "replicas of the first wave (default as many as in the others)")
+	fs.IntVar(&job.Wave, "wave", 0, "replicas at a time (default all)")
+	fs.IntVar(&job.MaxFailed, "max-failed", 0, "go on as long as no more replicas than these have failed")
+	fs.IntVar(&job.MinHealthy, "min-healthy", 0, "the same by how many have to run in the end (default all)")
+	fs.IntVar(&job.MaxUnavailable, "max-unavailable", 0, "begin no more replicas than these at a time, less those that have failed (default any number)")
 	fs.BoolVar(&job.Keep, "keep", false, "leave what runs where it is when the rollout is given up")
 	fs.DurationVar(&job.Timeout, "container-timeout", rolloutjob.DefaultTimeout, "how long each container may take, the wait for its node included")
 	s.add(fs)
@@ -68,7 +86,7 @@ func (a *app) printRollout(r *rolloutrun.Result) error {
 		}
 	}
 	if r.Failed > 0 {
-		fmt.Fprintf(a.err, "%d containers failed, which were no more than allowed\n", r.Failed)
+		fmt.Fprintf(a.err, "%d replicas failed, which were no more than allowed: %s\n", r.Failed, strings.Join(r.Reasons, "; "))
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (a *attempt) call(ctx context.Context) (result json.RawMessage, err error) 
 	}
 	result, err = a.w.mux.Run(ctx, a.st.Job.Kind, a.st.Job.Args)
 	if children, ok := jobs.Awaited(err); ok {
-		return nil, a.submit(ctx, children)
+		return nil, a.submit(ctx, children, jobs.Known(err))
 	}
 	return result, err
 }
@@ -139,9 +139,13 @@ const submitPart = 500
 // submit makes sure that what the job will wait for exists: only then may its
 // record say that it waits. Those that have a result, or are on their way, stay as
 // they are; those that ended without one are opened again.
-func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
-	var ids []jobs.ID
-	if err := fit(children); err != nil {
+// Of those that it knows nothing is done.
+func (a *attempt) submit(ctx context.Context, children []jobs.Job, known []jobs.ID) error {
+	ids := slices.Clone(known)
+	for _, j := range children {
+		ids = append(ids, j.ID)
+	}
+	if err := fit(ids); err != nil {
 		return jobs.Permanent(err)
 	}
 	children = slices.Clone(children)
@@ -153,7 +157,7 @@ func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 		j.Priority, j.Tenant, j.Parent = a.st.Priority, a.st.Tenant, a.st.ID
 	}
 	for part := range slices.Chunk(children, submitPart) {
-		sts, err := a.w.client.SubmitAll(ctx, part)
+		_, err := a.w.client.SubmitAll(ctx, part)
 		if errdefs.IsOutOfRange(err) { // and stays so
 			return jobs.Permanent(err)
 		}
@@ -161,12 +165,9 @@ func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 			return err
 		}
 		a.life.beat(0)
-		for _, st := range sts {
-			ids = append(ids, st.ID)
-		}
 	}
 	a.children = ids
-	a.Event("waiting for other jobs", "jobs", len(ids))
+	a.Event("waiting for other jobs", "jobs", len(children))
 	return nil
 }
 
@@ -175,10 +176,10 @@ func (a *attempt) submit(ctx context.Context, children []jobs.Job) error {
 const maxChildrenBytes = 192 << 10
 
 // fit reports what is too much for a job to wait for.
-func fit(children []jobs.Job) error {
+func fit(children []jobs.ID) error {
 	size := 0
-	for _, j := range children {
-		size += len(j.ID) + len(`"",`)
+	for _, id := range children {
+		size += len(id) + len(`"",`)
 	}
 	switch {
 	case len(children) > jobs.MaxChildren:

@@ -331,7 +331,7 @@ func TestRollout(t *testing.T) {
 	d.restored(t, "job-3")
 	output(t, lithify(t), d.restoreArgs(ref, "job-3")...)
 	out, err = rollout("job")
-	if err == nil || !strings.Contains(out, "job-3 on node-1") || !strings.Contains(out, "the 2 others were removed again") {
+	if err == nil || !strings.Contains(out, "job-3 on node-1") || !strings.Contains(out, "containers removed again: 2") {
 		t.Errorf("%v, %s: want it given up", err, out)
 	}
 	if got := d.ctr("containers", "ls", "-q") + other.ctr("containers", "ls", "-q"); strings.Contains(got, "job-1") || strings.Contains(got, "job-2") || strings.Contains(got, "job-4") || !strings.Contains(got, "job-3") {

@@ -114,4 +114,23 @@ func TestCheckpointSet(t *testing.T) {
 	if left := d.ctr("containers", "ls", "-q"); strings.Contains(left, names("now")[0]) || !strings.Contains(left, names("now")[1]) {
 		t.Errorf("containers: %s, want none of the set that was not restored", left)
 	}
+
+	pool := startPool(t, 1)
+	pool.worker(t, "node-1", "--containerd", d.address, "--node", "node-1", "--restore-from", "*", "--restore-root", d.restoreRoot())
+	replicas := append(names("shop-1"), names("shop-2")...)
+	for _, id := range replicas {
+		d.restored(t, id)
+	}
+	got := pool.output(t, "submit", "rollout", "--wait", "--insecure", "--node", "node-1", "--replicas", "2", "--wave", "1", "--name", "shop", ref)
+	if want := "node-1 " + strings.Join(replicas, "\nnode-1 ") + "\n"; got != want {
+		t.Errorf("rolled out: %q, want %q", got, want)
+	}
+	for _, id := range replicas {
+		c := &container{d, id, ""}
+		c.goesOn(t, c.count(t))
+	}
+	cmd := pool.command(t, lithify(t), "submit", "restore", "--insecure", "--node", "node-1", "--name", "alone", ref)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "lithify submit rollout") {
+		t.Errorf("a set as one job: %v, %s", err, out)
+	}
 }

@@ -19,28 +19,25 @@ import (
 	"github.com/lithify/lithify/restore/set"
 )
 
-// Members are the args to restore a checkpoint: one, pinned to its digest, or if it is a
-// set's each of its containers, by name and behind the name of the whole.
-func Members(ctx context.Context, h convertrun.Handler, a restorejob.Args) (all []restorejob.Args, isSet bool, err error) {
+// Resolve pins what is to be restored to the digest that it has now. If that is of a set, it
+// gives its checkpoints, too.
+func Resolve(ctx context.Context, h convertrun.Handler, a restorejob.Args) (restorejob.Args, []set.Container, error) {
 	src, err := h.Open(convertjob.Pinned(a.Source, a.SourceDigest), a.Insecure)
 	if err != nil {
-		return nil, false, err
+		return a, nil, err
 	}
 	root, err := src.Root(ctx)
 	if err != nil {
-		return nil, false, err
+		return a, nil, err
 	}
 	if a.SourceDigest = root.Digest; !images.IsIndexType(root.MediaType) {
-		return []restorejob.Args{a}, false, nil
+		return a, nil, nil
 	}
 	s, err := set.Open(ctx, src)
 	if err != nil {
-		return nil, false, err
+		return a, nil, err
 	}
-	for _, c := range s.Containers {
-		all = append(all, a.Member(c.Name, c.Image.Digest))
-	}
-	return all, true, nil
+	return a, s.Containers, nil
 }
 
 // takeBack bounds the removal of one container.
@@ -52,9 +49,16 @@ func (h Handler) RunAll(ctx context.Context, a restorejob.Args) (rs []*restore.R
 	if err := h.Policy.check(a); err != nil {
 		return nil, false, convertrun.WithKind(err)
 	}
-	all, isSet, err := Members(ctx, h.Convert, a)
+	a, containers, err := Resolve(ctx, h.Convert, a)
 	if err != nil {
 		return nil, false, convertrun.WithKind(err)
+	}
+	all := []restorejob.Args{a}
+	if isSet = len(containers) > 0; isSet {
+		all = nil
+	}
+	for _, c := range containers {
+		all = append(all, a.Member(c.Name, c.Image.Digest))
 	}
 	if isSet && jobs.IDOf(ctx) == "" { // by which they are known to be ours
 		ctx = jobs.WithID(ctx, jobs.ID("set-"+strings.ToLower(rand.Text())))
