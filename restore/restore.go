@@ -20,6 +20,7 @@ import (
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/lithify/lithify/restore/image"
 )
 
@@ -77,6 +78,8 @@ type Options struct {
 	// Keys are those of which one must have signed the checkpoint image; none: it need not
 	// be signed.
 	Keys []ed25519.PublicKey
+	// Decrypt are the private keys by which a checkpoint that is encrypted is read.
+	Decrypt encrypt.Keys
 	// Open finds a base image that containerd has not got. nil: that is an error.
 	Open func(ref string) (convert.Source, error)
 
@@ -152,6 +155,10 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 		if err := r.img.SignedBy(ctx, r.opts.Keys); err != nil {
 			return nil, err
 		}
+	}
+	// Also where the cache has it, decrypted by another's key.
+	if err := r.img.Unlock(r.opts.Decrypt); err != nil {
+		return nil, err
 	}
 	unlock, err := r.lock()
 	if err != nil {

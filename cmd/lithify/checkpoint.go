@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lithify/lithify/convert/registry"
@@ -14,6 +17,7 @@ import (
 	checkpointrun "github.com/lithify/lithify/jobs/checkpoint/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/lithify/lithify/restore/checkpoint"
+	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -29,10 +33,11 @@ The container is paused while that is read, and runs on before anything is pushe
 this command is killed. With --set several containers are checkpointed together: none runs
 on before the last has been read, and DST names the set of their images, see lithify
 checkpoint show. An image of memory holds what was in memory, passwords too: push it
-where only those can pull it who may see them.`
+where only those can pull it who may see them, or encrypt it to their keys with --encrypt-to.`
 
 const checkpointExample = `  lithify checkpoint web-1 registry.example.com/web:checkpoint
   lithify checkpoint --set web-1 cache-1 registry.example.com/shop:checkpoint
+  lithify checkpoint --encrypt-to ops.pub.pem web-1 registry.example.com/web:checkpoint
   lithify checkpoint --stop --namespace k8s.io 3f2a DST`
 
 func (a *app) checkpointCommand() *cobra.Command {
@@ -115,8 +120,9 @@ stdout gets the job's ID; with --wait it gets DST@DIGEST, as from lithify checkp
 }
 
 type checkpointFlags struct {
-	job checkpointjob.Args
-	set bool
+	job       checkpointjob.Args
+	set       bool
+	encryptTo []string
 }
 
 func (f *checkpointFlags) add(fs *pflag.FlagSet) {
@@ -124,6 +130,7 @@ func (f *checkpointFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&j.Namespace, "namespace", stack.DefaultNamespace, "containerd's namespace of the container; Kubernetes' is k8s.io")
 	fs.BoolVar(&j.Stop, "stop", false, "end the container once the image is published; it stands still until then")
 	fs.BoolVar(&j.Split, "split", false, "publish memory in chunks: where DST names such a checkpoint, what that has is not moved again; lithify alone restores it")
+	fs.StringArrayVar(&f.encryptTo, "encrypt-to", nil, "PEM file with a public key, RSA or EC, of one who can read the image, as of ocicrypt (jwe:); may be repeated (default whoever can pull it)")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registry")
 	f.addSet(fs)
 }
@@ -134,6 +141,13 @@ func (f *checkpointFlags) args(args []string) (checkpointjob.Args, error) {
 	if f.set {
 		j.Container, j.Set = "", args[:len(args)-1]
 	}
+	for _, file := range f.encryptTo {
+		key, err := recipient(file)
+		if err != nil {
+			return j, usageError{fmt.Errorf("--encrypt-to %s: %w", file, err)}
+		}
+		j.EncryptTo = append(j.EncryptTo, key)
+	}
 	if err := j.Validate(); err != nil {
 		return j, usageError{err}
 	}
@@ -141,6 +155,21 @@ func (f *checkpointFlags) args(args []string) (checkpointjob.Args, error) {
 		return j, usageError{err}
 	}
 	return j, nil
+}
+
+// recipient reads a public key, by the name that ctr and skopeo have for it, too.
+func recipient(file string) (string, error) {
+	if way, rest, ok := strings.Cut(file, ":"); ok && way == "jwe" {
+		file = rest
+	} else if ok && slices.Contains([]string{"pgp", "pkcs7", "pkcs11", "provider"}, way) {
+		return "", fmt.Errorf("keys of %s are not known here; give a public key, as jwe:FILE", way)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	_, err = encrypt.ParseRecipients(string(raw))
+	return string(raw), err
 }
 
 func addSignKey(fs *pflag.FlagSet, file *string) {

@@ -40,7 +40,7 @@ const restoreExample = `  lithify restore --name web-2 registry.example.com/web:
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	var address, root string
-	var keys, secrets []string
+	var keys, decrypt, secrets []string
 	cmd := &cobra.Command{
 		Use:     "restore SRC",
 		Short:   "Make a running container of a checkpoint here, without a queue",
@@ -65,7 +65,12 @@ func (a *app) restoreCommand() *cobra.Command {
 				}
 				policy.Keys = append(policy.Keys, key)
 			}
+			private, err := restorerun.LoadKeys(decrypt...)
+			if err != nil {
+				return usageError{fmt.Errorf("--decrypt-with: %w", err)}
+			}
 			h := restorerun.Handler{
+				Decrypt: private,
 				Convert: convertrun.Handler{AllowFiles: true, Log: a.log},
 				Address: address,
 				Root:    root,
@@ -82,6 +87,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "PEM file with an Ed25519 public key that may have signed SRC, which has to be signed then; may be repeated")
+	cmd.Flags().StringArrayVar(&decrypt, "decrypt-with", nil, "PEM file with the private key of one for whom SRC is encrypted; may be repeated")
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")
 	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	return cmd

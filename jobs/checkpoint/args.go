@@ -2,6 +2,7 @@
 package checkpoint
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,10 +27,13 @@ type Args struct {
 	// Namespace is containerd's; default stack.DefaultNamespace.
 	Namespace string `json:"namespace,omitempty"`
 
-	Target   string `json:"target"`          // reference, as package convert/registry creates it
-	Stop     bool   `json:"stop,omitempty"`  // the container, once the image is published
-	Split    bool   `json:"split,omitempty"` // memory in chunks
-	Insecure bool   `json:"insecure,omitempty"`
+	Target string `json:"target"`          // reference, as package convert/registry creates it
+	Stop   bool   `json:"stop,omitempty"`  // the container, once the image is published
+	Split  bool   `json:"split,omitempty"` // memory in chunks
+	// EncryptTo are the public keys, in PEM, of those who can read the checkpoint: package
+	// restore/encrypt. None: everybody who can pull it.
+	EncryptTo []string `json:"encryptTo,omitempty"`
+	Insecure  bool     `json:"insecure,omitempty"`
 }
 
 // Kind implements jobs.Args.
@@ -55,6 +59,15 @@ func (a Args) String() string {
 func (a Args) Validate() error {
 	if (a.Container == "") == (len(a.Set) == 0) || slices.Contains(a.Set, "") {
 		return errors.New("a container is required, or those of a set")
+	}
+	if a.Split && len(a.EncryptTo) > 0 {
+		return errors.New("a checkpoint that is split is not encrypted: leave out --split, or --encrypt-to")
+	}
+	for _, key := range a.EncryptTo {
+		// A private key would be stored with the job.
+		if block, _ := pem.Decode([]byte(key)); block == nil || block.Type != "PUBLIC KEY" {
+			return errors.New("want a PEM file with a PUBLIC KEY to encrypt to, as of `openssl pkey -in KEY -pubout`")
+		}
 	}
 	if err := (convert.Output{Target: a.Target}).Validate(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

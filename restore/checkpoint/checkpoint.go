@@ -17,6 +17,7 @@ import (
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/commit"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/restore/encrypt"
 )
 
 var tracer = otel.Tracer("github.com/lithify/lithify/restore/checkpoint")
@@ -30,6 +31,9 @@ type Options struct {
 	Split bool
 	// Key signs the image; nil: nobody does.
 	Key ed25519.PrivateKey
+	// Recipients are for whom the checkpoint is encrypted; none: it is not. One that is split
+	// is not encrypted.
+	Recipients encrypt.Recipients
 	// TempDir has room for the container's memory, twice, and containerd sees it under
 	// the same name. Default os.TempDir().
 	TempDir string

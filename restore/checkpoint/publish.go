@@ -74,6 +74,11 @@ func (o Options) publish(ctx context.Context, dst convert.Target, cp *archive.Ch
 		return nil, err
 	}
 	first := image.Blob{Descriptor: layer.Descriptor, DiffID: layer.DiffID, Open: func() (io.ReadCloser, error) { return layer.Open(), nil }}
+	if len(o.Recipients) > 0 {
+		if first.Descriptor, first.Open, err = o.Recipients.Seal(first.Descriptor, first.Open); err != nil {
+			return nil, err
+		}
+	}
 	layers := append([]image.Blob{first}, packs...)
 	desc, err := image.Push(ctx, dst, layers, cp, o.Key)
 	if err != nil {

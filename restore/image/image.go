@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/lithify/lithify/restore/pages"
 )
 
@@ -27,6 +29,7 @@ type Image struct {
 	Checkpoint *archive.Checkpoint  // as the annotations tell of it
 
 	src convert.Source
+	key *encrypt.Key // of Layer, once it is unlocked
 }
 
 // Open reads the manifest of a checkpoint image. What is none is a [convert.RefusedError].
@@ -57,14 +60,39 @@ func Open(ctx context.Context, src convert.Source) (*Image, error) {
 			return refuse("has a second layer, " + l.MediaType + ", and a checkpoint has one, and packs of memory")
 		}
 	}
-	return &Image{src.Name(), desc, m.Layers[0], m.Layers[1:], cp, src}, nil
+	return &Image{Name: src.Name(), Descriptor: desc, Layer: m.Layers[0], Packs: m.Layers[1:], Checkpoint: cp, src: src}, nil
 }
 
 // Archive opens the archive. What is read is checked: where the layer has other bytes
 // than the manifest says, Read returns an error in place of io.EOF. The caller reads it to
-// its end, and closes it.
+// its end, and closes it. One that is encrypted has to be unlocked before.
 func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
-	return convert.Fetch(ctx, i.src, i.Layer)
+	if i.Encrypted() && i.key == nil {
+		return nil, i.Unlock(nil)
+	}
+	r, err := convert.Fetch(ctx, i.src, i.Layer)
+	if err != nil || i.key == nil {
+		return r, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{i.key.Reader(r), r}, nil
+}
+
+// Encrypted says that the archive can be read by those alone who have a key.
+func (i *Image) Encrypted() bool { return encrypt.Is(i.Layer) }
+
+// Unlock finds the key of an archive that is encrypted, by one of keys: an
+// errdefs.ErrPermissionDenied if there is none.
+func (i *Image) Unlock(keys encrypt.Keys) (err error) {
+	if !i.Encrypted() {
+		return nil
+	}
+	if i.key, err = keys.Unwrap(i.Layer); err != nil {
+		return fmt.Errorf("checkpoint %s: %w", i.Name, err)
+	}
+	return nil
 }
 
 // Pages is where the packs are read; nil if the source does not give ranges.

@@ -13,6 +13,7 @@ import (
 	checkpointjob "github.com/lithify/lithify/jobs/checkpoint"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	"github.com/lithify/lithify/restore/checkpoint"
+	"github.com/lithify/lithify/restore/encrypt"
 )
 
 // Handler checkpoints containers of a containerd on this machine. Convert says how
@@ -61,6 +62,10 @@ func (h Handler) RunSet(ctx context.Context, a checkpointjob.Args) (*checkpoint.
 // run finds the containers and the target, and has f make the checkpoints.
 func run[R any](ctx context.Context, h Handler, a checkpointjob.Args, names []string,
 	f func([]*stack.Container, convert.Target, checkpoint.Options) (*R, error)) (_ *R, err error) {
+	to, err := encrypt.ParseRecipients(a.EncryptTo...)
+	if err != nil {
+		return nil, err
+	}
 	dst, err := h.Convert.Create(a.Target, a.Insecure)
 	if err != nil {
 		return nil, err
@@ -79,13 +84,14 @@ func run[R any](ctx context.Context, h Handler, a checkpointjob.Args, names []st
 		cs = append(cs, c)
 	}
 	return f(cs, dst, checkpoint.Options{
-		Stop:     a.Stop,
-		Split:    a.Split,
-		Key:      h.Convert.SigningKey,
-		TempDir:  h.Convert.TempDir,
-		Fallback: func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
-		Frozen:   h.Frozen,
-		Quiet:    func() (end func()) { return jobs.Quiet(ctx, dumpBound, "CRIU writes the container's memory") },
-		Progress: func(n int64) { jobs.Alive(ctx, n) },
+		Stop:       a.Stop,
+		Split:      a.Split,
+		Key:        h.Convert.SigningKey,
+		Recipients: to,
+		TempDir:    h.Convert.TempDir,
+		Fallback:   func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
+		Frozen:     h.Frozen,
+		Quiet:      func() (end func()) { return jobs.Quiet(ctx, dumpBound, "CRIU writes the container's memory") },
+		Progress:   func(n int64) { jobs.Alive(ctx, n) },
 	})
 }

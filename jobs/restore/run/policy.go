@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"flag"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	"github.com/lithify/lithify/restore"
+	"github.com/lithify/lithify/restore/encrypt"
 )
 
 // Policy is what a machine lets a checkpoint become. The zero Policy lets nothing.
@@ -77,6 +79,7 @@ func below(dir, file string) bool {
 type Config struct {
 	Root    string // default restore.DefaultRoot
 	Secrets string // directory of a file for each secret, by its ID
+	Decrypt encrypt.Keys
 	Policy  Policy
 }
 
@@ -92,9 +95,30 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		c.Policy.Keys = append(c.Policy.Keys, key)
 		return err
 	})
+	fs.Func("restore-decrypt-with", "PEM file with a private key by which checkpoints are read that are encrypted to it; may be given again", func(file string) error {
+		keys, err := LoadKeys(file)
+		c.Decrypt = append(c.Decrypt, keys...)
+		return err
+	})
 	fs.StringVar(&c.Secrets, "restore-secrets", "", "directory of the secrets that restored containers may be given: a file for each, whose name is its ID")
 	fs.BoolVar(&c.Policy.HostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
 	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.Policy.Mounts))
+}
+
+// LoadKeys reads files with private keys by which checkpoints are decrypted.
+func LoadKeys(files ...string) (keys encrypt.Keys, err error) {
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		one, err := encrypt.ParseKeys(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		keys = append(keys, one...)
+	}
+	return keys, nil
 }
 
 // Handler is nil if nothing is to be restored.
@@ -112,7 +136,7 @@ func (c Config) Handler(containerd string) (*Handler, error) {
 			return nil, fmt.Errorf("--restore-mounts %q: want absolute paths: %w", dir, errdefs.ErrInvalidArgument)
 		}
 	}
-	h := &Handler{Address: containerd, Root: c.Root, Policy: c.Policy}
+	h := &Handler{Address: containerd, Root: c.Root, Policy: c.Policy, Decrypt: c.Decrypt}
 	if c.Secrets != "" {
 		h.Secret = func(id string) (string, error) { return filepath.Join(c.Secrets, id), nil }
 	}

@@ -16,6 +16,7 @@ import (
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	"github.com/lithify/lithify/restore"
+	"github.com/lithify/lithify/restore/encrypt"
 )
 
 // Handler restores checkpoints in a containerd on this machine. Convert says how
@@ -25,6 +26,7 @@ type Handler struct {
 	Address string // of containerd; default stack.DefaultAddress
 	Root    string // default restore.DefaultRoot
 	Policy  Policy
+	Decrypt encrypt.Keys // of checkpoints that are encrypted
 	// Secret gives the file of a secret; nil: there are none.
 	Secret func(id string) (file string, err error)
 }
@@ -80,6 +82,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Signal:      a.Signal,
 		Base:        a.Base,
 		Keys:        h.Policy.Keys,
+		Decrypt:     h.Decrypt,
 		Open:        func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
 		Root:        h.Root,
 		Timeout:     a.Limit,

@@ -1,0 +1,268 @@
+package encrypt_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/restore/encrypt"
+)
+
+// pair is a key of a recipient.
+type pair struct {
+	public  string
+	private []byte
+}
+
+func newPair(t testing.TB, key any, public any) pair {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := func(kind string, b []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}) }
+	return pair{string(encoded("PUBLIC KEY", pub)), encoded("PRIVATE KEY", der)}
+}
+
+func newRSA(t testing.TB) pair {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPair(t, key, &key.PublicKey)
+}
+
+func newEC(t testing.TB) pair {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPair(t, key, &key.PublicKey)
+}
+
+// plain is a layer of more than one buffer.
+var plain = bytes.Repeat([]byte("memory of a process, with a password in it; "), 10_000)
+
+func seal(t testing.TB, to ...pair) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
+	t.Helper()
+	var keys []string
+	for _, p := range to {
+		keys = append(keys, p.public)
+	}
+	recipients, err := encrypt.ParseRecipients(keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(plain), Size: int64(len(plain))}
+	desc, sealed, err := recipients.Seal(desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desc, sealed
+}
+
+func read(t testing.TB, open func() (io.ReadCloser, error)) []byte {
+	t.Helper()
+	r, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// decrypt reads a layer in small pieces.
+func decrypt(t testing.TB, desc ocispec.Descriptor, sealed []byte, private []byte) ([]byte, error) {
+	t.Helper()
+	keys, err := encrypt.ParseKeys(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keys.Unwrap(desc)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(key.Reader(iotest.DataErrReader(iotest.HalfReader(bytes.NewReader(sealed)))))
+}
+
+func TestSeal(t *testing.T) {
+	rsaKey, ecKey, other := newRSA(t), newEC(t), newRSA(t)
+	desc, open := seal(t, rsaKey, ecKey)
+	sealed := read(t, open)
+	if desc.Digest != digest.FromBytes(sealed) || desc.Size != int64(len(sealed)) || desc.MediaType != "application/vnd.oci.image.layer.v1.tar+zstd+encrypted" {
+		t.Errorf("got %+v, want the descriptor of %d bytes", desc, len(sealed))
+	}
+	if !bytes.Equal(sealed, read(t, open)) {
+		t.Error("the second time it is encrypted to other bytes")
+	}
+	if bytes.Contains(sealed, []byte("password")) || strings.Contains(fmt.Sprint(desc), "password") {
+		t.Error("it is not encrypted")
+	}
+	for name, p := range map[string]pair{"RSA": rsaKey, "EC": ecKey} {
+		if got, err := decrypt(t, desc, sealed, p.private); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+	if _, err := decrypt(t, desc, sealed, other.private); !errdefs.IsPermissionDenied(err) {
+		t.Errorf("another's key: %v", err)
+	}
+	again, openAgain := seal(t, rsaKey)
+	if again.Digest == desc.Digest || bytes.Equal(read(t, openAgain), sealed) {
+		t.Error("two layers have one key")
+	}
+	if _, err := decrypt(t, again, sealed, rsaKey.private); !errors.Is(err, errdefs.ErrDataLoss) {
+		t.Errorf("the key of another layer: %v", err)
+	}
+}
+
+func TestDamage(t *testing.T) {
+	p := newEC(t)
+	desc, open := seal(t, p)
+	sealed := read(t, open)
+	flipped := func(i int) []byte { b := bytes.Clone(sealed); b[i] ^= 1; return b }
+	for name, b := range map[string][]byte{
+		"first byte": flipped(0), "last byte": flipped(len(sealed) - 1), "cut": sealed[:len(sealed)-1], "longer": append(bytes.Clone(sealed), 0), "empty": nil,
+	} {
+		if _, err := decrypt(t, desc, b, p.private); !errors.Is(err, errdefs.ErrDataLoss) {
+			t.Errorf("%s: got %v, want a loss of data", name, err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		change map[string]string
+		want   error
+	}{
+		"no keys":        {map[string]string{"org.opencontainers.image.enc.keys.jwe": ""}, errdefs.ErrNotImplemented},
+		"no base64":      {map[string]string{"org.opencontainers.image.enc.keys.jwe": "%"}, errdefs.ErrInvalidArgument},
+		"no JWE":         {map[string]string{"org.opencontainers.image.enc.keys.jwe": "eHg="}, errdefs.ErrInvalidArgument},
+		"no options":     {map[string]string{"org.opencontainers.image.enc.pubopts": ""}, errdefs.ErrInvalidArgument},
+		"another cipher": {map[string]string{"org.opencontainers.image.enc.pubopts": encoded(t, map[string]any{"cipher": "ROT13", "hmac": make([]byte, 32)})}, errdefs.ErrInvalidArgument},
+		"no sum":         {map[string]string{"org.opencontainers.image.enc.pubopts": encoded(t, map[string]any{"cipher": "AES_256_CTR_HMAC_SHA256"})}, errdefs.ErrInvalidArgument},
+		"another sum":    {map[string]string{"org.opencontainers.image.enc.pubopts": encoded(t, map[string]any{"cipher": "AES_256_CTR_HMAC_SHA256", "hmac": make([]byte, 32)})}, errdefs.ErrDataLoss},
+	} {
+		d := desc
+		d.Annotations = map[string]string{}
+		for k, v := range desc.Annotations {
+			d.Annotations[k] = v
+		}
+		for k, v := range tc.change {
+			d.Annotations[k] = v
+		}
+		if _, err := decrypt(t, d, sealed, p.private); !errors.Is(err, tc.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tc.want)
+		}
+	}
+}
+
+// What everybody can change must not decide how a layer is decrypted.
+func TestNonceIsWrapped(t *testing.T) {
+	p := newEC(t)
+	desc, open := seal(t, p)
+	raw, err := base64.StdEncoding.DecodeString(desc.Annotations["org.opencontainers.image.enc.pubopts"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var options map[string]any
+	if err := json.Unmarshal(raw, &options); err != nil {
+		t.Fatal(err)
+	}
+	options["cipheroptions"] = map[string]any{"nonce": make([]byte, 16)}
+	desc.Annotations["org.opencontainers.image.enc.pubopts"] = encoded(t, options)
+	if got, err := decrypt(t, desc, read(t, open), p.private); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+func encoded(t *testing.T, v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
+func TestKeys(t *testing.T) {
+	p := newEC(t)
+	for name, s := range map[string]string{"nothing": "", "a private key": string(p.private), "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+		if _, err := encrypt.ParseRecipients(s); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s as a public key: %v", name, err)
+		}
+	}
+	for name, s := range map[string]string{"nothing": "", "a public key": p.public, "with a passphrase": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"} {
+		if _, err := encrypt.ParseKeys([]byte(s)); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s as a private key: %v", name, err)
+		}
+	}
+	keys, err := encrypt.ParseKeys(p.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		if got := fmt.Sprintf(verb, keys); got != "1 private keys" {
+			t.Errorf("%s prints %q", verb, got)
+		}
+	}
+	if _, err := (encrypt.Keys{}).Unwrap(ocispec.Descriptor{}); !errdefs.IsPermissionDenied(err) {
+		t.Errorf("no key: %v", err)
+	}
+}
+
+func ExampleRecipients_Seal() {
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	public, _ := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	private, _ := x509.MarshalPKCS8PrivateKey(key)
+
+	to, err := encrypt.ParseRecipients(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
+	if err != nil {
+		panic(err)
+	}
+	layer := []byte("a layer")
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(layer), Size: int64(len(layer))}
+	desc, sealed, err := to.Seal(desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer)), nil })
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(desc.MediaType)
+
+	keys, err := encrypt.ParseKeys(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	if err != nil {
+		panic(err)
+	}
+	k, err := keys.Unwrap(desc)
+	if err != nil {
+		panic(err)
+	}
+	r, err := sealed()
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close()
+	plain, err := io.ReadAll(k.Reader(r))
+	fmt.Println(string(plain), err)
+	// Output:
+	// application/vnd.oci.image.layer.v1.tar+zstd+encrypted
+	// a layer <nil>
+}

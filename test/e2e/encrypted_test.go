@@ -1,0 +1,144 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// pemPair makes a key of a recipient.
+func pemPair(t testing.TB) (public, private string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, block := range map[string]*pem.Block{"public.pem": {Type: "PUBLIC KEY", Bytes: pub}, "private.pem": {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
+}
+
+// stored is what a registry has of an image: its manifest and its blobs, out of their
+// compression, if they are in one.
+func stored(t testing.TB, ref string) string {
+	t.Helper()
+	crane := need(t, "crane")
+	raw := output(t, crane, "manifest", "--insecure", ref)
+	var m ocispec.Manifest
+	if err := json.Unmarshal([]byte(raw), &m); err != nil {
+		t.Fatal(err)
+	}
+	repository, _, _ := strings.Cut(ref, "@")
+	repository = repository[:strings.LastIndex(repository, ":")]
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	for _, d := range append(m.Layers, m.Config) {
+		blob := []byte(output(t, crane, "blob", "--insecure", repository+"@"+d.Digest.String()))
+		if plain, err := z.DecodeAll(blob, nil); err == nil {
+			blob = plain
+		}
+		raw += string(blob)
+	}
+	return raw
+}
+
+// TestCheckpointEncrypted looks for what is in a container's memory, and has nobody restore
+// it who has no key: also where another has who has one.
+func TestCheckpointEncrypted(t *testing.T) {
+	d, registry, c, plain := saved(t, 2, "overlayfs")
+	const secret = "in memory, $(cat /count) in the file" // of its script, which its shell has in memory
+	public, private := pemPair(t)
+	otherPublic, other := pemPair(t)
+	run := func(tag string, flags ...string) string {
+		args := append([]string{"checkpoint", "--containerd", d.address, "--insecure"}, flags...)
+		return strings.TrimSpace(output(t, lithify(t), append(args, c.id, registry+"/"+tag)...))
+	}
+	sealed := run("sealed:1", "--encrypt-to", "jwe:"+public, "--encrypt-to", otherPublic)
+	if !strings.Contains(stored(t, plain), secret) {
+		t.Fatalf("%q is not in the container's memory", secret)
+	}
+	if got := stored(t, sealed); strings.Contains(got, secret) || !strings.Contains(got, "+encrypted") {
+		t.Errorf("%s has %q in the open", sealed, secret)
+	}
+
+	_, nobodys := pemPair(t)
+	refused := func(when string) {
+		for name, args := range map[string][]string{
+			"no key":       d.restoreArgs(sealed, "two"),
+			"another's":    d.restoreArgs(sealed, "two", "--decrypt-with", nobodys),
+			"a public key": d.restoreArgs(sealed, "two", "--decrypt-with", public),
+		} {
+			code, said := exit(t, lithify(t), args...)
+			if code == 0 || !strings.Contains(strings.ToLower(said), "key") || strings.Contains(said, "BEGIN") {
+				t.Errorf("%s, %s: exit code %d, %q", name, when, code, said)
+			}
+		}
+	}
+	refused("before")
+	for i, key := range []string{private, other} {
+		two := d.restored(t, "two")
+		if i == 1 {
+			two = d.restored(t, "three")
+		}
+		output(t, lithify(t), d.restoreArgs(sealed, two.id, "--decrypt-with", key)...)
+		two.goesOn(t, two.count(t))
+	}
+	refused("when it is in the cache")
+
+	if code, said := exit(t, lithify(t), "checkpoint", "--split", "--encrypt-to", public, c.id, registry+"/x:1"); code != 2 || !strings.Contains(said, "--split") {
+		t.Errorf("split: exit code %d, %q", code, said)
+	}
+	if code, said := exit(t, lithify(t), "checkpoint", "--encrypt-to", private, c.id, registry+"/x:1"); code != 2 || !strings.Contains(said, "PUBLIC KEY") {
+		t.Errorf("to a private key: exit code %d, %q", code, said)
+	}
+}
+
+// In a pool the worker has the key, and the job the public one.
+func TestCheckpointEncryptedPool(t *testing.T) {
+	d, registry, c, _ := saved(t, 1, "overlayfs")
+	public, private := pemPair(t)
+	p := startPool(t, 0)
+	p.worker(t, "node-1", "--containerd", d.address, "--node", "node-1", "--restore-from", "*", "--restore-root", d.restoreRoot(), "--restore-decrypt-with", private)
+	p.lists(t, "node-1")
+	ref := strings.TrimSpace(p.output(t, "submit", "checkpoint", "--wait", "--insecure", "--node", "node-1", "--encrypt-to", public, c.id, registry+"/pool:1"))
+	two := d.restored(t, "two")
+	p.output(t, "submit", "restore", "--wait", "--insecure", "--node", "node-1", "--name", two.id, ref)
+	two.goesOn(t, two.count(t))
+
+	key, err := os.ReadFile(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := bytes.Split(key, []byte("\n"))[1]
+	if jobs := p.output(t, "jobs", "list", "-o", "json"); bytes.Contains([]byte(jobs), line) {
+		t.Error("a job has the private key")
+	}
+}
