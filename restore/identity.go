@@ -84,8 +84,13 @@ func (r *run) identity() []string {
 	return all
 }
 
-// identify gives the container of p its hostname and its files.
+// identify gives the container of p its network, its hostname and its files.
 func (r *run) identify(p *held) error {
+	if r.opts.Network == NoNetwork {
+		if err := loopback(p); err != nil {
+			return err
+		}
+	}
 	if err := rename(p, r.opts.Hostname); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/lithify/lithify/restore/image"
 )
@@ -54,8 +55,11 @@ type Options struct {
 	Name        string // and ID of the new container
 	Snapshotter string // default: containerd's, overlayfs
 	Network     Network
-	Hostname    string // default: what it was
-	Mounts      []Mount
+	// TCPClose has the processes find closed what TCP connections they had, and TCPEstablished
+	// go on with them. Without either a checkpoint that has any is refused.
+	TCPClose, TCPEstablished bool
+	Hostname                 string // default: what it was
+	Mounts                   []Mount
 
 	// Clone is "I/N" of a container that is one of several. With Name and the image's
 	// digest it is in the file /run/lithify/clone of the container, as LITHIFY_CLONE and
@@ -109,6 +113,8 @@ type Result struct {
 	// back.
 	CRIU  time.Duration `json:"criu,omitempty"`
 	Pages int64         `json:"pages,omitempty"`
+	// Shared is what it has in common with all others that are made of the checkpoint.
+	Shared *archive.Shared `json:"shared,omitempty"`
 }
 
 // run is one restore.
@@ -195,6 +201,9 @@ func (o Options) Validate() error {
 	}
 	if o.Network != "" && o.Network != NoNetwork && o.Network != HostNetwork {
 		return fmt.Errorf("network %q is neither none nor host: %w", o.Network, errdefs.ErrInvalidArgument)
+	}
+	if o.TCPClose && o.TCPEstablished {
+		return fmt.Errorf("TCP connections cannot be closed and go on: %w", errdefs.ErrInvalidArgument)
 	}
 	return o.checkIdentity()
 }

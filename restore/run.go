@@ -44,7 +44,10 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		for i := len(back) - 1; err != nil && i >= 0; i-- {
 			err = errors.Join(err, bounded(back[i]))
 		}
-		err = errors.Join(err, bounded(done))
+		// Of a container that runs the lease is no matter: it ends by itself.
+		if derr := bounded(done); err != nil {
+			err = errors.Join(err, derr)
+		}
 	}()
 
 	here, err := archive.ThisHost(ctx)
@@ -60,6 +63,12 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	}
 	defer func() { err = errors.Join(err, cp.release()) }()
 	if err := errors.Join(canRestore(here, cp.Host), r.agrees(cp.was)); err != nil {
+		return nil, err
+	}
+	if cp.shared, err = archive.ReadShared(cp.dir, cp.was); err != nil {
+		return nil, err
+	}
+	if err := r.connects(ctx, cp); err != nil {
 		return nil, err
 	}
 	img, err := r.base(ctx, cp)
@@ -79,7 +88,7 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	back = append(back, func(context.Context) error { return os.RemoveAll(r.state()) })
-	task, err := r.start(ctx, c, cp.images())
+	task, err := r.start(ctx, c, cp)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +103,10 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Cached, res.Took = cp.cached, r.took
+	res.Cached, res.Took, res.Shared = cp.cached, r.took, cp.shared
+	if r.opts.Hostname != "" {
+		res.Shared.Hostname = ""
+	}
 	return res, nil
 }
 
@@ -128,7 +140,7 @@ func (r *run) create(ctx context.Context, img client.Image, cp *checkpoint) (cli
 		client.WithImage(img),
 		client.WithSnapshotter(r.opts.Snapshotter),
 		client.WithNewSnapshot(snapshot, img),
-		client.WithNewSpec(r.spec(img, cp.was)),
+		client.WithNewSpec(r.spec(img, cp)),
 		client.WithContainerLabels(labels))
 	if err != nil {
 		return nil, fmt.Errorf("make container %s: %w", r.opts.Name, err)

@@ -35,7 +35,8 @@ type Mount struct {
 // options. Of the container that was dumped it takes which namespaces that had to itself,
 // because CRIU puts processes back into the kinds that they were dumped in, and whether it
 // had the control groups' file system.
-func (r *run) spec(img client.Image, was *archive.Derived) oci.SpecOpts {
+func (r *run) spec(img client.Image, cp *checkpoint) oci.SpecOpts {
+	was := cp.was
 	return oci.Compose(
 		oci.WithDefaultSpec(),
 		oci.WithImageConfig(img),
@@ -48,6 +49,9 @@ func (r *run) spec(img client.Image, was *archive.Derived) oci.SpecOpts {
 				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.LinuxNamespaceType(ns)})
 			}
 			s.Mounts = append(s.Mounts, r.mounts(was)...)
+			if len(r.criuOptions(cp)) > 0 {
+				s.Annotations = map[string]string{criuConfig: r.configFile()}
+			}
 			return nil
 		},
 	)

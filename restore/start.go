@@ -32,14 +32,16 @@ var (
 	errLog     = fmt.Errorf("CRIU wrote more than %d MiB of log, as it does on a damaged checkpoint: %w", maxLog>>20, errdefs.ErrFailedPrecondition)
 )
 
-// start has CRIU make the container's processes of the files in images, and watches over
-// it: it may take the time and write the log that it is allowed. On an error the task
+// start has CRIU make the container's processes of the checkpoint, and watches over it: it may take the time and write the log that it is allowed. On an error the task
 // is gone.
-func (r *run) start(ctx context.Context, c client.Container, images string) (_ client.Task, err error) {
+func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ client.Task, err error) {
 	if err := os.MkdirAll(r.work(), 0o700); err != nil {
 		return nil, err
 	}
-	task, err := c.NewTask(ctx, cio.LogFile(r.logFile()), client.WithRestoreImagePath(images), client.WithRestoreWorkPath(r.work()))
+	if err := r.configure(cp); err != nil {
+		return nil, err
+	}
+	task, err := c.NewTask(ctx, cio.LogFile(r.logFile()), client.WithRestoreImagePath(cp.images()), client.WithRestoreWorkPath(r.work()))
 	if err != nil {
 		return nil, fmt.Errorf("task of container %s: %w", c.ID(), err)
 	}

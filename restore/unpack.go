@@ -21,6 +21,7 @@ import (
 type checkpoint struct {
 	*checkpoints.Checkpoint
 	was     *checkpoints.Derived // the container that was dumped
+	shared  *checkpoints.Shared
 	dir     string
 	cached  bool
 	release func() error

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/lithify/lithify/convert/registry"
@@ -16,6 +17,7 @@ import (
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	"github.com/lithify/lithify/restore"
+	checkpoints "github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/set"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -137,6 +139,8 @@ func (f *restoreFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&j.Snapshotter, "snapshotter", "", "overlayfs or erofs (default containerd's, overlayfs)")
 	fs.StringVar(&j.Network, "network", string(restore.NoNetwork), "none, or host; it has to be as it was")
 	fs.StringVar(&j.Hostname, "hostname", "", "host name for the container (default what it was)")
+	fs.BoolVar(&j.TCPClose, "tcp-close", false, "have the processes find closed what TCP connections they had")
+	fs.BoolVar(&j.TCPEstablished, "tcp-established", false, "have them go on with these, on the machine's network")
 	fs.StringArrayVar(&f.mounts, "mount", nil, "SOURCE:TARGET[:ro], a file or directory of the machine and where it is mounted; may be repeated")
 	fs.StringVar(&f.envFile, "env-file", "", "lines NAME=VALUE, to be /run/lithify/env in the container and in --refresh's environment: whoever sees the job sees them")
 	fs.StringVar(&j.Refresh, "refresh", "", "script for the container's /bin/sh that is run once it is restored, and has to end well")
@@ -262,6 +266,44 @@ func (a *app) printRestored(r *restore.Result) error {
 	if a.output == "json" {
 		return a.printJSON(r)
 	}
+	if r.Shared != nil {
+		a.printShared(r.Shared)
+	}
 	_, err := fmt.Fprintln(a.out, r.Container)
 	return err
+}
+
+// printShared tells in a few lines what clones have in common.
+func (a *app) printShared(s *checkpoints.Shared) {
+	fmt.Fprintln(a.err, "every container of this checkpoint has, beside what is in memory (random states, caches, keys):")
+	list := func(what string, n int, names []string) {
+		if n > 0 {
+			const shown = 5
+			if len(names) > shown {
+				names = append(names[:shown:shown], "...")
+			}
+			for i, name := range names { // a stranger's
+				names[i] = strings.Trim(strconv.Quote(name), `"`)
+			}
+			fmt.Fprintf(a.err, "  %d %s: %s\n", n, what, strings.Join(names, ", "))
+		}
+	}
+	var pids, sockets []string
+	for _, pid := range s.Processes {
+		pids = append(pids, strconv.Itoa(pid))
+	}
+	for _, one := range s.Sockets {
+		sockets = append(sockets, one.String())
+	}
+	list("process IDs", len(pids), pids)
+	if s.Hostname != "" {
+		list("hostname", 1, []string{s.Hostname})
+	}
+	list("environment variables", len(s.Env), slices.Clone(s.Env))
+	list("sockets", len(sockets), sockets)
+	list("open files of the machine", len(s.Files), slices.Clone(s.Files))
+	list("deleted files", len(s.Deleted), slices.Clone(s.Deleted))
+	if s.Timers > 0 {
+		fmt.Fprintf(a.err, "  %d timers\n", s.Timers)
+	}
 }

@@ -33,7 +33,11 @@ type Args struct {
 	// EncryptTo are the public keys, in PEM, of those who can read the checkpoint: package
 	// restore/encrypt. None: everybody who can pull it.
 	EncryptTo []string `json:"encryptTo,omitempty"`
-	Insecure  bool     `json:"insecure,omitempty"`
+	// TCPEstablished dumps open TCP connections, and FileLocks locks of files, too.
+	TCPEstablished bool `json:"tcpEstablished,omitempty"`
+	FileLocks      bool `json:"fileLocks,omitempty"`
+
+	Insecure bool `json:"insecure,omitempty"`
 }
 
 // Kind implements jobs.Args.

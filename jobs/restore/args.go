@@ -30,19 +30,23 @@ type Args struct {
 	// Namespace is containerd's; default stack.DefaultNamespace.
 	Namespace string `json:"namespace,omitempty"`
 
-	Name        string        `json:"name"`                  // and ID of the new container
-	Snapshotter string        `json:"snapshotter,omitempty"` // default overlayfs
-	Network     string        `json:"network,omitempty"`     // none or host; default none
-	Hostname    string        `json:"hostname,omitempty"`    // default what it was
-	Mounts      []Mount       `json:"mounts,omitempty"`
-	Clone       string        `json:"clone,omitempty"`    // I/N of one of several
-	Env         []string      `json:"env,omitempty"`      // NAME=VALUE, for its file of variables; whoever sees the job sees them
-	Secrets     []string      `json:"secrets,omitempty"`  // IDs of files that the node has, for its secrets
-	Refresh     string        `json:"refresh,omitempty"`  // script that is run in it
-	Signal      string        `json:"signal,omitempty"`   // sent to its first process then
-	Base        string        `json:"base,omitempty"`     // base image with its digest; default the checkpoint's
-	Limit       time.Duration `json:"limit,omitempty"`    // of CRIU's own work
-	Insecure    bool          `json:"insecure,omitempty"` // plain HTTP
+	Name        string `json:"name"`                  // and ID of the new container
+	Snapshotter string `json:"snapshotter,omitempty"` // default overlayfs
+	Network     string `json:"network,omitempty"`     // none or host; default none
+	Hostname    string `json:"hostname,omitempty"`    // default what it was
+	// What becomes of open TCP connections; by default the job fails if there are any.
+	TCPClose       bool `json:"tcpClose,omitempty"`
+	TCPEstablished bool `json:"tcpEstablished,omitempty"`
+
+	Mounts   []Mount       `json:"mounts,omitempty"`
+	Clone    string        `json:"clone,omitempty"`    // I/N of one of several
+	Env      []string      `json:"env,omitempty"`      // NAME=VALUE, for its file of variables; whoever sees the job sees them
+	Secrets  []string      `json:"secrets,omitempty"`  // IDs of files that the node has, for its secrets
+	Refresh  string        `json:"refresh,omitempty"`  // script that is run in it
+	Signal   string        `json:"signal,omitempty"`   // sent to its first process then
+	Base     string        `json:"base,omitempty"`     // base image with its digest; default the checkpoint's
+	Limit    time.Duration `json:"limit,omitempty"`    // of CRIU's own work
+	Insecure bool          `json:"insecure,omitempty"` // plain HTTP
 }
 
 // Mount puts a file or directory of the node into the container.
@@ -104,6 +108,8 @@ func (a Args) Validate() error {
 		return fmt.Errorf("hostname %q: want letters, digits, dots and dashes", a.Hostname)
 	case a.Base != "" && convert.Unpinned(a.Base) == a.Base:
 		return fmt.Errorf("base %q has no digest: want NAME@DIGEST", a.Base)
+	case a.TCPClose && a.TCPEstablished:
+		return errors.New("TCP connections cannot be closed and go on")
 	case a.Limit < 0:
 		return fmt.Errorf("the limit %v is below zero", a.Limit)
 	}

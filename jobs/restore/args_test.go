@@ -25,6 +25,7 @@ func TestValidate(t *testing.T) {
 		"two absolute paths":    func(a *restore.Args) { a.Mounts = []restore.Mount{{Source: "srv", Target: "/srv"}} },
 		"not the root":          func(a *restore.Args) { a.Mounts = []restore.Mount{{Source: "/srv", Target: "/."}} },
 		"below zero":            func(a *restore.Args) { a.Limit = -1 },
+		"closed and go on":      func(a *restore.Args) { a.TCPClose, a.TCPEstablished = true, true },
 		"variable 2":            func(a *restore.Args) { a.Env = []string{"A=b", "hunter2"} },
 		"in one line":           func(a *restore.Args) { a.Env = []string{"A=b\nC=d"} },
 		"the limit is 65536":    func(a *restore.Args) { a.Env = []string{"A=" + strings.Repeat("b", 1<<16)} },

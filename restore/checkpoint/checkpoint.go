@@ -29,6 +29,9 @@ type Options struct {
 	// Split publishes memory in chunks: where the tag names a checkpoint that is split, too,
 	// what that has is not moved again. lithify alone restores such an image.
 	Split bool
+	// TCPEstablished dumps open TCP connections, and FileLocks locks of files: without it
+	// CRIU refuses them.
+	TCPEstablished, FileLocks bool
 	// Key signs the image; nil: nobody does.
 	Key ed25519.PrivateKey
 	// Recipients are for whom the checkpoint is encrypted; none: it is not. One that is split

@@ -60,7 +60,7 @@ func (o Options) dumpMemory(ctx context.Context, c *stack.Container, dir string)
 		defer o.Quiet()()
 	}
 	_, err = task.Checkpoint(ctx, func(i *client.CheckpointTaskInfo) error {
-		i.Options = &options.CheckpointOptions{ImagePath: filepath.Join(dir, imagesDir), WorkPath: dir}
+		i.Options = &options.CheckpointOptions{ImagePath: filepath.Join(dir, imagesDir), WorkPath: dir, OpenTcp: o.TCPEstablished, FileLocks: o.FileLocks}
 		return nil
 	})
 	if err != nil {

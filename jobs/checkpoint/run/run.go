@@ -84,8 +84,12 @@ func run[R any](ctx context.Context, h Handler, a checkpointjob.Args, names []st
 		cs = append(cs, c)
 	}
 	return f(cs, dst, checkpoint.Options{
-		Stop:       a.Stop,
-		Split:      a.Split,
+		Stop:  a.Stop,
+		Split: a.Split,
+
+		TCPEstablished: a.TCPEstablished,
+		FileLocks:      a.FileLocks,
+
 		Key:        h.Convert.SigningKey,
 		Recipients: to,
 		TempDir:    h.Convert.TempDir,

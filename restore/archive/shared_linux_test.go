@@ -1,0 +1,87 @@
+package archive_test
+
+import (
+	"net/netip"
+	"os/exec"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lithify/lithify/restore/archive"
+)
+
+// inet is an entry of files.img. Addresses are words as a little-endian machine has them.
+func inet(id, family, protocol, state, port, remote int, local, peer []int, more ...proto) proto {
+	m := proto{{1, id}, {3, family}, {5, protocol}, {6, state}, {7, port}, {8, remote}}
+	for _, w := range local {
+		m = append(m, proto{{11, w}}...)
+	}
+	for _, w := range peer {
+		m = append(m, proto{{12, w}}...)
+	}
+	for _, p := range more {
+		m = append(m, p...)
+	}
+	return proto{{1, 4}, {2, id}, {4, m}}
+}
+
+// TestShared reads what was built by hand: the images of sockets as CRIU 4.2.1 wrote them of
+// a real container (busybox nc), of which these are the fields.
+func TestShared(t *testing.T) {
+	h := newHeld()
+	h.mounts = append(h.mounts, append(mountAt(5, "/", "/data"), proto{{18, "/data"}}...).set(3, 60))
+	h.task = append(h.task, proto{{7, proto{{1, proto{{1, 0}, {2, 0}, {3, 5}, {4, 0}}}, {2, proto{{3, 0}, {4, 0}}}, {4, proto{{1, 0}}}}}}...)
+	h.files = append(h.files,
+		proto{{1, 1}, {2, 8}, {3, proto{{1, 8}, {6, "/data/log"}, {7, 2 * id("/data")}}}},
+		inet(9, 10, 6, 10, 5000, 0, []int{0, 0, 0, 0}, []int{0, 0, 0, 0}),
+		inet(10, 2, 6, 1, 41898, 5000, []int{0x0100007f}, []int{0x0100007f}),
+		inet(11, 10, 6, 1, 5000, 41898, []int{0, 0, 0xffff0000, 0x0100007f}, []int{0, 0, 0xffff0000, 0x0100007f}),
+		inet(12, 2, 17, 7, 53, 0, []int{0x0200580a}, []int{0}, proto{{16, proto{{1, 1}}}}),
+		proto{{1, 17}, {2, 13}},
+	)
+	h.remaps = []proto{{{1, 7}, {2, 1}, {3, 1}}}
+	dir := unpackedFrom(t, h.members())
+	got, err := archive.ReadShared(dir, &archive.Derived{EnvNames: []string{"TOKEN"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort
+	want := &archive.Shared{
+		Processes: []int{1}, Env: []string{"TOKEN"}, Files: []string{"/data/log"}, Deleted: []string{"/srv/log"}, Timers: 3,
+		Sockets: []archive.Socket{
+			{Protocol: "tcp", Local: at("[::]:5000"), Listens: true},
+			{Protocol: "tcp", Local: at("127.0.0.1:41898"), Remote: at("127.0.0.1:5000")},
+			{Protocol: "tcp", Local: at("127.0.0.1:5000"), Remote: at("127.0.0.1:41898")},
+			{Protocol: "udp", Local: at("10.88.0.2:53"), Anywhere: true},
+		},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("shared (-want +got):\n%s", diff)
+	}
+
+	h.files = append(h.files, inet(14, 10, 6, 10, 5000, 0, []int{0}, []int{0})) // too short for its family
+	_, err = archive.ReadShared(unpackedFrom(t, h.members()), &archive.Derived{})
+	checkRefused(t, err, "no address of its family")
+}
+
+// TestSharedOfAProcess reads what CRIU writes of timers, deleted files and locks.
+func TestSharedOfAProcess(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("no python3")
+	}
+	images := images(t, dump(t, "shared", "python3", "-c", `
+import os, signal, tempfile, time
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+signal.setitimer(signal.ITIMER_REAL, 1000)
+f = tempfile.NamedTemporaryFile(); os.unlink(f.name)
+null = os.open("/dev/null", os.O_RDWR)
+for fd in 0, 2, 1: os.dup2(null, fd)
+time.sleep(1000)`))
+	got, err := archive.ReadShared(unpackedFrom(t, images), &archive.Derived{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Timers != 1 || len(got.Deleted) != 1 || len(got.Processes) != 1 {
+		t.Errorf("got %+v, want one process with a timer and a deleted file", got)
+	}
+}
