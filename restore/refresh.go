@@ -43,7 +43,9 @@ func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, s
 		return err
 	}
 	p := *spec.Process
-	p.Args, p.Terminal, p.Cwd = []string{"/bin/sh", "-c", script}, false, "/"
+	// One stream: of two that go to one file containerd's shim (2.4.2) closes the file with
+	// the first that ends, and a script that ends soon loses what it says on stderr.
+	p.Args, p.Terminal, p.Cwd = []string{"/bin/sh", "-c", "exec 2>&1\n" + script}, false, "/"
 	p.Env = slices.Concat(p.Env, r.opts.Env, r.identity())
 	log := filepath.Join(r.state(), "refresh.log")
 	code, err := execute(ctx, task, &p, log)
