@@ -21,7 +21,7 @@ var floors = []struct {
 	{"convert", 1}, {"convert/*", 1}, {"erofs", 1}, {"erofs/*", 1}, {"cimfs", 1}, {"cimfs/*", 1},
 	{"restore", 1}, {"restore/*", 1}, {"build", 1}, {"build/*", 1},
 	{"queue", 1}, {"queue/natsd", 1}, {"queue/auth", 1},
-	{"jobs", 0}, {"telemetry", 0}, {"queue/rate", 0},
+	{"jobs", 0}, {"telemetry", 0}, {"queue/rate", 0}, {"flagfile", 0},
 }
 
 // sameFloor are the imports along a floor.

@@ -9,7 +9,9 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/lithify/lithify/convert/preflight"
+	"github.com/lithify/lithify/flagfile"
 	"github.com/lithify/lithify/jobs/all"
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
@@ -48,6 +50,20 @@ finish for a while, then hands them back.`,
 	s.restores.AddFlags(more)
 	fs.AddGoFlagSet(more)
 	fs.DurationVar(&s.keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
+	file := flagfile.AddPFlag(fs, "lithify-serve")
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		outdated, err := file.Load() // before the log is set up, of which it says something, too
+		if errdefs.IsInvalidArgument(err) {
+			return usageError{err}
+		}
+		if err == nil {
+			err = a.setup(cmd, args)
+		}
+		if err == nil {
+			flagfile.Log(cmd.Context(), a.log, outdated)
+		}
+		return err
+	}
 	return cmd
 }
 

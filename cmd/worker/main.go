@@ -15,6 +15,7 @@ import (
 
 	"github.com/lithify/lithify/convert/preflight"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/flagfile"
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
@@ -57,9 +58,14 @@ func serve(ctx context.Context) (err error) {
 	kinds := flag.String("kinds", "", "kinds of jobs to take, as build,convert (default all that it can)")
 	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records and provenance of builds; with none the ledger is not used and provenance stays unsigned")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
+	file := flagfile.Add(flag.CommandLine, "lithify-worker")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q, see --help", flag.Arg(0))
+	}
+	outdated, err := file.Load()
+	if err != nil {
+		return err
 	}
 	if *kinds != "" {
 		cfg.Kinds = strings.Split(*kinds, ",")
@@ -76,6 +82,7 @@ func serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer telemetry.Flush(ctx, shutdown)
+	flagfile.Log(ctx, log, outdated)
 	q.Name, q.Log, cfg.Log, h.Log, cfg.Version = "lithify-worker", log, log, log, telemetry.Version()
 	client, err := queue.Connect(ctx, q)
 	if err != nil {

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,7 +24,13 @@ func TestSeparateProcesses(t *testing.T) {
 	p := &pool{home: t.TempDir()}
 	flags := []string{"--nats", url, "--nkey", seed}
 	start(t, p.command(t, program(t, "lithify-scheduler", "../../cmd/scheduler"), flags...))
-	start(t, p.command(t, program(t, "lithify-worker", "../../cmd/worker"), append(flags, "--temp-dir", t.TempDir())...))
+	config := filepath.Join(t.TempDir(), "worker.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "version: 1\nnats: %s\nnkey: %s\ntemp-dir: none\n", url, seed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	worker := p.command(t, program(t, "lithify-worker", "../../cmd/worker"), "--config", config)
+	worker.Env = append(worker.Env, "LITHIFY_WORKER_TEMP_DIR="+t.TempDir())
+	start(t, worker)
 	got := p.output(t, append([]string{"submit", "convert", "--wait", "--insecure", src, registry + "/separate:pool"}, flags...)...)
 	if want := convert(t, src, registry+"/separate:here"); digestOf(got) != digestOf(want) {
 		t.Errorf("the pool made %s, this process %s", got, want)
