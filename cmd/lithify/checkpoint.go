@@ -79,7 +79,7 @@ func (a *app) checkpointCommand() *cobra.Command {
 			return a.printCheckpoint(r)
 		},
 	}
-	cmd.AddCommand(a.importCheckpointCommand(), a.showCheckpointCommand())
+	cmd.AddCommand(a.importCheckpointCommand(), a.pruneCheckpointsCommand(), a.showCheckpointCommand())
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	addSignKey(cmd.Flags(), &key)

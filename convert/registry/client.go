@@ -29,7 +29,7 @@ const maxRedirects = 5
 // succeeded nor send conditions with a tag.
 type client struct {
 	repo     name.Repository
-	actions  string // pull, or push,pull
+	actions  string // pull, push,pull, or pull,delete
 	keychain authn.Keychain
 	base     http.RoundTripper
 	secrets  secrets

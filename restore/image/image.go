@@ -20,6 +20,12 @@ import (
 	"github.com/lithify/lithify/restore/pages"
 )
 
+// AnnotationMade is at a manifest that lithify has made: the version of its form.
+const AnnotationMade = "io.github.lithify.checkpoint"
+
+// version is that of the form that Push makes.
+const version = "1"
+
 // Image is a checkpoint image that has been found.
 type Image struct {
 	Name       string               // the full reference
@@ -27,6 +33,7 @@ type Image struct {
 	Layer      ocispec.Descriptor   // the archive
 	Packs      []ocispec.Descriptor // of memory that the archive has not: package pages
 	Checkpoint *archive.Checkpoint  // as the annotations tell of it
+	Ours       bool                 // lithify has made it
 
 	src convert.Source
 	key *encrypt.Key // of Layer, once it is unlocked
@@ -60,7 +67,7 @@ func Open(ctx context.Context, src convert.Source) (*Image, error) {
 			return refuse("has a second layer, " + l.MediaType + ", and a checkpoint has one, and packs of memory")
 		}
 	}
-	return &Image{Name: src.Name(), Descriptor: desc, Layer: m.Layers[0], Packs: m.Layers[1:], Checkpoint: cp, src: src}, nil
+	return &Image{Name: src.Name(), Descriptor: desc, Layer: m.Layers[0], Packs: m.Layers[1:], Checkpoint: cp, Ours: m.Annotations[AnnotationMade] != "", src: src}, nil
 }
 
 // Archive opens the archive. What is read is checked: where the layer has other bytes
@@ -130,12 +137,14 @@ func Push(ctx context.Context, dst convert.Target, layers []Blob, cp *archive.Ch
 	if err != nil {
 		return config, err
 	}
+	annotations := cp.ImageAnnotations()
+	annotations[AnnotationMade] = version
 	manifest, raw, err := document(ocispec.MediaTypeImageManifest, ocispec.Manifest{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageManifest,
 		Config:      config,
 		Layers:      descs,
-		Annotations: cp.ImageAnnotations(),
+		Annotations: annotations,
 	})
 	if err != nil {
 		return manifest, err

@@ -166,6 +166,11 @@ func (h Handler) Open(ref string, insecure bool) (convert.Source, error) {
 	return registry.Open(ref, h.ends(insecure))
 }
 
+// Manage opens a repository of a registry to list and to delete what is in it.
+func (h Handler) Manage(ref string, insecure bool) (*registry.Repository, error) {
+	return registry.Manage(ref, h.ends(insecure))
+}
+
 func (h Handler) ends(insecure bool) registry.Options {
 	return registry.Options{Insecure: insecure, Keychain: h.Keychain, DenyPrivate: h.DenyPrivate, Limiter: h.Limiter, Quiet: jobs.Quiet}
 }

@@ -1,0 +1,322 @@
+// Package retain removes checkpoints that are kept for long enough from a repository of a
+// registry. They are memory: what is not there, nobody can read.
+//
+//	plan, err := retain.Look(ctx, repository, retain.Policy{Keep: 3, OlderThan: 30 * 24 * time.Hour})
+//	err = plan.Delete(ctx, repository)
+//
+// It finds what a tag names, and of sets (package set) also those that the tag named before.
+// A checkpoint whose tag has moved on has no name in the registry, which may remove it by
+// itself. What lithify has not made is left alone.
+package retain
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/restore/image"
+	"github.com/lithify/lithify/restore/set"
+)
+
+// Policy says what stays. One of the first two is required.
+type Policy struct {
+	Keep      int           // the newest of each container, or of each set's containers
+	OlderThan time.Duration // whatever is younger stays
+	Tags      []string      // what has a tag that one of these patterns matches (path.Match)
+}
+
+// Validate refuses a policy by which nothing would stay, or that cannot be read: an
+// errdefs.ErrInvalidArgument.
+func (p Policy) Validate() error {
+	if p.Keep < 0 || p.OlderThan < 0 {
+		return fmt.Errorf("a number is below zero: %w", errdefs.ErrInvalidArgument)
+	}
+	if p.Keep == 0 && p.OlderThan == 0 {
+		return fmt.Errorf("it is not said what stays: how many, or how long: %w", errdefs.ErrInvalidArgument)
+	}
+	for _, pattern := range p.Tags {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("pattern %q: %w: %w", pattern, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+// Item is a checkpoint, or a set of some.
+type Item struct {
+	Digest     digest.Digest `json:"digest"`
+	Tags       []string      `json:"tags,omitempty"`
+	Containers []string      `json:"containers"`
+	Taken      time.Time     `json:"taken"`
+	// Stays says why; "" is to be deleted.
+	Stays string `json:"stays,omitempty"`
+
+	members []digest.Digest // of a set
+}
+
+// Plan is what stays of a repository, and what does not.
+type Plan struct {
+	Repository string `json:"repository"`
+	Items      []Item `json:"items"`  // by their containers, the newest first
+	Others     int    `json:"others"` // tags of what is none of ours
+}
+
+// lookups is how many manifests are read at a time.
+const lookups = 8
+
+// Look makes a plan, and changes nothing.
+func Look(ctx context.Context, repo *registry.Repository, p Policy) (*Plan, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make([][]Item, len(tags))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for i, tag := range tags {
+		g.Go(func() (err error) { found[i], err = look(gctx, repo, tag); return err })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	plan := &Plan{Repository: repo.Repository()}
+	for _, items := range found {
+		if len(items) == 0 {
+			plan.Others++
+		}
+		for _, item := range items {
+			plan.add(item)
+		}
+	}
+	plan.decide(p, time.Now())
+	return plan, nil
+}
+
+// add puts tags of one checkpoint together.
+func (p *Plan) add(item Item) {
+	i := slices.IndexFunc(p.Items, func(o Item) bool { return o.Digest == item.Digest })
+	if i < 0 {
+		p.Items = append(p.Items, item)
+		return
+	}
+	p.Items[i].Tags = append(p.Items[i].Tags, item.Tags...)
+}
+
+// look is what a tag names, if it is ours: and of a set also the sets before.
+func look(ctx context.Context, repo *registry.Repository, tag string) ([]Item, error) {
+	src, err := repo.WithTag(tag)
+	if err != nil {
+		return nil, err
+	}
+	item, before, err := read(ctx, src)
+	if item == nil || err != nil {
+		return nil, err
+	}
+	item.Tags = []string{tag}
+	items := []Item{*item}
+	for range maxBefore {
+		if before == "" {
+			break
+		}
+		src, err := repo.WithDigest(before)
+		if err != nil {
+			return nil, err
+		}
+		if item, before, err = read(ctx, src); err != nil {
+			return nil, err
+		}
+		if item == nil {
+			break
+		}
+		items = append(items, *item)
+	}
+	return items, nil
+}
+
+// maxBefore bounds how many sets a tag has named before. The rest is found when these are gone.
+const maxBefore = 1000
+
+// read is nil for what is gone, or none of ours.
+func read(ctx context.Context, src convert.Source) (_ *Item, before digest.Digest, err error) {
+	desc, err := src.Root(ctx)
+	switch {
+	case errors.Is(err, convert.ErrNotFound):
+		return nil, "", nil
+	case err != nil:
+		return nil, "", err
+	case images.IsIndexType(desc.MediaType):
+		return readSet(ctx, src)
+	case !images.IsManifestType(desc.MediaType):
+		return nil, "", nil
+	}
+	img, err := image.Open(ctx, src)
+	if _, refused := errors.AsType[*convert.RefusedError](err); refused {
+		return nil, "", nil
+	}
+	if err != nil || !img.Ours {
+		return nil, "", err
+	}
+	return &Item{Digest: desc.Digest, Containers: []string{img.Checkpoint.Name}, Taken: img.Checkpoint.Checkpointed}, "", nil
+}
+
+func readSet(ctx context.Context, src convert.Source) (*Item, digest.Digest, error) {
+	s, err := set.Open(ctx, src)
+	if _, refused := errors.AsType[*convert.RefusedError](err); refused {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	item := &Item{Digest: s.Descriptor.Digest, Taken: s.Created}
+	for _, c := range s.Containers {
+		item.Containers = append(item.Containers, c.Name)
+		item.members = append(item.members, c.Image.Digest)
+	}
+	slices.Sort(item.Containers)
+	return item, s.Previous, nil
+}
+
+// decide says of each item whether it stays.
+func (p *Plan) decide(policy Policy, now time.Time) {
+	slices.SortFunc(p.Items, func(a, b Item) int {
+		return cmp.Or(slices.Compare(a.Containers, b.Containers), b.Taken.Compare(a.Taken), cmp.Compare(a.Digest, b.Digest))
+	})
+	n := 0
+	for i := range p.Items {
+		item := &p.Items[i]
+		if n++; i > 0 && !slices.Equal(p.Items[i-1].Containers, item.Containers) {
+			n = 1
+		}
+		switch tag := policy.pins(item.Tags); {
+		case tag != "":
+			item.Stays = "tag " + tag
+		case n <= policy.Keep:
+			item.Stays = fmt.Sprintf("newest %d", policy.Keep)
+		case policy.OlderThan > 0 && now.Sub(item.Taken) < policy.OlderThan:
+			item.Stays = fmt.Sprintf("younger than %v", policy.OlderThan)
+		}
+	}
+	for i := range p.Items {
+		item := &p.Items[i]
+		if item.Stays == "" && slices.ContainsFunc(p.Items, func(o Item) bool { return o.Stays != "" && slices.Contains(o.members, item.Digest) }) {
+			item.Stays = "in a set that stays"
+		}
+	}
+}
+
+func (p Policy) pins(tags []string) string {
+	for _, tag := range tags {
+		if slices.ContainsFunc(p.Tags, func(pattern string) bool { ok, _ := path.Match(pattern, tag); return ok }) {
+			return tag
+		}
+	}
+	return ""
+}
+
+// Delete removes what does not stay, with its signatures: a set first and then the checkpoints
+// of it that no set and no tag that stays has. It looks at each tag once more: one that
+// names something else now is an errdefs.ErrConflict. Between that look and the deletion
+// a tag that is moved to what is deleted is lost with it.
+func (p *Plan) Delete(ctx context.Context, repo *registry.Repository) error {
+	stays := map[digest.Digest]bool{}
+	for _, item := range p.Items {
+		if item.Stays != "" {
+			for _, d := range append(item.members, item.Digest) {
+				stays[d] = true
+			}
+		}
+	}
+	for _, item := range p.Items {
+		if item.Stays != "" {
+			continue
+		}
+		if err := item.remove(ctx, repo, stays); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i Item) remove(ctx context.Context, repo *registry.Repository, stays map[digest.Digest]bool) error {
+	if _, err := i.named(ctx, repo); err != nil {
+		return err
+	}
+	for _, d := range append([]digest.Digest{i.Digest}, i.members...) {
+		if stays[d] {
+			continue
+		}
+		if err := remove(ctx, repo, d); err != nil {
+			return err
+		}
+	}
+	left, err := i.named(ctx, repo)
+	for _, tag := range left {
+		err = errors.Join(err, repo.Untag(ctx, tag))
+	}
+	return err
+}
+
+// named are those of the tags that are still there. They name what they did.
+func (i Item) named(ctx context.Context, repo *registry.Repository) (tags []string, err error) {
+	for _, tag := range i.Tags {
+		t, err := repo.WithTag(tag)
+		if err != nil {
+			return nil, err
+		}
+		now, err := t.Head(ctx)
+		if errors.Is(err, convert.ErrNotFound) {
+			continue
+		}
+		if err == nil && now.Digest != i.Digest {
+			err = fmt.Errorf("%s names %s now, and named %s; look again: %w", t.Name(), now.Digest, i.Digest, errdefs.ErrConflict)
+		}
+		if err != nil {
+			return nil, err
+		}
+		tags = append(tags, tag)
+	}
+	return tags, nil
+}
+
+// remove deletes a manifest, and what names it as its subject.
+func remove(ctx context.Context, repo *registry.Repository, d digest.Digest) error {
+	about, err := repo.Referrers(ctx, d)
+	if err != nil {
+		return err
+	}
+	if err := repo.Delete(ctx, d); err != nil {
+		return err
+	}
+	for _, r := range about {
+		if err := repo.Delete(ctx, r.Digest); err != nil {
+			return err
+		}
+	}
+	index, err := repo.WithTag(strings.Replace(d.String(), ":", "-", 1)) // of a registry without the referrers API
+	if err != nil {
+		return err
+	}
+	list, err := index.Head(ctx)
+	if errors.Is(err, convert.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return repo.Delete(ctx, list.Digest)
+}

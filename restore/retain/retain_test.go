@@ -1,0 +1,255 @@
+package retain_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/image"
+	"github.com/lithify/lithify/restore/retain"
+	"github.com/lithify/lithify/restore/set"
+)
+
+// kept is a repository of a registry with checkpoints, whose layers are no archives: nobody
+// looks into them.
+type kept struct {
+	t    *testing.T
+	name string
+	repo *registry.Repository
+}
+
+func newKept(t *testing.T, wrap func(http.Handler) http.Handler) *kept {
+	srv := httptest.NewServer(wrap(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(true))))
+	t.Cleanup(srv.Close)
+	name := strings.TrimPrefix(srv.URL, "http://") + "/web"
+	repo, err := registry.Manage(name, registry.Options{Insecure: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kept{t, name, repo}
+}
+
+func plainly(h http.Handler) http.Handler { return h }
+
+func (k *kept) target(tag string) convert.Target {
+	k.t.Helper()
+	dst, err := registry.Create(k.name+":"+tag, registry.Options{Insecure: true})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return dst
+}
+
+// checkpoint pushes one that is days old, signed.
+func (k *kept) checkpoint(tag, container string, days int) ocispec.Descriptor {
+	k.t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	content := []byte(fmt.Sprint(container, days))
+	layer := image.Blob{
+		Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(content), Size: int64(len(content))},
+		DiffID:     digest.FromBytes(content),
+		Open:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+	}
+	cp := &archive.Checkpoint{Format: archive.Containerd, Name: container, Checkpointed: time.Now().Add(-time.Duration(days) * 24 * time.Hour)}
+	desc, err := image.Push(k.t.Context(), k.target(tag), []image.Blob{layer}, cp, key)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return desc
+}
+
+func (k *kept) set(tag string, days int, images map[string]ocispec.Descriptor) {
+	k.t.Helper()
+	var all []set.Container
+	for name, d := range images {
+		all = append(all, set.Container{Name: name, Image: d})
+	}
+	if _, err := set.Push(k.t.Context(), k.target(tag), time.Now().Add(-time.Duration(days)*24*time.Hour), all); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func (k *kept) look(p retain.Policy) (*retain.Plan, []string) {
+	k.t.Helper()
+	plan, err := retain.Look(k.t.Context(), k.repo, p)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	var said []string
+	for _, i := range plan.Items {
+		slices.Sort(i.Tags)
+		said = append(said, fmt.Sprintf("%s %s: %s", strings.Join(i.Containers, "+"), strings.Join(i.Tags, ","), i.Stays))
+	}
+	return plan, said
+}
+
+func (k *kept) tags() []string {
+	k.t.Helper()
+	tags, err := k.repo.Tags(k.t.Context())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+func TestPlan(t *testing.T) {
+	k := newKept(t, plainly)
+	for days := range 5 {
+		k.checkpoint(fmt.Sprint("day-", days), "web", days)
+	}
+	k.checkpoint("keep-me", "web", 9)
+	k.checkpoint("db", "db", 40)
+	k.foreign("other")
+	for name, tc := range map[string]struct {
+		policy retain.Policy
+		want   []string
+	}{
+		"newest": {retain.Policy{Keep: 2}, []string{
+			"db db: newest 2", "web day-0: newest 2", "web day-1: newest 2", "web day-2: ", "web day-3: ", "web day-4: ", "web keep-me: "}},
+		"younger": {retain.Policy{OlderThan: 84 * time.Hour, Tags: []string{"keep-*"}}, []string{
+			"db db: ", "web day-0: younger than 84h0m0s", "web day-1: younger than 84h0m0s", "web day-2: younger than 84h0m0s", "web day-3: younger than 84h0m0s", "web day-4: ", "web keep-me: tag keep-me"}},
+		"both": {retain.Policy{Keep: 1, OlderThan: 36 * time.Hour}, []string{
+			"db db: newest 1", "web day-0: newest 1", "web day-1: younger than 36h0m0s", "web day-2: ", "web day-3: ", "web day-4: ", "web keep-me: "}},
+	} {
+		plan, got := k.look(tc.policy)
+		if diff := cmp.Diff(tc.want, got); diff != "" || plan.Others != 1 {
+			t.Errorf("%s: %d others (-want +got):\n%s", name, plan.Others, diff)
+		}
+	}
+	for _, p := range []retain.Policy{{}, {Keep: -1}, {Keep: 1, OlderThan: -1}, {Keep: 1, Tags: []string{"["}}} {
+		if _, err := retain.Look(t.Context(), k.repo, p); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%+v: got %v, want an invalid argument", p, err)
+		}
+	}
+}
+
+// foreign pushes what another has made.
+func (k *kept) foreign(tag string) {
+	k.t.Helper()
+	raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`)
+	dst := k.target(tag)
+	desc := convert.Describe(ocispec.MediaTypeImageIndex, raw)
+	if err := dst.PutManifest(k.t.Context(), desc, raw); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := dst.Tag(k.t.Context(), desc, raw, ""); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	k := newKept(t, plainly)
+	old := k.checkpoint("old", "web", 3)
+	k.checkpoint("new", "web", 1)
+	k.foreign("other")
+	about, err := k.repo.Referrers(t.Context(), old.Digest)
+	if err != nil || len(about) != 1 {
+		t.Fatalf("the signature: %v, %v", about, err)
+	}
+	plan, _ := k.look(retain.Policy{Keep: 1})
+	if diff := cmp.Diff([]string{"new", "old", "other"}, k.tags()); diff != "" {
+		t.Errorf("a look has changed something (-want +got):\n%s", diff)
+	}
+	for range 2 { // the second finds nothing to do
+		if err := plan.Delete(t.Context(), k.repo); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"new", "other"}, k.tags()); diff != "" {
+			t.Errorf("tags (-want +got):\n%s", diff)
+		}
+	}
+	for name, d := range map[string]ocispec.Descriptor{"checkpoint": old, "signature": about[0]} {
+		if has, err := k.repo.Has(t.Context(), d); has || err != nil {
+			t.Errorf("the %s is there: %v, %v", name, has, err)
+		}
+	}
+}
+
+// A set goes with its checkpoints, but for those that something else has that stays.
+func TestDeleteSets(t *testing.T) {
+	k := newKept(t, plainly)
+	images := map[string]ocispec.Descriptor{}
+	for _, name := range []string{"a1", "b1", "a2", "b2"} {
+		images[name] = k.checkpoint(name, name, 5)
+	}
+	k.set("shop", 5, map[string]ocispec.Descriptor{"a": images["a1"], "b": images["b1"]})
+	k.set("shop", 4, map[string]ocispec.Descriptor{"a": images["a2"], "b": images["b1"]})
+	k.set("shop", 3, map[string]ocispec.Descriptor{"a": images["a2"], "b": images["b2"]})
+	plan, got := k.look(retain.Policy{Keep: 2, OlderThan: time.Hour})
+	if n := len(slices.DeleteFunc(got, func(s string) bool { return !strings.HasPrefix(s, "a+b ") })); n != 3 {
+		t.Fatalf("%d sets of 3: %q", n, got)
+	}
+	// Without a tag of their own the checkpoints are their sets' alone.
+	for i := range plan.Items {
+		if len(plan.Items[i].Containers) == 1 {
+			plan.Items[i].Stays = ""
+		}
+	}
+	plan.Items = slices.DeleteFunc(plan.Items, func(i retain.Item) bool { return len(i.Containers) == 1 })
+	if err := plan.Delete(t.Context(), k.repo); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"a1": false, "b1": true, "a2": true, "b2": true} {
+		if has, err := k.repo.Has(t.Context(), images[name]); has != want || err != nil {
+			t.Errorf("%s: %v, %v; want %v", name, has, err, want)
+		}
+	}
+}
+
+// What has been moved since is nobody's to delete.
+func TestDeleteMoved(t *testing.T) {
+	k := newKept(t, plainly)
+	k.checkpoint("new", "web", 1)
+	k.checkpoint("old", "web", 3)
+	plan, _ := k.look(retain.Policy{Keep: 1})
+	now := k.checkpoint("old", "web", 0)
+	if err := plan.Delete(t.Context(), k.repo); !errors.Is(err, errdefs.ErrConflict) {
+		t.Errorf("got %v, want a conflict", err)
+	}
+	if has, err := k.repo.Has(t.Context(), now); !has || err != nil {
+		t.Errorf("what the tag names now is gone: %v", err)
+	}
+}
+
+func TestDeleteRefused(t *testing.T) {
+	k := newKept(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete {
+				http.Error(w, `{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}`, http.StatusMethodNotAllowed)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	k.checkpoint("new", "web", 1)
+	k.checkpoint("old", "web", 3)
+	plan, _ := k.look(retain.Policy{Keep: 1})
+	err := plan.Delete(context.Background(), k.repo)
+	if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "REGISTRY_STORAGE_DELETE_ENABLED") {
+		t.Errorf("got %v", err)
+	}
+}
