@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -55,6 +56,7 @@ type Options struct {
 	Name        string // and ID of the new container
 	Snapshotter string // default: containerd's, overlayfs
 	Network     Network
+	CNI         CNI // for CNINetwork
 	// TCPClose has the processes find closed what TCP connections they had, and TCPEstablished
 	// go on with them. Without either a checkpoint that has any is refused.
 	TCPClose, TCPEstablished bool
@@ -102,6 +104,7 @@ type Result struct {
 	Digest     digest.Digest `json:"digest"`     // of the checkpoint image
 	Base       string        `json:"base"`
 	PID        uint32        `json:"pid"`
+	IPs        []netip.Addr  `json:"ips,omitempty"` // of a network from CNI
 	Processes  int           `json:"processes"`
 	// Log is the file that has the container's output, and CRIULog what CRIU wrote.
 	Log     string `json:"log"`
@@ -199,8 +202,8 @@ func (o Options) Validate() error {
 			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 		}
 	}
-	if o.Network != "" && o.Network != NoNetwork && o.Network != HostNetwork {
-		return fmt.Errorf("network %q is neither none nor host: %w", o.Network, errdefs.ErrInvalidArgument)
+	if o.Network != "" && o.Network != NoNetwork && o.Network != HostNetwork && o.Network != CNINetwork {
+		return fmt.Errorf("network %q is none of none, host and cni: %w", o.Network, errdefs.ErrInvalidArgument)
 	}
 	if o.TCPClose && o.TCPEstablished {
 		return fmt.Errorf("TCP connections cannot be closed and go on: %w", errdefs.ErrInvalidArgument)

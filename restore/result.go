@@ -35,5 +35,9 @@ func (r *run) result(ctx context.Context, c client.Container, task client.Task) 
 	if stats, err := archive.ReadStats(filepath.Join(r.work(), "stats-restore")); err == nil {
 		res.CRIU, res.Pages = stats.Restore, stats.Pages
 	}
-	return res, nil
+	a, err := r.attached()
+	if a != nil {
+		res.IPs = a.IPs
+	}
+	return res, err
 }

@@ -88,6 +88,12 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	back = append(back, func(context.Context) error { return os.RemoveAll(r.state()) })
+	if r.opts.Network == CNINetwork {
+		back = append(back, r.disconnect)
+		if err := r.connect(ctx, cp); err != nil {
+			return nil, err
+		}
+	}
 	task, err := r.start(ctx, c, cp)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,8 @@ type Network string
 const (
 	// NoNetwork is a network namespace of its own with nothing but loopback.
 	NoNetwork Network = "none"
+	// CNINetwork is one of its own that the machine's CNI plugins have connected.
+	CNINetwork Network = "cni"
 	// HostNetwork is this machine's.
 	HostNetwork Network = "host"
 )
@@ -46,7 +48,11 @@ func (r *run) spec(img client.Image, cp *checkpoint) oci.SpecOpts {
 		func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
 			s.Linux.Namespaces = nil
 			for _, ns := range was.Namespaces {
-				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.LinuxNamespaceType(ns)})
+				one := specs.LinuxNamespace{Type: specs.LinuxNamespaceType(ns)}
+				if one.Type == specs.NetworkNamespace && r.opts.Network == CNINetwork {
+					one.Path = r.netnsFile()
+				}
+				s.Linux.Namespaces = append(s.Linux.Namespaces, one)
 			}
 			s.Mounts = append(s.Mounts, r.mounts(was)...)
 			if len(r.criuOptions(cp)) > 0 {
@@ -106,7 +112,7 @@ func (r *run) agrees(was *archive.Derived) error {
 	if has(specs.NetworkNamespace) {
 		network = NoNetwork
 	}
-	if network != r.opts.Network {
+	if network != r.opts.Network && (network == HostNetwork || r.opts.Network == HostNetwork) {
 		return refuse("had the network %q and is to have %q: say --network %s", network, r.opts.Network, network)
 	}
 	var missing []string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
 
+	"github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/logtail"
 )
 
@@ -41,7 +43,15 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 	if err := r.configure(cp); err != nil {
 		return nil, err
 	}
-	task, err := c.NewTask(ctx, cio.LogFile(r.logFile()), client.WithRestoreImagePath(cp.images()), client.WithRestoreWorkPath(r.work()))
+	images := cp.images()
+	if r.opts.Network == CNINetwork {
+		images = filepath.Join(r.state(), "images")
+		if err := archive.Networked(cp.dir, images); err != nil {
+			return nil, fmt.Errorf("images for container %s: %w", c.ID(), err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(images)) }()
+	}
+	task, err := c.NewTask(ctx, cio.LogFile(r.logFile()), client.WithRestoreImagePath(images), client.WithRestoreWorkPath(r.work()))
 	if err != nil {
 		return nil, fmt.Errorf("task of container %s: %w", c.ID(), err)
 	}

@@ -43,6 +43,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
 	var address, root string
 	var keys, decrypt, secrets []string
+	var cni restore.CNI
 	cmd := &cobra.Command{
 		Use:     "restore SRC",
 		Short:   "Make a running container of a checkpoint here, without a queue",
@@ -77,6 +78,7 @@ func (a *app) restoreCommand() *cobra.Command {
 				Address: address,
 				Root:    root,
 				Policy:  policy,
+				CNI:     cni,
 				Secret:  func(id string) (string, error) { return files[id], nil },
 			}
 			rs, isSet, err := h.RunAll(cmd.Context(), job)
@@ -90,6 +92,8 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "PEM file with an Ed25519 public key that may have signed SRC, which has to be signed then; may be repeated")
 	cmd.Flags().StringArrayVar(&decrypt, "decrypt-with", nil, "PEM file with the private key of one for whom SRC is encrypted; may be repeated")
+	cmd.Flags().StringVar(&cni.ConfDir, "cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
+	cmd.Flags().StringSliceVar(&cni.BinDirs, "cni-bin-dir", []string{restore.DefaultBinDir}, "where the CNI plugins are; may be repeated")
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")
 	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	return cmd
@@ -137,7 +141,7 @@ func (f *restoreFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&j.Name, "name", "", "name and ID of the new container (required)")
 	fs.StringVar(&j.Namespace, "namespace", stack.DefaultNamespace, "containerd's namespace for it; Kubernetes' is k8s.io")
 	fs.StringVar(&j.Snapshotter, "snapshotter", "", "overlayfs or erofs (default containerd's, overlayfs)")
-	fs.StringVar(&j.Network, "network", string(restore.NoNetwork), "none, or host; it has to be as it was")
+	fs.StringVar(&j.Network, "network", string(restore.NoNetwork), "none; cni, one from the machine's CNI plugins; or host, if it was that")
 	fs.StringVar(&j.Hostname, "hostname", "", "host name for the container (default what it was)")
 	fs.BoolVar(&j.TCPClose, "tcp-close", false, "have the processes find closed what TCP connections they had")
 	fs.BoolVar(&j.TCPEstablished, "tcp-established", false, "have them go on with these, on the machine's network")

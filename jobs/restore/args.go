@@ -32,7 +32,7 @@ type Args struct {
 
 	Name        string `json:"name"`                  // and ID of the new container
 	Snapshotter string `json:"snapshotter,omitempty"` // default overlayfs
-	Network     string `json:"network,omitempty"`     // none or host; default none
+	Network     string `json:"network,omitempty"`     // none, cni or host; default none
 	Hostname    string `json:"hostname,omitempty"`    // default what it was
 	// What becomes of open TCP connections; by default the job fails if there are any.
 	TCPClose       bool `json:"tcpClose,omitempty"`
@@ -121,7 +121,7 @@ func (a Args) Validate() error {
 	if err := a.checkIdentity(); err != nil {
 		return err
 	}
-	return convert.OneOf("network", a.Network, "none", "host")
+	return convert.OneOf("network", a.Network, "none", "host", "cni")
 }
 
 // checkIdentity looks at what the container is told. Values of variables are not shown.

@@ -2,7 +2,10 @@ package archive_test
 
 import (
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,6 +65,35 @@ func TestShared(t *testing.T) {
 	h.files = append(h.files, inet(14, 10, 6, 10, 5000, 0, []int{0}, []int{0})) // too short for its family
 	_, err = archive.ReadShared(unpackedFrom(t, h.members()), &archive.Derived{})
 	checkRefused(t, err, "no address of its family")
+}
+
+// TestNetworked: CRIU is told that the network is given to it, and the originals stay.
+func TestNetworked(t *testing.T) {
+	h := newHeld()
+	h.more = []member{{name: "checkpoint/netns-7.img", body: "of the dump", mode: 0o600}}
+	dir, into := unpackedFrom(t, h.members()), filepath.Join(t.TempDir(), "images")
+	if err := archive.Networked(dir, into); err != nil {
+		t.Fatal(err)
+	}
+	// As CRIU 4.2.1 wrote it of a container whose network namespace had a path.
+	want := "\x19CVTR7\x93U\x0e\x00\x00\x00B\x0cextRootNetNS"
+	if got, err := os.ReadFile(filepath.Join(into, "netns-10.img")); err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := os.Stat(filepath.Join(into, "netns-7.img")); err == nil {
+		t.Error("the network of the dump is still there")
+	}
+	one, err := os.Stat(filepath.Join(dir, "checkpoint/core-1.img"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := os.Stat(filepath.Join(into, "core-1.img")); err != nil || !os.SameFile(one, other) {
+		t.Errorf("core-1.img: %v, want it to be one with the original", err)
+	}
+	h.ids = h.ids[:1]
+	if err := archive.Networked(unpackedFrom(t, h.members()), into+"2"); err == nil || !strings.Contains(err.Error(), "which network namespace") {
+		t.Errorf("of a process without a network of its own: got %v", err)
+	}
 }
 
 // TestSharedOfAProcess reads what CRIU writes of timers, deleted files and locks.

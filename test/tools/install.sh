@@ -97,6 +97,8 @@ programs() {
 	CGO_ENABLED=0 build buildkitd buildkitd github.com/moby/buildkit/cmd/buildkitd
 	CGO_ENABLED=0 build containerd23 containerd23 $containerd/containerd -tags "$lean"
 	CGO_ENABLED=0 build cri . ./cri
+	CGO_ENABLED=0 build cni-bridge cniplugins github.com/containernetworking/plugins/plugins/main/bridge
+	CGO_ENABLED=0 build cni-host-local cniplugins github.com/containernetworking/plugins/plugins/ipam/host-local
 	CGO_ENABLED=0 build checkpointctl checkpointctl github.com/checkpoint-restore/checkpointctl
 }
 

@@ -28,6 +28,8 @@ type Policy struct {
 	Keys []ed25519.PublicKey
 	// HostNetwork lets containers have the machine's network.
 	HostNetwork bool
+	// CNI lets them have a network from its CNI plugins.
+	CNI bool
 	// Mounts are the directories of the machine of which, or of what is in them, containers
 	// may have something mounted.
 	Mounts []string
@@ -37,7 +39,7 @@ type Policy struct {
 const Everywhere = "*"
 
 // Anything is the policy of who restores on their own machine.
-var Anything = Policy{From: []string{Everywhere}, HostNetwork: true, Mounts: []string{"/"}}
+var Anything = Policy{From: []string{Everywhere}, HostNetwork: true, CNI: true, Mounts: []string{"/"}}
 
 // check refuses what the policy does not let: an errdefs.ErrPermissionDenied.
 func (p Policy) check(a restorejob.Args) error {
@@ -49,6 +51,9 @@ func (p Policy) check(a restorejob.Args) error {
 	}
 	if a.Network == string(restore.HostNetwork) && !p.HostNetwork {
 		return deny("the machine's network", "--restore-host-network")
+	}
+	if a.Network == string(restore.CNINetwork) && !p.CNI {
+		return deny("a network from CNI", "--restore-cni")
 	}
 	for _, m := range a.Mounts {
 		if !slices.ContainsFunc(p.Mounts, func(dir string) bool { return below(dir, m.Source) }) {
@@ -81,6 +86,7 @@ type Config struct {
 	Secrets string // directory of a file for each secret, by its ID
 	Decrypt encrypt.Keys
 	Policy  Policy
+	CNI     restore.CNI
 }
 
 // AddFlags adds the flags of every program that is a worker.
@@ -101,6 +107,9 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		return err
 	})
 	fs.StringVar(&c.Secrets, "restore-secrets", "", "directory of the secrets that restored containers may be given: a file for each, whose name is its ID")
+	fs.BoolVar(&c.Policy.CNI, "restore-cni", false, "let restored containers have a network from this machine's CNI plugins")
+	fs.StringVar(&c.CNI.ConfDir, "restore-cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
+	fs.Func("restore-cni-bin-dirs", "where the CNI plugins are, as /opt/cni/bin,/usr/lib/cni (default "+restore.DefaultBinDir+")", list(&c.CNI.BinDirs))
 	fs.BoolVar(&c.Policy.HostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
 	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.Policy.Mounts))
 }
@@ -136,7 +145,7 @@ func (c Config) Handler(containerd string) (*Handler, error) {
 			return nil, fmt.Errorf("--restore-mounts %q: want absolute paths: %w", dir, errdefs.ErrInvalidArgument)
 		}
 	}
-	h := &Handler{Address: containerd, Root: c.Root, Policy: c.Policy, Decrypt: c.Decrypt}
+	h := &Handler{Address: containerd, Root: c.Root, Policy: c.Policy, CNI: c.CNI, Decrypt: c.Decrypt}
 	if c.Secrets != "" {
 		h.Secret = func(id string) (string, error) { return filepath.Join(c.Secrets, id), nil }
 	}

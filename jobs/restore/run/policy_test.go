@@ -33,6 +33,8 @@ func TestPolicy(t *testing.T) {
 		{"a file", []string{mine}, restorejob.Args{Source: "oci:/r.example.com/saved/web"}, "--restore-from"},
 		{"network", []string{mine}, restorejob.Args{Source: web, Network: "host"}, "--restore-host-network"},
 		{"network allowed", []string{mine, "--restore-host-network"}, restorejob.Args{Source: web, Network: "host"}, ""},
+		{"network from CNI", []string{mine}, restorejob.Args{Source: web, Network: "cni"}, "--restore-cni"},
+		{"network from CNI allowed", []string{mine, "--restore-cni"}, restorejob.Args{Source: web, Network: "cni"}, ""},
 		{"mount", []string{mine}, restorejob.Args{Source: web, Mounts: mount("/srv")}, "--restore-mounts"},
 		{"mount allowed", []string{mine, "--restore-mounts=/etc/hosts,/srv"}, restorejob.Args{Source: web, Mounts: mount("/srv/web")}, ""},
 		{"mount beside", []string{mine, "--restore-mounts=/srv"}, restorejob.Args{Source: web, Mounts: mount("/srv/../etc")}, "--restore-mounts"},

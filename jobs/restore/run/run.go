@@ -26,6 +26,7 @@ type Handler struct {
 	Address string // of containerd; default stack.DefaultAddress
 	Root    string // default restore.DefaultRoot
 	Policy  Policy
+	CNI     restore.CNI
 	Decrypt encrypt.Keys // of checkpoints that are encrypted
 	// Secret gives the file of a secret; nil: there are none.
 	Secret func(id string) (file string, err error)
@@ -73,6 +74,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Name:        a.Name,
 		Snapshotter: a.Snapshotter,
 		Network:     restore.Network(a.Network),
+		CNI:         h.CNI,
 		Hostname:    a.Hostname,
 
 		TCPClose:       a.TCPClose,

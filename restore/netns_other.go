@@ -1,0 +1,9 @@
+//go:build !linux
+
+package restore
+
+import "github.com/containerd/errdefs"
+
+func newNetNS(string) error { return errdefs.ErrNotImplemented }
+
+func removeNetNS(string) error { return errdefs.ErrNotImplemented }
