@@ -55,6 +55,9 @@ func (r *run) cache() cache { return cache{filepath.Join(r.opts.Root, "checkpoin
 func (r *run) unpack(ctx context.Context, dir string) (err error) {
 	ctx, span := tracer.Start(ctx, "unpack checkpoint")
 	defer span.End()
+	if err := room(dir, r.img.Layer.Size); err != nil { // and mostly more: it is compressed
+		return err
+	}
 	layer, err := r.img.Archive(ctx)
 	if err != nil {
 		return err

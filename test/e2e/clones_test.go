@@ -5,11 +5,13 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/restore"
 )
 
@@ -22,6 +24,9 @@ bash -c 'until exec 3<>/dev/tcp/127.0.0.1/5000; do sleep 0.1; done; touch /conne
 // TestRestoreConnections: a container with an open TCP connection is refused before CRIU is
 // started; with --tcp-close it goes on, and its server can be connected to anew.
 func TestRestoreConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two dumps of a container with a connection: long lane")
+	}
 	d, registry, c := startThat(t, 2, "overlayfs", connects)
 	await(t, "a connection", func(context.Context) error {
 		_, err := os.Stat(filepath.Join(c.root(), "connected"))
@@ -54,4 +59,34 @@ func TestRestoreConnections(t *testing.T) {
 	if s := r.Shared; s == nil || len(s.Sockets) != 3 || len(s.Processes) < 3 || len(s.Env) == 0 {
 		t.Errorf("shared: %+v, want two ends and a server, processes and variables", s)
 	}
+}
+
+// TestRestoreCancel cancels the job of a restore in the middle of CRIU's work: nothing is
+// left of the container, and its name can be used again.
+func TestRestoreCancel(t *testing.T) {
+	hold, at, release := holdCRIU(t)
+	d, _, _, ref := saved(t, 2, "overlayfs")
+	p := startPool(t, 1)
+	p.worker(t, "node-1", "--containerd", d.address, "--node", "node-1", "--restore-from", "*", "--restore-root", d.restoreRoot())
+	two := d.restored(t, "two")
+	hold()
+	id := strings.TrimSpace(p.output(t, "submit", "restore", "--insecure", "--node", "node-1", "--name", two.id, ref))
+	at()
+	p.output(t, "jobs", "cancel", id)
+	await(t, "the end of the container", func(context.Context) error {
+		if got := d.ctr("containers", "ls", "-q") + d.ctr("tasks", "ls", "-q"); strings.Contains(got, two.id) {
+			return errors.New(got)
+		}
+		dirs, err := filepath.Glob(filepath.Join(d.restoreRoot(), "containers/*", two.id))
+		if err == nil && len(dirs) > 0 {
+			err = errors.New(dirs[0])
+		}
+		return err
+	})
+	if st := p.job(t, id); st.State != jobs.Cancelled {
+		t.Errorf("the job is %s", st.State)
+	}
+	release()
+	output(t, lithify(t), d.restoreArgs(ref, two.id)...)
+	two.goesOn(t, two.count(t))
 }
