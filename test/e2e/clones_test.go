@@ -11,8 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	regsource "github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/restore"
+	"github.com/lithify/lithify/restore/image"
 )
 
 // connects has a server and one that is connected to it, and goes on counting.
@@ -88,5 +90,48 @@ func TestRestoreCancel(t *testing.T) {
 	}
 	release()
 	output(t, lithify(t), d.restoreArgs(ref, two.id)...)
+	two.goesOn(t, two.count(t))
+}
+
+// TestRestoreLostPack: of a split checkpoint a part of the memory is gone. Nothing is
+// restored, and nothing of it is kept for the next one, who has the part.
+func TestRestoreLostPack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a split checkpoint once more: long lane")
+	}
+	d, _, c := startCounting(t, 2, "overlayfs")
+	c.goesOn(t, 3)
+	layout := t.TempDir()
+	output(t, lithify(t), "checkpoint", "--split", "--containerd", d.address, c.id, "oci:"+layout+":1")
+	src, err := regsource.Open("oci:"+layout+":1", regsource.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := image.Open(t.Context(), src)
+	if err != nil || len(img.Packs) == 0 {
+		t.Fatalf("%v: %d packs, want some", err, len(img.Packs))
+	}
+	pack := filepath.Join(layout, "blobs/sha256", img.Packs[0].Digest.Encoded())
+	if err := os.Rename(pack, pack+".lost"); err != nil {
+		t.Fatal(err)
+	}
+	code, said := exit(t, lithify(t), d.restoreArgs("oci:"+layout+":1", "two")...)
+	if code == 0 || !strings.Contains(said, img.Packs[0].Digest.Encoded()) {
+		t.Errorf("without a pack: exit code %d, %q; want its digest", code, said)
+	}
+	kept, err := filepath.Glob(filepath.Join(d.restoreRoot(), "checkpoints", img.Layer.Digest.Encoded()+"*"))
+	for _, file := range kept {
+		if filepath.Ext(file) != ".lock" {
+			t.Errorf("kept: %s", file)
+		}
+	}
+	if got := d.ctr("containers", "ls", "-q"); err != nil || strings.Contains(got, "two") {
+		t.Errorf("%v, containers: %q", err, got)
+	}
+	if err := os.Rename(pack+".lost", pack); err != nil {
+		t.Fatal(err)
+	}
+	two := d.restored(t, "two")
+	output(t, lithify(t), d.restoreArgs("oci:"+layout+":1", two.id)...)
 	two.goesOn(t, two.count(t))
 }
