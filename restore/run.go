@@ -109,7 +109,7 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Cached, res.Took, res.Shared = cp.cached, r.took, cp.shared
+	res.Cached, res.Took, res.Shared = cp.cached, r.took, cp.shared.Head()
 	if r.opts.Hostname != "" {
 		res.Shared.Hostname = ""
 	}

@@ -30,8 +30,28 @@ type Shared struct {
 	Closed bool `json:"closed,omitempty"`
 }
 
-// maxShown bounds each list of names in a Shared: an image may have hundreds of thousands.
-const maxShown = 1000
+// What a Shared shows of each list, and of a name in bytes: an image may have hundreds of
+// thousands, and a result is a message.
+const (
+	maxShown = 100
+	maxName  = 256
+)
+
+// Head is the beginning of each list.
+func (s Shared) Head() *Shared {
+	s.Processes = s.Processes[:min(len(s.Processes), maxShown)]
+	s.Sockets = s.Sockets[:min(len(s.Sockets), maxShown)]
+	s.Hostname = s.Hostname[:min(len(s.Hostname), maxName)]
+	s.Env, s.Files, s.Deleted = head(s.Env), head(s.Files), head(s.Deleted)
+	return &s
+}
+
+func head(all []string) (short []string) {
+	for _, name := range all[:min(len(all), maxShown)] {
+		short = append(short, name[:min(len(name), maxName)])
+	}
+	return short
+}
 
 // ReadShared reads it from a directory that [Read] filled, and [Validate] and [ReadRights]
 // have passed. was is the container, as its spec tells.
@@ -118,9 +138,7 @@ func (s *shared) open() error {
 				return err
 			}
 			one, err := socket(inet)
-			if err == nil && len(s.Sockets) < maxShown {
-				s.Sockets = append(s.Sockets, one)
-			}
+			s.Sockets = append(s.Sockets, one)
 			return err
 		case fileRegular:
 			return s.regular(f)
@@ -143,7 +161,7 @@ func (s *shared) regular(f fields) error {
 		return m.Outside() && int64(m.id) == file.mount && !strings.HasPrefix(m.Path, "/dev/")
 	})
 	if outside {
-		s.Files = addName(s.Files, file.name)
+		s.Files = append(s.Files, file.name)
 	}
 	return nil
 }
@@ -155,17 +173,10 @@ func (s *shared) deleted() error {
 	return s.messages("remap-fpath.img", magics["remap-fpath"], func(b []byte) error {
 		f, err := parse(b)
 		if file, ok := s.files[f.number(1)]; ok {
-			s.Deleted = addName(s.Deleted, file.name)
+			s.Deleted = append(s.Deleted, file.name)
 		}
 		return err
 	})
-}
-
-func addName(all []string, name string) []string {
-	if len(all) == maxShown || slices.Contains(all, name) {
-		return all
-	}
-	return append(all, name)
 }
 
 func (s *shared) hostname() error {

@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"encoding/json"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -60,6 +61,13 @@ func TestShared(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("shared (-want +got):\n%s", diff)
+	}
+
+	for range 1000 {
+		want.Deleted = append(want.Deleted, strings.Repeat("/long", 1000))
+	}
+	if b, err := json.Marshal(want.Head()); err != nil || len(b) > 64<<10 || len(want.Head().Sockets) != 4 {
+		t.Errorf("the head of it has %d bytes, %v", len(b), err)
 	}
 
 	h.files = append(h.files, inet(14, 10, 6, 10, 5000, 0, []int{0}, []int{0})) // too short for its family
