@@ -54,7 +54,7 @@ func TestCommitUserNamespace(t *testing.T) {
 			if testing.Short() && name != "mapped mounts" {
 				t.Skip("short lane: one way of three to map owners")
 			}
-			d := &daemon{t, d.address}
+			d := &daemon{t: t, address: d.address}
 			d.pullFor(base, tc.snapshotter, "")
 			flags := append([]string{"--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536"}, tc.flags...)
 			repo := "made" + strings.ReplaceAll(strings.ToLower(name), " ", "")

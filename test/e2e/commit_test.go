@@ -189,7 +189,7 @@ func TestCommit(t *testing.T) {
 			if c.long && testing.Short() {
 				t.Skip("takes 10 s: long lane")
 			}
-			d := &daemon{t, d.address}
+			d := &daemon{t: t, address: d.address}
 			base := registry + "/base:" + c.name
 			push(t, debian(t, c.layers), base)
 			if c.platform != "" {

@@ -18,6 +18,7 @@ import (
 type daemon struct {
 	t       testing.TB
 	address string
+	process *process
 }
 
 // The layout of version 4: [grpc] and its kin became plugins in containerd 2.4,
@@ -83,7 +84,7 @@ func launchContainerd(t testing.TB, more ...string) *daemon {
 		t.Fatal(err)
 	}
 	d := &daemon{t: t, address: filepath.Join(dir, "containerd.sock")}
-	start(t, command(t, need(t, "containerd"), "--config", config))
+	d.process = start(t, command(t, need(t, "containerd"), "--config", config))
 	return d
 }
 

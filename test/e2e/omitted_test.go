@@ -88,7 +88,7 @@ func TestOmittedParents(t *testing.T) {
 			for _, profile := range []string{"erofs", "erofs+zstd"} {
 				t.Run(profile, func(t *testing.T) {
 					ref := convert(t, src, fmt.Sprintf("%s/omitted:%s-%d", registry, name, len(profile)), "--replace", "--profile", profile)
-					d := daemon{t, d.address}
+					d := daemon{t: t, address: d.address}
 					d.pull(ref, "erofs")
 					if diff := cmp.Diff(omitted, d.see(ref, "erofs")); diff != "" {
 						t.Errorf("in the container (-want +got):\n%s", diff)
@@ -98,7 +98,7 @@ func TestOmittedParents(t *testing.T) {
 		})
 	}
 	t.Run("overlayfs agrees", func(t *testing.T) {
-		d := daemon{t, d.address}
+		d := daemon{t: t, address: d.address}
 		ref := registry + "/omitted:overlayfs"
 		push(t, probeImage(t, types.OCILayer, corpus.Omitted), ref)
 		d.pull(ref, "overlayfs")
@@ -109,7 +109,7 @@ func TestOmittedParents(t *testing.T) {
 	// What lithify is measured against: containerd's erofs differ runs mkfs.erofs
 	// on the tar layers of the original.
 	t.Run("mkfs.erofs in containerd opens the directory", func(t *testing.T) {
-		d := daemon{t, d.address}
+		d := daemon{t: t, address: d.address}
 		ref := registry + "/omitted:mkfs"
 		push(t, probeImage(t, types.OCILayer, corpus.Omitted), ref)
 		d.pull(ref, "erofs")

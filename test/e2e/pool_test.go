@@ -27,6 +27,7 @@ type pool struct {
 	home   string   // where the context file and the store lie
 	env    []string // of its commands, beside that
 	server *process
+	nats   string // host:port
 }
 
 func startPool(t *testing.T, slots int) *pool {
@@ -39,7 +40,11 @@ func startPool(t *testing.T, slots int) *pool {
 func (p *pool) serve(t *testing.T, slots int) {
 	t.Helper()
 	p.server = start(t, p.command(t, lithify(t), "serve", "--dir", filepath.Join(p.home, "queue"), "--slots", fmt.Sprint(slots)))
-	p.server.says(t, "pool up", func(line string) (string, bool) { return line, strings.HasPrefix(line, "pool up at ") })
+	p.nats = p.server.says(t, "pool up", func(line string) (string, bool) {
+		rest, ok := strings.CutPrefix(line, "pool up at nats://")
+		address, _, _ := strings.Cut(rest, " ")
+		return address, ok
+	})
 }
 
 // kill ends the server as a power cut would.
