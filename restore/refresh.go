@@ -25,7 +25,7 @@ func (r *run) refresh(ctx context.Context, c client.Container, task client.Task)
 		err = errors.Join(r.identify(p), p.Close())
 	}
 	if err == nil && r.opts.Refresh != "" {
-		err = r.runIn(ctx, c, task, r.opts.Refresh)
+		err = r.runIn(ctx, c, task, r.opts.Refresh, filepath.Join(r.state(), "refresh.log"))
 	}
 	if err == nil && r.opts.Signal != "" {
 		err = r.signal(ctx, task)
@@ -37,7 +37,7 @@ func (r *run) refresh(ctx context.Context, c client.Container, task client.Task)
 }
 
 // runIn runs a script in the container and waits for its end, which has to be a good one.
-func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, script string) error {
+func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, script, log string) error {
 	spec, err := c.Spec(ctx)
 	if err != nil {
 		return err
@@ -47,7 +47,6 @@ func (r *run) runIn(ctx context.Context, c client.Container, task client.Task, s
 	// the first that ends, and a script that ends soon loses what it says on stderr.
 	p.Args, p.Terminal, p.Cwd = []string{"/bin/sh", "-c", "exec 2>&1\n" + script}, false, "/"
 	p.Env = slices.Concat(p.Env, r.opts.Env, r.identity())
-	log := filepath.Join(r.state(), "refresh.log")
 	code, err := execute(ctx, task, &p, log)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("the script ended with %d: %w%s", code, errdefs.ErrFailedPrecondition, logtail.Of("the script", log))

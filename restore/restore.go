@@ -23,6 +23,7 @@ import (
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/encrypt"
+	"github.com/lithify/lithify/restore/health"
 	"github.com/lithify/lithify/restore/image"
 )
 
@@ -77,6 +78,12 @@ type Options struct {
 	Refresh string
 	// Signal, as HUP, is sent to the container's first process after that.
 	Signal string
+
+	// Check says when the container, refreshed, is healthy: before that it does not count
+	// as restored, and if it does not get so it is removed. nil: once it runs.
+	Check *health.Check
+	// Alive, if set, hears of each check.
+	Alive func()
 
 	// Base is a reference with a digest to be taken for the base image instead of the
 	// one that the checkpoint names.
@@ -207,6 +214,11 @@ func (o Options) Validate() error {
 	}
 	if o.TCPClose && o.TCPEstablished {
 		return fmt.Errorf("TCP connections cannot be closed and go on: %w", errdefs.ErrInvalidArgument)
+	}
+	if o.Check != nil {
+		if err := o.Check.Validate(); err != nil {
+			return err
+		}
 	}
 	return o.checkIdentity()
 }

@@ -102,6 +102,9 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	if err := r.refresh(ctx, c, task); err != nil {
 		return nil, err
 	}
+	if err := r.check(ctx, c, task); err != nil {
+		return nil, err
+	}
 	if _, err := c.SetLabels(ctx, map[string]string{labelUse: useRunning}); err != nil {
 		return nil, fmt.Errorf("label container %s: %w", c.ID(), err)
 	}

@@ -129,6 +129,7 @@ type restoreFlags struct {
 	job     restorejob.Args
 	mounts  []string
 	envFile string
+	check   checkFlags
 }
 
 // addSecret is of jobs: the workers have the secrets.
@@ -149,6 +150,7 @@ func (f *restoreFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.envFile, "env-file", "", "lines NAME=VALUE, to be /run/lithify/env in the container and in --refresh's environment: whoever sees the job sees them")
 	fs.StringVar(&j.Refresh, "refresh", "", "script for the container's /bin/sh that is run once it is restored, and has to end well")
 	fs.StringVar(&j.Signal, "signal", "", "send this to its first process then, as HUP")
+	f.check.add(fs)
 	fs.StringVar(&j.Base, "base", "", "NAME@DIGEST, image to stand on (default what the checkpoint names)")
 	fs.DurationVar(&j.Limit, "limit", restore.DefaultTimeout, "give up if CRIU takes longer")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registries")
@@ -171,8 +173,9 @@ func (f *restoreFlags) args(src string) (restorejob.Args, error) {
 	if err := j.Validate(); err != nil {
 		return j, usageError{err}
 	}
+	j.Check = f.check.check()
 	o := restore.Options{Name: j.Name, Network: restore.Network(j.Network), Signal: j.Signal}
-	if err := o.Validate(); err != nil {
+	if err := checkOf(j, o).Validate(); err != nil {
 		return j, usageError{err}
 	}
 	if err := registry.Check(src); err != nil {

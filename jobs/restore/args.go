@@ -44,6 +44,7 @@ type Args struct {
 	Secrets  []string      `json:"secrets,omitempty"`  // IDs of files that the node has, for its secrets
 	Refresh  string        `json:"refresh,omitempty"`  // script that is run in it
 	Signal   string        `json:"signal,omitempty"`   // sent to its first process then
+	Check    *Check        `json:"check,omitempty"`    // when it counts as restored; default once it runs
 	Base     string        `json:"base,omitempty"`     // base image with its digest; default the checkpoint's
 	Limit    time.Duration `json:"limit,omitempty"`    // of CRIU's own work
 	Insecure bool          `json:"insecure,omitempty"` // plain HTTP
@@ -63,6 +64,7 @@ func (Args) Kind() string { return Kind }
 func (a Args) Member(container string, checkpoint digest.Digest) Args {
 	a.Source, a.SourceDigest = convert.Unpinned(a.Source), checkpoint
 	a.Name += "-" + container
+	a.Check = a.Check.of(container)
 	if a.Hostname != "" {
 		a.Hostname += "-" + strings.ReplaceAll(container, "_", "-")
 	}
@@ -118,7 +120,7 @@ func (a Args) Validate() error {
 			return fmt.Errorf("mount %s:%s: want two absolute paths, and not the root", m.Source, m.Target)
 		}
 	}
-	if err := a.checkIdentity(); err != nil {
+	if err := errors.Join(a.checkIdentity(), a.Check.validate()); err != nil {
 		return err
 	}
 	return convert.OneOf("network", a.Network, "none", "host", "cni")

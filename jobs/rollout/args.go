@@ -3,6 +3,7 @@
 package rollout
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -105,6 +106,10 @@ func (a Args) Validate() error {
 		return fmt.Errorf("%d replicas cannot run of %d", a.MinHealthy, a.Total())
 	case a.MaxUnavailable > 0 && a.MaxUnavailable <= a.MayFail():
 		return fmt.Errorf("%d replicas may fail: with no more than %d unavailable there would be no next wave", a.MayFail(), a.MaxUnavailable)
+	case a.Restore.Check != nil && a.Restore.Check.Container != "" && !slices.ContainsFunc(a.Set, func(m Member) bool { return m.Container == a.Restore.Check.Container }):
+		return fmt.Errorf("the check is of container %s, which the set has not", a.Restore.Check.Container)
+	case a.Restore.Check.Took() >= cmp.Or(a.Timeout, DefaultTimeout):
+		return fmt.Errorf("a container may take %v, and until its check has succeeded %v: let it take longer", cmp.Or(a.Timeout, DefaultTimeout), a.Restore.Check.Took())
 	case containers > jobs.MaxChildren:
 		return fmt.Errorf("%d containers are too many for one rollout (the limit is %d)", containers, jobs.MaxChildren)
 	}

@@ -114,7 +114,7 @@ func TestCheckpointRestore(t *testing.T) {
 				if err := errors.Join(os.WriteFile(env, []byte("# of a clone\n\n  COLOUR=dark = blue\r\n"), 0o600), os.WriteFile(token, []byte("hunter2"), 0o600)); err != nil {
 					t.Fatal(err)
 				}
-				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone", "--env-file", env, "--secret", "id=token,src="+token,
+				got := output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter, "--hostname", "clone", "--check-exec", "test -s /who", "--healthy-for", "1s", "--env-file", env, "--secret", "id=token,src="+token,
 					"--refresh", "echo $LITHIFY_NAME > /who; grep -c LITHIFY_CHECKPOINT=sha256: /run/lithify/clone >> /who; echo $COLOUR >> /who; cat /run/lithify/env >> /who", "--signal", "HUP")...)
 				if got != "two\n" {
 					t.Errorf("lithify restore: got %q, want the container's name", got)
@@ -274,6 +274,9 @@ func TestRestoreRefused(t *testing.T) {
 		"no snapshotter":    {ref, []string{"--snapshotter", "none"}, 3, "none"},
 		"no time":           {ref, []string{"--limit", "1ns"}, 5, "longer than allowed"},
 		"refresh":           {ref, []string{"--refresh", "echo no good >&2; exit 3"}, 1, "no good"},
+		"ill":               {ref, []string{"--check-exec", "echo not well >&2; exit 7", "--check-within", "1s"}, 1, "not well"},
+		"another's network": {ref, []string{"--check-tcp", registry[strings.LastIndex(registry, ":")+1:], "--check-within", "1s"}, 1, "refused"},
+		"no check":          {ref, []string{"--check-tcp", "web:80"}, 2, "IP:PORT"},
 		"no signal":         {ref, []string{"--signal", "SIGNOT"}, 2, "SIGNOT"},
 		"a name of no kind": {ref, []string{"--name", "../x"}, 2, "../x"},
 	} {

@@ -17,6 +17,7 @@ import (
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	"github.com/lithify/lithify/restore"
 	"github.com/lithify/lithify/restore/encrypt"
+	"github.com/lithify/lithify/restore/health"
 )
 
 // Handler restores checkpoints in a containerd on this machine. Convert says how
@@ -86,6 +87,8 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Secrets: secrets,
 		Refresh: a.Refresh,
 		Signal:  a.Signal,
+		Check:   check(a.Check),
+		Alive:   func() { jobs.Alive(ctx, 0) },
 		Base:    a.Base,
 		Keys:    h.Policy.Keys,
 		Decrypt: h.Decrypt,
@@ -108,6 +111,14 @@ func (h Handler) secrets(ids []string) (all []restore.Secret, err error) {
 		all = append(all, restore.Secret{ID: id, File: file})
 	}
 	return all, nil
+}
+
+func check(given *restorejob.Check) *health.Check {
+	if given == nil {
+		return nil
+	}
+	c := health.Check(*given)
+	return &c
 }
 
 func mounts(given []restorejob.Mount) (mounts []restore.Mount) {
