@@ -96,7 +96,7 @@ without unpacking, and publishes them beside the originals.
 	group(root)
 	root.AddCommand(a.convertCommand(), a.verifyCommand(), a.commitCommand(), a.buildCommand(), a.checkpointCommand(), a.restoreCommand())
 	root.AddCommand(a.submitCommand(), a.serveCommand(), a.consoleCommand())
-	root.AddCommand(a.jobsCommand(), a.cronCommand(), a.poolCommand(), a.workersCommand(), a.schedulersCommand(), a.queueCommand(), a.authCommand())
+	root.AddCommand(a.jobsCommand(), a.rolloutCommand(), a.cronCommand(), a.poolCommand(), a.workersCommand(), a.schedulersCommand(), a.queueCommand(), a.authCommand())
 	root.AddCommand(a.doctorCommand(), a.configCommand(), a.benchCommand())
 	return root
 }

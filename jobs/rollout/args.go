@@ -184,3 +184,12 @@ func (Args) Hosts() []string { return nil }
 
 // References implements jobs.Referring.
 func (a Args) References() (reads, writes []string) { return a.Restore.References() }
+
+// Key is the idempotency key of the job that restores a container of a rollout.
+func Key(rollout jobs.ID, container string) string { return string(rollout) + "/" + container }
+
+// RestoreID is that job's ID.
+func RestoreID(rollout jobs.ID, one restore.Args) (jobs.ID, error) {
+	j, err := jobs.New(one, jobs.Options{IdempotencyKey: Key(rollout, one.Name)})
+	return j.ID, err
+}

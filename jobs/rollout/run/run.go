@@ -99,7 +99,7 @@ func options(ctx context.Context, key string, timeout time.Duration) jobs.Option
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(deadline), time.Second))
 	}
-	return jobs.Options{IdempotencyKey: string(jobs.IDOf(ctx)) + "/" + key, Timeout: timeout}
+	return jobs.Options{IdempotencyKey: rolloutjob.Key(jobs.IDOf(ctx), key), Timeout: timeout}
 }
 
 // await waits for jobs, and to be told again of the others.
