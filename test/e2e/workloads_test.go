@@ -1,0 +1,167 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/lithify/lithify/test/corpus"
+)
+
+// python counts in memory, in an open file and in a deleted one, beside a thread.
+const python = `
+import os, threading, time
+os.remove("/etc/issue")
+gone = open("/tmp/gone", "w+"); os.remove("/tmp/gone")
+kept = open("/kept", "w+")
+beside = [0]
+def count():
+    while True:
+        beside[0] += 1
+        time.sleep(0.02)
+threading.Thread(target=count, daemon=True).start()
+memory = {str(i): i * i for i in range(100000)}
+n = 0
+while True:
+    for f in (gone, kept):
+        f.seek(0)
+        if n and int(f.read()) != n - 1:
+            open("/wrong", "w").write("a file is not at %d" % (n - 1))
+        f.seek(0); f.write("%08d" % n); f.flush()
+    if memory[str(n % 100000)] != (n % 100000) ** 2:
+        open("/wrong", "w").write("memory")
+    open("/count.new", "w").write(str(n)); os.rename("/count.new", "/count")
+    was = beside[0]
+    time.sleep(0.05)
+    if n % 20 == 19:
+        time.sleep(0.2)
+        if beside[0] == was:
+            open("/wrong", "w").write("the thread stands still")
+    n += 1
+`
+
+// processes are a tree: a writer and a reader at the ends of a pipe, a background job that
+// both must outlive, and a fifo between two of them.
+const processes = `
+rm /etc/issue; mkfifo /fifo
+(while :; do sleep 0.1; done) &
+i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done | (
+	exec 3<>/fifo; want=0
+	while read n; do
+		[ $n = $want ] || echo "$n came, and $want was next" > /wrong
+		want=$((want+1))
+		echo $n >&3; read back <&3
+		[ $back = $n ] || echo "$back came back of $n" > /wrong
+		echo $n > /count.new; mv /count.new /count
+	done)`
+
+// TestCheckpointWorkloads has other programs than a shell's loop go on: each looks itself
+// whether its memory, its files and its threads are of one instant.
+func TestCheckpointWorkloads(t *testing.T) {
+	need(t, "criu")
+	for _, w := range []struct {
+		name, layer string
+		args        []string
+		long        bool
+	}{
+		{"go", "debian", []string{"/workload"}, false},
+		{"processes", "debian", []string{"/bin/sh", "-c", processes}, true},
+		{"python", "devel", []string{"/usr/bin/python3", "-c", python}, true},
+	} {
+		for _, snapshotter := range []string{"overlayfs", "erofs"} {
+			t.Run(w.name+"/"+snapshotter, func(t *testing.T) {
+				if testing.Short() && (w.long || snapshotter == "erofs") {
+					t.Skip("short lane: one workload on one snapshotter")
+				}
+				d, registry := startContainerd(t), startRegistry(t)
+				base := registry + "/base:1"
+				push(t, workload(t, w.layer, w.args), base)
+				d.pullFor(base, snapshotter, "")
+				c := d.start(t, "one", base, snapshotter, "", "--null-io")
+				c.goesOn(t, 12)
+				ref := strings.TrimSpace(output(t, lithify(t), "checkpoint", "--containerd", d.address, "--insecure", c.id, registry+"/saved:1"))
+				at := c.count(t)
+				two := d.restored(t, "two")
+				output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter)...)
+				for _, c := range []*container{two, c} {
+					c.goesOn(t, at+12) // its checks included
+					if got := c.does(t, "cat /wrong /etc/issue 2>/dev/null || true"); got != "" {
+						t.Errorf("%s: %s", c.id, got)
+					}
+				}
+			})
+		}
+	}
+}
+
+// workload is an image of a layer of the corpus and of the test's program.
+func workload(t *testing.T, layer string, args []string) v1.Image {
+	t.Helper()
+	below, err := corpus.Open(t.Context(), layer)
+	if err != nil {
+		t.Skipf("no %s: %v", layer, err)
+	}
+	raw, err := os.ReadFile(program(t, "workload", "./workload"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, err := corpus.Built(types.OCILayer, func(w *tar.Writer) error {
+		return corpus.File(w, tar.Header{Name: "workload", Mode: 0o755}, string(raw))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := corpus.Image(corpus.Linux, args, below.Registry(corpus.Gzip), above)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// TestClones restores one checkpoint many times on one machine, from one directory. Each
+// knows who it is, and all go on.
+func TestClones(t *testing.T) {
+	n := 32
+	if testing.Short() {
+		n = 4
+	}
+	d, registry, c, ref := saved(t, 2, "overlayfs")
+	p := startPool(t, 1)
+	p.worker(t, "node-1", "--containerd", d.address, "--node", "node-1", "--restore-from", registry+"/", "--restore-root", d.restoreRoot())
+	p.lists(t, "node-1")
+	var clones []*container
+	for i := range n {
+		clones = append(clones, d.restored(t, fmt.Sprintf("web-%d", i+1)))
+	}
+	p.output(t, "submit", "rollout", "--wait", "--insecure", "--node", "node-1", "--replicas", fmt.Sprint(n), "--wave", "8", "--name", "web", "--hostname", "web", ref)
+	for i, c := range clones {
+		c.goesOn(t, c.count(t))
+		if got, want := c.does(t, "hostname; grep CLONE /run/lithify/clone"), fmt.Sprintf("%s\nLITHIFY_CLONE=%d/%d\n", c.id, i+1, n); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if got := c.does(t, "cat /wrong 2>/dev/null || true"); got != "" {
+			t.Errorf("%s: %s", c.id, got)
+		}
+	}
+	dirs, err := os.ReadDir(d.restoreRoot() + "/checkpoints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for _, e := range dirs {
+		if e.IsDir() {
+			whole++
+		}
+	}
+	if whole != 1 {
+		t.Errorf("%d checkpoints are unpacked for %d clones, want 1", whole, n)
+	}
+	c.goesOn(t, c.count(t))
+}
