@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -17,6 +18,9 @@ import (
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/restore/archive"
 )
+
+// unpackBound is how long containerd may unpack an image without a word.
+const unpackBound = 15 * time.Minute
 
 // base finds the image that a checkpointed container stood on, and unpacks it. It is
 // looked for by its digest alone: in what containerd has, under whatever name, and then
@@ -35,6 +39,7 @@ func (r *run) base(ctx context.Context, cp *checkpoint) (client.Image, error) {
 	}
 	unpacked, err := img.IsUnpacked(ctx, r.opts.Snapshotter)
 	if err == nil && !unpacked {
+		defer r.opts.Quiet(unpackBound, "containerd unpacks the base image")()
 		err = img.Unpack(ctx, r.opts.Snapshotter)
 	}
 	if err != nil {
@@ -93,6 +98,7 @@ func (r *run) pull(ctx context.Context, pinned string, dgst digest.Digest) (clie
 	if err != nil {
 		return nil, err
 	}
+	defer r.opts.Quiet(unpackBound, "containerd pulls and unpacks the base image")()
 	return r.daemon.Client().Pull(ctx, pinned,
 		client.WithResolver(resolver{src, dgst}),
 		client.WithPlatformMatcher(platforms.Default()),

@@ -32,7 +32,7 @@ func (r *run) check(ctx context.Context, c client.Container, task client.Task) e
 			ended <- fmt.Errorf("its first process ended with %d", status.ExitCode())
 		}
 	}()
-	if err := r.opts.Check.Wait(ctx, &checked{r, c, task, ended}, r.opts.Alive); err != nil {
+	if err := r.opts.Check.Wait(ctx, &checked{r, c, task, ended}, func() { r.opts.Alive(0) }); err != nil {
 		return fmt.Errorf("check of container %s: %w", c.ID(), err)
 	}
 	return nil

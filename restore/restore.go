@@ -82,8 +82,12 @@ type Options struct {
 	// Check says when the container, refreshed, is healthy: before that it does not count
 	// as restored, and if it does not get so it is removed. nil: once it runs.
 	Check *health.Check
-	// Alive, if set, hears of each check.
-	Alive func()
+	// Alive, if set, hears of each check, and how many bytes were read, of each piece. It is
+	// called from any goroutine and returns at once.
+	Alive func(n int64)
+	// Quiet, if set, hears before a phase in which nothing is heard how long that may be and
+	// why, and end after it: as registry.Options.Quiet.
+	Quiet func(bound time.Duration, why string) (end func())
 
 	// Base is a reference with a digest to be taken for the base image instead of the
 	// one that the checkpoint names.
@@ -192,6 +196,12 @@ func (o Options) withDefaults() Options {
 	o.Snapshotter = cmp.Or(o.Snapshotter, defaults.DefaultSnapshotter)
 	o.Root = cmp.Or(o.Root, DefaultRoot)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	if o.Alive == nil {
+		o.Alive = func(int64) {}
+	}
+	if o.Quiet == nil {
+		o.Quiet = func(time.Duration, string) func() { return func() {} }
+	}
 	if root, err := filepath.Abs(o.Root); err == nil { // containerd's shim has another working directory
 		o.Root = root
 	}

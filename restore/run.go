@@ -94,12 +94,13 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 			return nil, err
 		}
 	}
-	task, err := r.start(ctx, c, cp)
+	var task client.Task
+	err = r.quietly("CRIU restores", func() (err error) { task, err = r.start(ctx, c, cp); return err })
 	if err != nil {
 		return nil, err
 	}
 	back = append(back, func(ctx context.Context) error { return r.endTask(ctx, task) })
-	if err := r.refresh(ctx, c, task); err != nil {
+	if err := r.quietly("the container is refreshed", func() error { return r.refresh(ctx, c, task) }); err != nil {
 		return nil, err
 	}
 	if err := r.check(ctx, c, task); err != nil {

@@ -63,7 +63,7 @@ func (r *run) unpack(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, layer.Close()) }()
-	if _, err := checkpoints.Read(ctx, layer, dir, checkpoints.Limits{}); err != nil {
+	if _, err := checkpoints.Read(ctx, heard{layer, r.opts.Alive}, dir, checkpoints.Limits{}); err != nil {
 		return err
 	}
 	if len(r.img.Packs) > 0 {
@@ -94,7 +94,7 @@ func (r *run) join(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = index.Join(ctx, dir, src, local...)
+	_, err = index.Join(ctx, dir, heardPages{src, r.opts.Alive}, local...)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -88,7 +89,8 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Refresh: a.Refresh,
 		Signal:  a.Signal,
 		Check:   check(a.Check),
-		Alive:   func() { jobs.Alive(ctx, 0) },
+		Alive:   func(n int64) { jobs.Alive(ctx, n) },
+		Quiet:   func(bound time.Duration, why string) func() { return jobs.Quiet(ctx, bound, why) },
 		Base:    a.Base,
 		Keys:    h.Policy.Keys,
 		Decrypt: h.Decrypt,
