@@ -7,7 +7,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/containerd/errdefs"
 	"github.com/lithify/lithify/jobs"
 	rolloutjob "github.com/lithify/lithify/jobs/rollout"
 	"github.com/lithify/lithify/queue"
@@ -16,7 +15,7 @@ import (
 
 func (a *app) rolloutCommand() *cobra.Command {
 	var p poolFlags
-	cmd := &cobra.Command{Use: "rollout", Short: "Look at rollouts of checkpoints"}
+	cmd := &cobra.Command{Use: "rollout", Short: "Look at rollouts of checkpoints, and abort them"}
 	group(cmd)
 	p.add(cmd.PersistentFlags())
 	cmd.AddCommand(&cobra.Command{
@@ -32,6 +31,7 @@ and taken back later is shown as done: the rollout's own error tells of that.`,
 			})
 		},
 	})
+	cmd.AddCommand(a.rolloutAbortCommand(&p))
 	return cmd
 }
 
@@ -48,14 +48,7 @@ type containerStatus struct {
 const wanted = "wanted"
 
 func (a *app) rolloutStatus(ctx context.Context, client *queue.Client, id jobs.ID) error {
-	st, err := client.Get(ctx, id)
-	if err != nil {
-		return err
-	}
-	if st.Job.Kind != rolloutjob.Kind {
-		return usageError{fmt.Errorf("job %s is a %s and no rollout: %w", id, st.Job.Kind, errdefs.ErrInvalidArgument)}
-	}
-	args, err := jobs.DecodeArgs[rolloutjob.Args](st.Job.Args)
+	st, args, err := getRollout(ctx, client, id)
 	if err != nil {
 		return err
 	}

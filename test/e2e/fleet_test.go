@@ -242,8 +242,9 @@ func (f *machines) saved(t *testing.T) (c *container, ref string) {
 }
 
 // TestFleet rolls a checkpoint out over three machines, each in a network of its own: over all
-// of them, and with one that must not restore it.
+// of them, aborted in the middle, and with one that must not restore it.
 func TestFleet(t *testing.T) {
+	hold, at, release := holdCRIU(t)
 	f := startFleet(t, "a", "b", "c")
 	c, ref := f.saved(t)
 
@@ -263,6 +264,26 @@ func TestFleet(t *testing.T) {
 			}
 		}
 	}
+
+	// Aborted while the first of its two waves is restored. A second time there is nothing to do.
+	hold()
+	p := f.rollOut(t, "stop", 6, ref, "--wave", "3")
+	at()
+	id := p.says(t, "job", func(line string) (string, bool) { return strings.CutPrefix(line, "job ") })
+	abort := start(t, f.command(t, lithify(t), "rollout", "abort", id))
+	release()
+	if out, err := abort.rolledOut(); err != nil || out != "a stop-1\nb stop-2\nc stop-3\n" {
+		t.Errorf("%v, %s: want the containers of one wave", err, out)
+	}
+	if out, err := p.rolledOut(); err == nil || !strings.Contains(out, "aborted") {
+		t.Errorf("%v, %s: want it aborted", err, out)
+	}
+	for _, n := range f.nodes {
+		if got := n.has("stop-"); len(got) > 0 {
+			t.Errorf("node %s has %q of what was aborted", n.name, got)
+		}
+	}
+	f.output(t, "rollout", "abort", id)
 
 	// The third of all must not restore it: of one that may fail, the others stay.
 	bad := f.nodes[2]
