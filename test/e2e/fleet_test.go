@@ -242,7 +242,7 @@ func (f *machines) saved(t *testing.T) (c *container, ref string) {
 }
 
 // TestFleet rolls a checkpoint out over three machines, each in a network of its own: over all
-// of them, aborted in the middle, and with one that must not restore it.
+// of them, paused and aborted in the middle, and with one that must not restore it.
 func TestFleet(t *testing.T) {
 	hold, at, release := holdCRIU(t)
 	f := startFleet(t, "a", "b", "c")
@@ -265,11 +265,34 @@ func TestFleet(t *testing.T) {
 		}
 	}
 
-	// Aborted while the first of its two waves is restored. A second time there is nothing to do.
+	// Paused by its tenant in the first of two waves: the second begins with the resumption.
 	hold()
-	p := f.rollOut(t, "stop", 6, ref, "--wave", "3")
+	p := f.rollOut(t, "held", 6, ref, "--wave", "3", "--tenant", "web")
 	at()
 	id := p.says(t, "job", func(line string) (string, bool) { return strings.CutPrefix(line, "job ") })
+	f.output(t, "pool", "pause", "--tenant", "web", "--reason", "lunch")
+	release()
+	await(t, "the rollout to be held", func(context.Context) error {
+		if said := f.output(t, "jobs", "explain", id); !strings.Contains(said, "tenant web is paused") {
+			return errors.New(said)
+		}
+		return nil
+	})
+	for _, n := range f.nodes {
+		if got := n.has("held-"); len(got) != 1 {
+			t.Errorf("node %s has %q of a rollout that is paused after one wave", n.name, got)
+		}
+	}
+	f.output(t, "pool", "resume", "--tenant", "web")
+	if out, err := p.rolledOut(); err != nil || !strings.HasSuffix(out, "c held-6\n") {
+		t.Errorf("%v, %s: want it to go on", err, out)
+	}
+
+	// Aborted while the first of its two waves is restored. A second time there is nothing to do.
+	hold()
+	p = f.rollOut(t, "stop", 6, ref, "--wave", "3")
+	at()
+	id = p.says(t, "job", func(line string) (string, bool) { return strings.CutPrefix(line, "job ") })
 	abort := start(t, f.command(t, lithify(t), "rollout", "abort", id))
 	release()
 	if out, err := abort.rolledOut(); err != nil || out != "a stop-1\nb stop-2\nc stop-3\n" {
