@@ -33,6 +33,8 @@ const (
 	// DefaultRoot is where checkpoints are kept unpacked and the restored containers'
 	// logs lie.
 	DefaultRoot = "/var/lib/lithify/restore"
+	// DefaultCache is room for some dozens of checkpoints of services.
+	DefaultCache = 20 << 30
 	// DefaultTimeout bounds the time from CRIU's start to processes that run.
 	DefaultTimeout = 5 * time.Minute
 	// settle is how long processes are watched that have just been restored: one that
@@ -100,6 +102,9 @@ type Options struct {
 	// Open finds a base image that containerd has not got. nil: that is an error.
 	Open func(ref string) (convert.Source, error)
 
+	// Cache is how many bytes the checkpoints may take that stay unpacked, beside those that
+	// are used; default DefaultCache.
+	Cache   int64
 	Root    string        // default DefaultRoot; containerd has to see it under the same name
 	Timeout time.Duration // default DefaultTimeout
 	// Job is put on the container as a label. A container of the same name and job is
@@ -196,6 +201,7 @@ func (o Options) withDefaults() Options {
 	o.Snapshotter = cmp.Or(o.Snapshotter, defaults.DefaultSnapshotter)
 	o.Root = cmp.Or(o.Root, DefaultRoot)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	o.Cache = cmp.Or(o.Cache, DefaultCache)
 	if o.Alive == nil {
 		o.Alive = func(int64) {}
 	}

@@ -41,6 +41,12 @@ func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unpack checkpoint %s: %w", r.img.Name, err)
 	}
+	if !cp.cached {
+		err = r.cache().trim(r.opts.Cache)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("remove old checkpoints: %w", err), cp.release())
+	}
 	if cp.Checkpoint, err = checkpoints.Open(cp.dir, checkpoints.Limits{}); err == nil {
 		cp.was, err = checkpoints.Derive(cp.Spec)
 	}
@@ -76,7 +82,7 @@ func (r *run) unpack(ctx context.Context, dir string) (err error) {
 }
 
 // join fetches what of the memory no other checkpoint in the cache has.
-func (r *run) join(ctx context.Context, dir string) error {
+func (r *run) join(ctx context.Context, dir string) (err error) {
 	src := r.img.Pages()
 	if src == nil {
 		return fmt.Errorf("%s has its memory in packs, which can be read from a registry or a layout only: %w", r.img.Name, errdefs.ErrNotImplemented)
@@ -90,10 +96,11 @@ func (r *run) join(ctx context.Context, dir string) error {
 			return fmt.Errorf("the index names the pack %s, and the manifest does not: %w", p.Digest, errdefs.ErrInvalidArgument)
 		}
 	}
-	local, err := r.cache().whole()
+	local, release, err := r.cache().borrow()
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	_, err = index.Join(ctx, dir, heardPages{src, r.opts.Alive}, local...)
 	return err
 }

@@ -41,7 +41,7 @@ const restoreExample = `  lithify restore --name web-2 registry.example.com/web:
 
 func (a *app) restoreCommand() *cobra.Command {
 	var f restoreFlags
-	var address, root string
+	var address, root, cache string
 	var keys, decrypt, secrets []string
 	var cni restore.CNI
 	cmd := &cobra.Command{
@@ -68,12 +68,17 @@ func (a *app) restoreCommand() *cobra.Command {
 				}
 				policy.Keys = append(policy.Keys, key)
 			}
+			size, err := restorerun.ParseSize(cache)
+			if err != nil {
+				return usageError{fmt.Errorf("--restore-cache-size %q: %w", cache, err)}
+			}
 			private, err := restorerun.LoadKeys(decrypt...)
 			if err != nil {
 				return usageError{fmt.Errorf("--decrypt-with: %w", err)}
 			}
 			h := restorerun.Handler{
 				Decrypt: private,
+				Cache:   size,
 				Convert: convertrun.Handler{AllowFiles: true, Log: a.log},
 				Address: address,
 				Root:    root,
@@ -95,6 +100,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cni.ConfDir, "cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
 	cmd.Flags().StringSliceVar(&cni.BinDirs, "cni-bin-dir", []string{restore.DefaultBinDir}, "where the CNI plugins are; may be repeated")
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")
+	cmd.Flags().StringVar(&cache, "restore-cache-size", "20GiB", "how much the checkpoints may take that stay unpacked in --restore-root; those used longest ago go first")
 	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	return cmd
 }

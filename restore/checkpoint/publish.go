@@ -54,6 +54,9 @@ func (o Options) publish(ctx context.Context, dst convert.Target, cp *archive.Ch
 	if err != nil {
 		return nil, fmt.Errorf("CRIU's images of container %s: %w", cp.Name, err)
 	}
+	if cp.Host.Arch == "" { // an engine's archive does not say it, and the images do
+		cp.Host.Arch = images.Arch
+	}
 	var packs []image.Blob
 	if o.Split {
 		var remove func() error

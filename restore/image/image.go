@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -131,7 +132,7 @@ func Push(ctx context.Context, dst convert.Target, layers []Blob, cp *archive.Ch
 	}
 	config, rawConfig, err := document(ocispec.MediaTypeImageConfig, ocispec.Image{
 		Created:  &cp.Checkpointed,
-		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH},
+		Platform: ocispec.Platform{OS: "linux", Architecture: cmp.Or(cp.Host.Arch, runtime.GOARCH)},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/go-units"
 
 	"github.com/lithify/lithify/convert/registry"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
@@ -85,6 +86,7 @@ type Config struct {
 	Root    string // default restore.DefaultRoot
 	Secrets string // directory of a file for each secret, by its ID
 	Decrypt encrypt.Keys
+	Cache   int64 // bytes; default restore.DefaultCache
 	Policy  Policy
 	CNI     restore.CNI
 }
@@ -96,6 +98,10 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	}
 	fs.Func("restore-from", "restore checkpoints of these repositories in --containerd, as r.example.com/web or r.example.com/checkpoints/; * is any; without it none are taken", list(&c.Policy.From))
 	fs.StringVar(&c.Root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
+	fs.Func("restore-cache-size", "how much the checkpoints may take that stay unpacked in --restore-root, as 50GiB; those used longest ago go first (default 20GiB)", func(s string) (err error) {
+		c.Cache, err = ParseSize(s)
+		return err
+	})
 	fs.Func("restore-key", "PEM file with an Ed25519 public key that may have signed checkpoints, by a worker with --ledger-key; may be given again; without it none need be signed", func(file string) error {
 		key, err := convertrun.LoadPublicKey(file)
 		c.Policy.Keys = append(c.Policy.Keys, key)
@@ -112,6 +118,15 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.Func("restore-cni-bin-dirs", "where the CNI plugins are, as /opt/cni/bin,/usr/lib/cni (default "+restore.DefaultBinDir+")", list(&c.CNI.BinDirs))
 	fs.BoolVar(&c.Policy.HostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
 	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.Policy.Mounts))
+}
+
+// ParseSize reads a number of bytes, as 50GiB.
+func ParseSize(s string) (int64, error) {
+	n, err := units.RAMInBytes(s)
+	if err == nil && n <= 0 {
+		err = fmt.Errorf("it is not above zero: %w", errdefs.ErrInvalidArgument)
+	}
+	return n, err
 }
 
 // LoadKeys reads files with private keys by which checkpoints are decrypted.
@@ -145,7 +160,7 @@ func (c Config) Handler(containerd string) (*Handler, error) {
 			return nil, fmt.Errorf("--restore-mounts %q: want absolute paths: %w", dir, errdefs.ErrInvalidArgument)
 		}
 	}
-	h := &Handler{Address: containerd, Root: c.Root, Policy: c.Policy, CNI: c.CNI, Decrypt: c.Decrypt}
+	h := &Handler{Address: containerd, Root: c.Root, Cache: c.Cache, Policy: c.Policy, CNI: c.CNI, Decrypt: c.Decrypt}
 	if c.Secrets != "" {
 		h.Secret = func(id string) (string, error) { return filepath.Join(c.Secrets, id), nil }
 	}

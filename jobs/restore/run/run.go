@@ -29,6 +29,7 @@ type Handler struct {
 	Root    string // default restore.DefaultRoot
 	Policy  Policy
 	CNI     restore.CNI
+	Cache   int64        // bytes; default restore.DefaultCache
 	Decrypt encrypt.Keys // of checkpoints that are encrypted
 	// Secret gives the file of a secret; nil: there are none.
 	Secret func(id string) (file string, err error)
@@ -96,6 +97,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Decrypt: h.Decrypt,
 		Open:    func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
 		Root:    h.Root,
+		Cache:   h.Cache,
 		Timeout: a.Limit,
 		Job:     string(jobs.IDOf(ctx)),
 	})
