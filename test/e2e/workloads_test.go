@@ -6,8 +6,11 @@ import (
 	"archive/tar"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -126,7 +129,7 @@ func workload(t *testing.T, layer string, args []string) v1.Image {
 }
 
 // TestClones restores one checkpoint many times on one machine, from one directory. Each
-// knows who it is, and all go on.
+// knows who it is, all go on, and all are removed again.
 func TestClones(t *testing.T) {
 	n := 32
 	if testing.Short() {
@@ -140,7 +143,13 @@ func TestClones(t *testing.T) {
 	for i := range n {
 		clones = append(clones, d.restored(t, fmt.Sprintf("web-%d", i+1)))
 	}
-	p.output(t, "submit", "rollout", "--wait", "--insecure", "--node", "node-1", "--replicas", fmt.Sprint(n), "--wave", "8", "--name", "web", "--hostname", "web", ref)
+	begun := time.Now()
+	rollout := start(t, p.command(t, lithify(t), "submit", "rollout", "--wait", "--insecure", "--node", "node-1", "--replicas", fmt.Sprint(n), "--wave", "8", "--name", "web", "--hostname", "web", ref))
+	id := rollout.says(t, "job", func(line string) (string, bool) { return strings.CutPrefix(line, "job ") })
+	if out, err := rollout.rolledOut(); err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	t.Logf("%d clones run after %s, and their first processes hold %d KiB", n, time.Since(begun).Round(time.Millisecond), d.memory(t, "web-"))
 	for i, c := range clones {
 		c.goesOn(t, c.count(t))
 		if got, want := c.does(t, "hostname; grep CLONE /run/lithify/clone"), fmt.Sprintf("%s\nLITHIFY_CLONE=%d/%d\n", c.id, i+1, n); got != want {
@@ -163,5 +172,45 @@ func TestClones(t *testing.T) {
 	if whole != 1 {
 		t.Errorf("%d checkpoints are unpacked for %d clones, want 1", whole, n)
 	}
+
+	var want strings.Builder
+	for _, c := range clones {
+		fmt.Fprintln(&want, "node-1", c.id)
+	}
+	begun = time.Now()
+	if got := p.output(t, "rollout", "abort", id); got != want.String() {
+		t.Errorf("removed: %q, want each of the %d clones", got, n)
+	}
+	t.Logf("%d clones are gone after %s", n, time.Since(begun).Round(time.Millisecond))
+	if got := d.ctr("containers", "ls", "-q"); got != c.id+"\n" {
+		t.Errorf("containers: %q, want only the one that the clones are of", got)
+	}
+	left, err := filepath.Glob(filepath.Join(d.restoreRoot(), "containers/*/web-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left of the clones: %v, %v", left, err)
+	}
 	c.goesOn(t, c.count(t))
+}
+
+// memory is how many KiB the first processes of containers hold, each page that some of
+// them share divided by how many they are.
+func (d *daemon) memory(t *testing.T, prefix string) (kib int) {
+	t.Helper()
+	for line := range strings.Lines(d.ctr("tasks", "ls")) {
+		f := strings.Fields(line)
+		if len(f) != 3 || !strings.HasPrefix(f[0], prefix) {
+			continue
+		}
+		held, err := os.ReadFile(filepath.Join("/proc", f[1], "smaps_rollup"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, pss, _ := strings.Cut(string(held), "\nPss:")
+		n, err := strconv.Atoi(strings.Fields(pss + " -")[0])
+		if err != nil {
+			t.Fatalf("%s: no Pss in %q", f[0], held)
+		}
+		kib += n
+	}
+	return kib
 }
