@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"time"
 )
@@ -36,6 +38,19 @@ func CheckTenant(name string) error {
 		return fmt.Errorf("tenant %q: want 1 to %d letters, digits, - and _", name, maxToken)
 	}
 	return nil
+}
+
+type tenantKey struct{}
+
+// WithTenant makes name that of the tenant whose job is run under the returned context.
+func WithTenant(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, tenantKey{}, name)
+}
+
+// TenantOf is whose job is run under ctx: who may have what done on a machine goes by it.
+func TenantOf(ctx context.Context) string {
+	name, _ := ctx.Value(tenantKey{}).(string)
+	return cmp.Or(name, DefaultTenant)
 }
 
 // Hosted is implemented by args of kinds that burden registries: the pool bounds how

@@ -3,7 +3,6 @@ package restore
 import (
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -94,9 +93,9 @@ type Options struct {
 	// Base is a reference with a digest to be taken for the base image instead of the
 	// one that the checkpoint names.
 	Base string
-	// Keys are those of which one must have signed the checkpoint image; none: it need not
-	// be signed.
-	Keys []ed25519.PublicKey
+	// Allow refuses what is not to be restored here. It is asked before more than the
+	// image's manifest has been read. nil: nothing.
+	Allow func(context.Context, *image.Image) error
 	// Decrypt are the private keys by which a checkpoint that is encrypted is read.
 	Decrypt encrypt.Keys
 	// Open finds a base image that containerd has not got. nil: that is an error.
@@ -176,8 +175,8 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 	if r.img, err = image.Open(ctx, src); err != nil {
 		return nil, err
 	}
-	if len(r.opts.Keys) > 0 {
-		if err := r.img.SignedBy(ctx, r.opts.Keys); err != nil {
+	if r.opts.Allow != nil {
+		if err := r.opts.Allow(ctx, r.img); err != nil {
 			return nil, err
 		}
 	}

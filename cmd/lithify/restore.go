@@ -60,13 +60,13 @@ func (a *app) restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			policy := restorerun.Anything
+			rule := restorerun.Anything
 			for _, file := range keys {
 				key, err := convertrun.LoadPublicKey(file)
 				if err != nil {
 					return usageError{err}
 				}
-				policy.Keys = append(policy.Keys, key)
+				rule.Keys = append(rule.Keys, key)
 			}
 			size, err := restorerun.ParseSize(cache)
 			if err != nil {
@@ -82,7 +82,7 @@ func (a *app) restoreCommand() *cobra.Command {
 				Convert: convertrun.Handler{AllowFiles: true, Log: a.log},
 				Address: address,
 				Root:    root,
-				Policy:  policy,
+				Policy:  restorerun.Policy{rule},
 				CNI:     cni,
 				Secret:  func(id string) (string, error) { return files[id], nil },
 			}

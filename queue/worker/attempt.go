@@ -84,7 +84,7 @@ func (a *attempt) run(work, writes context.Context) {
 	var heart sync.WaitGroup
 	heart.Go(func() { a.heartbeat(beats, cancel) })
 
-	result, err := a.call(jobs.WithID(jobs.WithReporter(ctx, a), a.st.ID))
+	result, err := a.call(jobs.WithTenant(jobs.WithID(jobs.WithReporter(ctx, a), a.st.ID), a.st.Tenant))
 	outcome, cerr := a.end(ctx, writes, result, err)
 	stopBeats()
 	heart.Wait()

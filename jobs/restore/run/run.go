@@ -57,7 +57,8 @@ func (h Handler) Run(ctx context.Context, a restorejob.Args) (*restore.Result, e
 }
 
 func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result, err error) {
-	if err := h.Policy.check(a); err != nil {
+	rule, err := h.Policy.check(ctx, a)
+	if err != nil {
 		return nil, err
 	}
 	secrets, err := h.secrets(a.Secrets)
@@ -93,7 +94,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Alive:   func(n int64) { jobs.Alive(ctx, n) },
 		Quiet:   func(bound time.Duration, why string) func() { return jobs.Quiet(ctx, bound, why) },
 		Base:    a.Base,
-		Keys:    h.Policy.Keys,
+		Allow:   rule.allow,
 		Decrypt: h.Decrypt,
 		Open:    func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
 		Root:    h.Root,

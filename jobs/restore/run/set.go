@@ -46,7 +46,7 @@ const takeBack = time.Minute
 // RunAll restores one checkpoint, or all of a set: if one of these cannot be restored, the
 // others are removed again.
 func (h Handler) RunAll(ctx context.Context, a restorejob.Args) (rs []*restore.Result, isSet bool, err error) {
-	if err := h.Policy.check(a); err != nil {
+	if _, err := h.Policy.check(ctx, a); err != nil {
 		return nil, false, convertrun.WithKind(err)
 	}
 	a, containers, err := Resolve(ctx, h.Convert, a)
