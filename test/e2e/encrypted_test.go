@@ -123,6 +123,9 @@ func TestCheckpointEncrypted(t *testing.T) {
 
 // In a pool the worker has the key, and the job the public one.
 func TestCheckpointEncryptedPool(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the same, by a worker: long lane")
+	}
 	d, registry, c, _ := saved(t, 1, "overlayfs")
 	public, private := pemPair(t)
 	p := startPool(t, 0)

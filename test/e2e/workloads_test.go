@@ -69,20 +69,19 @@ i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done | (
 // whether its memory, its files and its threads are of one instant.
 func TestCheckpointWorkloads(t *testing.T) {
 	need(t, "criu")
+	if testing.Short() {
+		t.Skip("other programs than the shell's counter: long lane")
+	}
 	for _, w := range []struct {
 		name, layer string
 		args        []string
-		long        bool
 	}{
-		{"go", "debian", []string{"/workload"}, false},
-		{"processes", "debian", []string{"/bin/sh", "-c", processes}, true},
-		{"python", "devel", []string{"/usr/bin/python3", "-c", python}, true},
+		{"go", "debian", []string{"/workload"}},
+		{"processes", "debian", []string{"/bin/sh", "-c", processes}},
+		{"python", "devel", []string{"/usr/bin/python3", "-c", python}},
 	} {
 		for _, snapshotter := range []string{"overlayfs", "erofs"} {
 			t.Run(w.name+"/"+snapshotter, func(t *testing.T) {
-				if testing.Short() && (w.long || snapshotter == "erofs") {
-					t.Skip("short lane: one workload on one snapshotter")
-				}
 				d, registry := startContainerd(t), startRegistry(t)
 				base := registry + "/base:1"
 				push(t, workload(t, w.layer, w.args), base)
@@ -131,10 +130,10 @@ func workload(t *testing.T, layer string, args []string) v1.Image {
 // TestClones restores one checkpoint many times on one machine, from one directory. Each
 // knows who it is, all go on, and all are removed again.
 func TestClones(t *testing.T) {
-	n := 32
 	if testing.Short() {
-		n = 4
+		t.Skip("restores 32 containers: long lane")
 	}
+	const n = 32
 	d, registry, c, ref := saved(t, 2, "overlayfs")
 	p := startPool(t, 1)
 	p.worker(t, "node-1", "--containerd", d.address, "--node", "node-1", "--restore-from", registry+"/", "--restore-root", d.restoreRoot())
