@@ -19,8 +19,18 @@ var labelWord = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0
 // ownLabels are those that each worker has without being told.
 var ownLabels = []string{"node", "host", "os", "arch"}
 
-// Set adds KEY=VALUE.
+// Set adds KEY=VALUE, or several with commas between them, as a file of flags and a variable
+// have them.
 func (l *Labels) Set(s string) error {
+	for _, one := range strings.Split(s, ",") {
+		if err := l.add(one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Labels) add(s string) error {
 	key, value, ok := strings.Cut(s, "=")
 	switch {
 	case !ok || !labelWord.MatchString(key) || !labelWord.MatchString(value):

@@ -53,6 +53,9 @@ func TestLabels(t *testing.T) {
 	if l, err := parse("--label", "zone=a", "--label=disk=fast", "--label", "zone=b"); err != nil || l.String() != "disk=fast,zone=b" {
 		t.Errorf("%v, %v", l, err)
 	}
+	if l, err := parse("--label", "zone=a,disk=fast"); err != nil || l.String() != "disk=fast,zone=a" {
+		t.Errorf("of a file: %v, %v", l, err)
+	}
 	for bad, want := range map[string]string{"zone": "KEY=VALUE", "zone=": "KEY=VALUE", "zone=a,b": "KEY=VALUE", "a!=b": "KEY=VALUE", "os=plan9": "by itself"} {
 		if _, err := parse("--label", bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want a word of %s", bad, err, want)

@@ -54,7 +54,7 @@ func serve(ctx context.Context) (err error) {
 	flag.BoolVar(&h.AllowFiles, "allow-files", false, "let jobs name files of this machine: oci:, oci-archive: and docker-archive:")
 	containerd := flag.String("containerd", "", "where a containerd listens whose containers may be committed and checkpointed; with none no such jobs are taken")
 	flag.StringVar(&cfg.Node, "node", "", "this machine's name, by which jobs name it that are bound to it (default the host's)")
-	flag.Var(&cfg.Labels, "label", "KEY=VALUE, what this machine is called when some are chosen by their labels, as zone=a; may be given again")
+	flag.Var(&cfg.Labels, "label", "KEY=VALUE, what this machine is called when some are chosen by their labels, as zone=a,disk=fast; may be given again")
 	kinds := flag.String("kinds", "", "kinds of jobs to take, as build,convert (default all that it can)")
 	ledgerKey := flag.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records and provenance of builds; with none the ledger is not used and provenance stays unsigned")
 	verbose := flag.Bool("verbose", false, "log what is done, step by step")
