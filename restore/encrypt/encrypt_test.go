@@ -206,7 +206,7 @@ func encoded(t *testing.T, v any) string {
 
 func TestKeys(t *testing.T) {
 	p := newEC(t)
-	for name, s := range map[string]string{"nothing": "", "a private key": string(p.private), "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+	for name, s := range map[string]string{"nothing": "", "a private key": string(p.private), "two": p.public + newEC(t).public, "a private key behind it": p.public + string(p.private), "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
 		if _, err := encrypt.ParseRecipients(s); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s as a public key: %v", name, err)
 		}

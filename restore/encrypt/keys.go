@@ -1,6 +1,7 @@
 package encrypt
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -52,9 +53,9 @@ type Recipients []jose.Recipient
 // refused, so that none travels by mistake. Errors are an errdefs.ErrInvalidArgument.
 func ParseRecipients(keys ...string) (to Recipients, err error) {
 	for _, s := range keys {
-		block, _ := pem.Decode([]byte(s))
-		if block == nil || block.Type != "PUBLIC KEY" {
-			return nil, fmt.Errorf("want a PEM file with a PUBLIC KEY, as of `openssl pkey -in KEY -pubout`: %w", errdefs.ErrInvalidArgument)
+		block, rest := pem.Decode([]byte(s))
+		if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
+			return nil, fmt.Errorf("want a PEM file with one PUBLIC KEY and nothing behind it, as of `openssl pkey -in KEY -pubout`: %w", errdefs.ErrInvalidArgument)
 		}
 		key, err := x509.ParsePKIXPublicKey(block.Bytes)
 		if err != nil {
