@@ -92,7 +92,6 @@ func (a Args) Validate() error {
 	if err := a.Restore.Validate(); err != nil {
 		return err
 	}
-	containers := a.Total() * max(len(a.Set), 1)
 	switch {
 	case len(a.Nodes) == 0 || slices.Contains(a.Nodes, ""):
 		return errors.New("the nodes are required, and each has a name")
@@ -110,8 +109,8 @@ func (a Args) Validate() error {
 		return fmt.Errorf("the check is of container %s, which the set has not", a.Restore.Check.Container)
 	case a.Restore.Check.Took() >= cmp.Or(a.Timeout, DefaultTimeout):
 		return fmt.Errorf("a container may take %v, and until its check has succeeded %v: let it take longer", cmp.Or(a.Timeout, DefaultTimeout), a.Restore.Check.Took())
-	case containers > jobs.MaxChildren:
-		return fmt.Errorf("%d containers are too many for one rollout (the limit is %d)", containers, jobs.MaxChildren)
+	case a.Total() > jobs.MaxChildren/max(len(a.Set), 1): // the product may be more than an int
+		return fmt.Errorf("%d replicas of %d containers are too many for one rollout (the limit is %d containers)", a.Total(), max(len(a.Set), 1), jobs.MaxChildren)
 	}
 	if n := a.waves(); n > MaxWaves {
 		return fmt.Errorf("%d waves are too many (the limit is %d): make them larger", n, MaxWaves)

@@ -3,6 +3,7 @@ package run_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -174,7 +175,10 @@ func TestValidate(t *testing.T) {
 		"cannot run of": func(a *rolloutjob.Args) { a.MinHealthy = 2 },
 		"no next wave":  func(a *rolloutjob.Args) { a.Replicas, a.MaxFailed, a.MaxUnavailable = 5, 2, 2 },
 		"20 waves are":  func(a *rolloutjob.Args) { a.Replicas, a.MaxFailed, a.MaxUnavailable = 20, 2, 3 },
-		"2001 contain":  func(a *rolloutjob.Args) { a.Replicas, a.Set = 667, make([]rolloutjob.Member, 3) },
+		"667 replicas":  func(a *rolloutjob.Args) { a.Replicas, a.Set = 667, make([]rolloutjob.Member, 3) },
+		"of 2 contain": func(a *rolloutjob.Args) {
+			a.Replicas, a.Wave, a.Set = math.MaxInt/2+1, math.MaxInt/64, make([]rolloutjob.Member, 2)
+		},
 		"bound to no n": func(a *rolloutjob.Args) { a.Restore.Node = "a" },
 	} {
 		a := good
