@@ -137,6 +137,8 @@ func TestExitCodes(t *testing.T) {
 		{"unknown flag", []string{"convert", "--fast", "a", "b"}, 2, "--fast"},
 		{"unknown command", []string{"transmogrify"}, 2, "transmogrify"},
 		{"unknown verb", []string{"submit", "transmogrify"}, 2, "transmogrify"},
+		{"prune one tag", []string{"checkpoint", "prune", "--keep", "1", "--delete", "--insecure", host + "/app:1"}, 2, "without a tag"},
+		{"prune a digest", []string{"checkpoint", "prune", "--keep", "1", "--insecure", host + "/app@" + old.String()}, 2, "without a tag"},
 		{"bad profile", []string{"convert", "--profile", "zip", "a", "b"}, 2, "erofs+zstd"},
 		{"bad output", []string{"convert", "-o", "xml", "a", "b"}, 2, "xml"},
 		{"bad platform", []string{"convert", "--platform", "a/b/c/d/e", "a", "b"}, 2, "a/b/c/d/e"},

@@ -15,8 +15,8 @@ import (
 	"github.com/lithify/lithify/convert"
 )
 
-// Manage opens a repository to list and to delete what is in it. A tag or digest in ref is
-// not looked at.
+// Manage opens a repository to list and to delete what is in it. A ref with a tag or digest
+// is an error: who gives one does not mean all of the repository.
 func Manage(ref string, o Options) (*Repository, error) {
 	p, err := parse(ref)
 	if err != nil {
@@ -24,6 +24,9 @@ func Manage(ref string, o Options) (*Repository, error) {
 	}
 	if p.scheme != "" {
 		return nil, invalid("%s is no repository of a registry", ref)
+	}
+	if _, err := name.NewRepository(p.path); err != nil {
+		return nil, invalid("%s is no repository, without a tag or digest: %v", Redact(ref), err)
 	}
 	return newRepository(p.path, o, "pull,delete")
 }
