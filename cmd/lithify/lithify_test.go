@@ -139,6 +139,7 @@ func TestExitCodes(t *testing.T) {
 		{"unknown verb", []string{"submit", "transmogrify"}, 2, "transmogrify"},
 		{"prune one tag", []string{"checkpoint", "prune", "--keep", "1", "--delete", "--insecure", host + "/app:1"}, 2, "without a tag"},
 		{"prune a digest", []string{"checkpoint", "prune", "--keep", "1", "--insecure", host + "/app@" + old.String()}, 2, "without a tag"},
+		{"abort without time", []string{"rollout", "abort", "--timeout", "0", "rollout-a"}, 2, "--timeout"},
 		{"bad profile", []string{"convert", "--profile", "zip", "a", "b"}, 2, "erofs+zstd"},
 		{"bad output", []string{"convert", "-o", "xml", "a", "b"}, 2, "xml"},
 		{"bad platform", []string{"convert", "--platform", "a/b/c/d/e", "a", "b"}, 2, "a/b/c/d/e"},

@@ -30,6 +30,9 @@ reached is waited for as long as --timeout says; its containers are named in the
 the same command may be given again when it is back.`,
 		Args: oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout <= 0 { // which a job takes for its default, a day
+				return usageError{fmt.Errorf("--timeout %v is not above zero", timeout)}
+			}
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
 				return a.abortRollout(cmd.Context(), client, jobs.ID(args[0]), timeout)
 			})
