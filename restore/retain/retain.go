@@ -148,7 +148,7 @@ func look(ctx context.Context, repo *registry.Repository, tag string) ([]Item, e
 	return items, nil
 }
 
-// maxBefore bounds how many sets a tag has named before. The rest is found when these are gone.
+// maxBefore bounds how many sets a tag has named before. Older ones are not found.
 const maxBefore = 1000
 
 // read is nil for what is gone, or none of ours.
