@@ -9,8 +9,6 @@ import (
 	"os"
 	"path"
 	"strings"
-
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // filesFile is the image of all that any process has open. CRIU before 3.0 had one for each
@@ -50,10 +48,10 @@ func (r *rights) files(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if why, ok := barred[f.number(1)]; ok {
+		if why, ok := barred[f.word(1)]; ok {
 			return errors.New("a process has open " + why + ", which no container may")
 		}
-		if f.number(1) != fileRegular {
+		if f.word(1) != fileRegular {
 			return nil
 		}
 		reg, err := f.only(3)
@@ -62,12 +60,12 @@ func (r *rights) files(ctx context.Context) error {
 		}
 		file := regular{reg.text(6), -1}
 		if reg.has(7) {
-			file.mount = protowire.DecodeZigZag(reg.number(7))
+			file.mount = reg.zigzag(7)
 		}
 		if !absolute(file.name) {
 			return fmt.Errorf("a process has open %q, which is no absolute path", file.name)
 		}
-		byID[f.number(2)] = file
+		byID[f.word(2)] = file
 		return nil
 	})
 	if err != nil || !r.exists("remap-fpath.img") {
@@ -79,12 +77,12 @@ func (r *rights) files(ctx context.Context) error {
 			return err
 		}
 		const linked, procfs = 0, 2
-		if f.has(3) && (f.number(3) == linked || f.number(3) == procfs) { // which CRIU looks up in the container
+		if f.has(3) && (f.word(3) == linked || f.word(3) == procfs) { // which CRIU looks up in the container
 			return nil
 		}
-		file, ok := byID[f.number(1)]
+		file, ok := byID[f.word(1)]
 		if !ok {
-			return fmt.Errorf("it is of the file %d, which no process has open", f.number(1))
+			return fmt.Errorf("it is of the file %d, which no process has open", f.word(1))
 		}
 		return r.ghost(ctx, file)
 	})
@@ -175,7 +173,7 @@ func (r *rights) linksOf(ctx context.Context, name string, links map[string]bool
 			return refused(img.name, "it has %q, and CRIU writes names below ./ alone", hdr.Name)
 		}
 		if hdr.Typeflag == tar.TypeSymlink || hdr.Typeflag == tar.TypeLink {
-			links[hdr.Name[2:]] = true
+			links[strings.Trim(hdr.Name[2:], "/")] = true // as tar takes it
 		}
 	}
 }

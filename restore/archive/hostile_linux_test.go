@@ -81,6 +81,23 @@ func TestHostile(t *testing.T) {
 			proc := all[at(all, "/proc")]
 			return append([]proto{proc.set(2, 9999).set(4, proc.get(2))}, all...)
 		}), "at /proc", func(id string) bool { return c.in(id, "test -c /proc/keys || echo uncovered") == "uncovered" }},
+		{"the machine's network, by bits that CRIU drops", func(t *testing.T, dir string) {
+			b, err := os.ReadFile(filepath.Join(dir, "inventory.img"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			machine := decode(decode(string(b[8:])).get(3).(string)).get(6).(int)
+			names, err := filepath.Glob(filepath.Join(dir, "ids-*.img"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				edit(filepath.Base(name), func(all []proto) []proto { return []proto{all[0].set(6, 1<<32|machine)} })(t, dir)
+			}
+		}, "", func(id string) bool {
+			here, err := os.Readlink("/proc/self/ns/net")
+			return err == nil && c.in(id, "busybox readlink /proc/1/ns/net") == here
+		}},
 		{"a property of a control group", edit("cgroup.img", func(all []proto) []proto {
 			for i, f := range all[0] {
 				if f.field != 2 {

@@ -239,6 +239,13 @@ func (f fields) number(n protowire.Number) uint64 {
 	return 0
 }
 
+// word is a field's value where CRIU has 32 bits for it. protobuf-c takes the lower ones of a
+// longer varint and says nothing: an image with 1<<32|7 names what 7 does.
+func (f fields) word(n protowire.Number) uint64 { return uint64(uint32(f.number(n))) }
+
+// zigzag is a signed field's value, likewise.
+func (f fields) zigzag(n protowire.Number) int64 { return protowire.DecodeZigZag(f.word(n)) }
+
 func (f fields) has(n protowire.Number) bool { return len(f[n]) > 0 }
 
 // required fails for a field that CRIU always writes.
@@ -260,12 +267,12 @@ func (f fields) sub(n protowire.Number) (fields, error) {
 	return parse(v[len(v)-1].bytes)
 }
 
-// numbers are those of a repeated field, packed or not.
-func (f fields) numbers(n protowire.Number) ([]uint64, error) {
+// words are those of a repeated field, packed or not.
+func (f fields) words(n protowire.Number) ([]uint64, error) {
 	var all []uint64
 	for _, v := range f[n] {
 		if v.bytes == nil {
-			all = append(all, v.varint)
+			all = append(all, uint64(uint32(v.varint)))
 			continue
 		}
 		for b := v.bytes; len(b) > 0; {
@@ -273,7 +280,7 @@ func (f fields) numbers(n protowire.Number) ([]uint64, error) {
 			if n < 0 {
 				return nil, protowire.ParseError(n)
 			}
-			all, b = append(all, x), b[n:]
+			all, b = append(all, uint64(uint32(x))), b[n:]
 		}
 	}
 	return all, nil

@@ -60,11 +60,11 @@ func (r *rights) mount(b []byte) error {
 		return err
 	}
 	m := MountPoint{
-		Path: f.text(7), Type: fstypes[f.number(1)], Root: f.text(6),
+		Path: f.text(7), Type: fstypes[f.word(1)], Root: f.text(6),
 		// Those of the file system, field 17, count only where CRIU mounts that first.
-		ReadOnly: f.number(5)&msReadOnly != 0,
+		ReadOnly: f.word(5)&msReadOnly != 0,
 		Key:      f.text(18),
-		id:       f.number(2), parent: f.number(4), device: f.number(3),
+		id:       f.word(2), parent: f.word(4), device: f.word(3),
 	}
 	if f.number(13) != 0 { // CRIU before 3.13 had the key there
 		m.Key = m.Root
@@ -87,10 +87,15 @@ func absolute(p string) bool { return path.IsAbs(p) && path.Clean(p) == p }
 // tree looks whether no mount hides or shows another one. CRIU mounts what the image says,
 // in its order; [Rights.Beyond] goes by paths.
 func (r *rights) tree() error {
+	ids := map[uint64]string{}
 	for i, m := range r.Mounts {
 		if i > 0 && r.Mounts[i-1].Path == m.Path {
 			return fmt.Errorf("two are at %s", m.Path)
 		}
+		if other, ok := ids[m.id]; ok { // and which one is the parent is CRIU's choice
+			return fmt.Errorf("those at %s and %s have the number %d", other, m.Path, m.id)
+		}
+		ids[m.id] = m.Path
 		if m.Path == "/" {
 			continue
 		}

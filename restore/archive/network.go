@@ -62,12 +62,12 @@ func (d imageDir) network() (id uint64, err error) {
 		if err != nil || id != 0 {
 			return err
 		}
-		name := fmt.Sprintf("ids-%d.img", f.number(1))
+		name := fmt.Sprintf("ids-%d.img", f.word(1))
 		if !d.exists(name) {
 			return nil
 		}
 		ids, err := d.message(name, magics["ids"])
-		id = ids.number(6)
+		id = ids.word(6)
 		return err
 	})
 	if err == nil && id == 0 {

@@ -76,21 +76,21 @@ func (r *rights) processes() error {
 		if err != nil {
 			return err
 		}
-		threads, err := f.numbers(5)
+		threads, err := f.words(5)
 		if err != nil {
 			return err
 		}
-		return r.process(f.number(1), threads)
+		return r.process(f.word(1), threads)
 	})
 }
 
 func (r *rights) process(pid uint64, threads []uint64) error {
-	dead, err := r.credentials(pid)
+	dead, err := r.dead(pid)
 	if dead || err != nil {
 		return err
 	}
-	for _, id := range threads {
-		if _, err := r.credentials(id); err != nil {
+	for _, id := range append([]uint64{pid}, threads...) {
+		if err := r.credentials(id); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func (r *rights) process(pid uint64, threads []uint64) error {
 	}
 	var own []string
 	for _, ns := range namespaces {
-		if ids.has(ns.field) && ids.number(ns.field) != r.machine.number(ns.field) {
+		if ids.has(ns.field) && ids.word(ns.field) != r.machine.word(ns.field) {
 			own = append(own, ns.kind)
 		}
 	}
@@ -114,58 +114,88 @@ func (r *rights) process(pid uint64, threads []uint64) error {
 	return nil
 }
 
-// credentials adds those of a thread (core.proto, creds.proto).
-func (r *rights) credentials(id uint64) (dead bool, err error) {
-	name := "core-" + strconv.FormatUint(id, 10) + ".img"
-	core, err := r.message(name, magics["core"])
+// dead says that a process has ended: CRIU makes nothing of it that runs. Of a thread it
+// does not ask that.
+func (r *rights) dead(pid uint64) (bool, error) {
+	core, err := r.message(coreOf(pid), magics["core"])
 	if err != nil {
 		return false, err
 	}
 	task, err := core.only(3)
+	return task.word(1) == taskDead, err
+}
+
+func coreOf(id uint64) string { return "core-" + strconv.FormatUint(id, 10) + ".img" }
+
+// credentials adds those of a thread (core.proto, creds.proto).
+func (r *rights) credentials(id uint64) error {
+	name := coreOf(id)
+	core, err := r.message(name, magics["core"])
 	if err != nil {
-		return false, err
+		return err
 	}
-	if task.number(1) == taskDead {
-		return true, nil
+	task, err := core.only(3)
+	if err != nil {
+		return err
 	}
 	thread, err := core.only(5)
 	if err != nil {
-		return false, err
+		return err
 	}
-	r.rank(task, thread)
+	if err := r.rank(task, thread); err != nil {
+		return err
+	}
 	creds, err := thread.only(10)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if !thread.has(10) || creds.required(9, 10, 11, 12) != nil {
-		return false, refused(path.Join(r.dir, name), "the process has no credentials, so that CRIU would leave it all of root's")
+		return refused(path.Join(r.dir, name), "the process has no credentials, so that CRIU would leave it all of root's")
 	}
 	for _, set := range []protowire.Number{9, 10, 11, 12, 19} { // inheritable, permitted, effective, bounding, ambient
-		words, err := creds.numbers(set)
+		words, err := creds.words(set)
 		if err != nil {
-			return false, err
+			return err
 		}
 		for i, w := range words {
 			if i > 1 && w != 0 {
-				return false, refused(path.Join(r.dir, name), "the process has capabilities beyond the 64th")
+				return refused(path.Join(r.dir, name), "the process has capabilities beyond the 64th")
 			}
 			r.Capabilities |= w << (32 * min(i, 1))
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // unkillable is the oom_score_adj of a process that the kernel never ends for memory.
 const unkillable = -1000
 
-// rank notes how a thread stands to others (core.proto).
-func (r *rights) rank(task, thread fields) {
+// Limits by whose number a process may make itself more than others, without a right.
+const (
+	limitNice     = 13
+	limitRealtime = 14
+)
+
+// rank notes how a thread stands to others, or may come to (core.proto).
+func (r *rights) rank(task, thread fields) error {
 	const resetOnFork = 1 << 30
-	switch thread.number(4) &^ resetOnFork { // sched_policy: other, batch, idle
+	switch thread.word(4) &^ resetOnFork { // sched_policy: other, batch, idle
 	case 0, 3, 5:
 	default:
 		r.Realtime = true
 	}
-	r.Realtime = r.Realtime || protowire.DecodeZigZag(thread.number(3)) < 0 // sched_nice
-	r.Unkillable = r.Unkillable || int32(task.number(14)) <= unkillable
+	r.Realtime = r.Realtime || thread.zigzag(3) < 0 // sched_nice
+	r.Unkillable = r.Unkillable || int32(task.word(14)) <= unkillable
+	limits, err := task.only(8)
+	if err != nil {
+		return err
+	}
+	n := 0
+	return limits.each(1, func(limit fields) error {
+		if (n == limitNice || n == limitRealtime) && (limit.number(1) != 0 || limit.number(2) != 0) {
+			r.Realtime = true
+		}
+		n++
+		return nil
+	})
 }

@@ -42,6 +42,8 @@ type held struct {
 	machine, ids    proto
 	creds, thread   proto // of the process, and of its thread
 	rank, task      proto // of the thread's scheduling, and the process's
+	state           int   // of the thread, as of a process; default it runs
+	dropped         int   // bits of the thread's number
 	mounts, cgroups []proto
 	files, remaps   []proto
 	more            []member
@@ -68,13 +70,36 @@ func ghost(name string, mount int) func(*held) {
 	return func(h *held) {
 		h.files[0][2].value = proto{{1, 7}, {6, name}, {7, 2 * mount}}
 		h.remaps = []proto{{{1, 7}, {2, 1}, {3, 1}}}
-		var b bytes.Buffer
-		t := tar.NewWriter(&b)
-		t.WriteHeader(&tar.Header{Name: "./dir/", Typeflag: tar.TypeDir})
-		t.WriteHeader(&tar.Header{Name: "./link", Typeflag: tar.TypeSymlink, Linkname: "/etc"})
-		t.Close()
-		h.more = []member{{name: "checkpoint/tmpfs-dev-45.tar.gz.img", body: b.String(), mode: 0o600}}
+		h.more = []member{{name: "checkpoint/tmpfs-dev-45.tar.gz.img", body: memory("./link"), mode: 0o600}}
 	}
+}
+
+// memory is what CRIU keeps of a file system in memory that has a link.
+func memory(link string) string {
+	var b bytes.Buffer
+	t := tar.NewWriter(&b)
+	t.WriteHeader(&tar.Header{Name: "./dir/", Typeflag: tar.TypeDir})
+	t.WriteHeader(&tar.Header{Name: link, Typeflag: tar.TypeSymlink, Linkname: "/etc"})
+	t.Close()
+	return b.String()
+}
+
+// core1 is the image of the first thread, who has no right too many.
+func core1(h held) string {
+	all := h.members()
+	return all[slices.IndexFunc(all, func(m member) bool { return m.name == "checkpoint/core-1.img" })].body
+}
+
+// limits are a process's, where one is not 0.
+func limits(n, max int) (all proto) {
+	for i := range 16 {
+		one := proto{{1, 0}, {2, 0}}
+		if i == n {
+			one = proto{{1, 0}, {2, max}}
+		}
+		all = append(all, proto{{1, one}}...)
+	}
+	return all
 }
 
 const containerCaps = 0xa80425fb // of containerd's default
@@ -111,17 +136,17 @@ func (h held) members() []member {
 		}
 		return member{name: "checkpoint/" + name, body: string(b), mode: 0o600}
 	}
-	core := func(name string, creds proto) member {
+	core := func(name string, creds proto, state int) member {
 		thread := append(proto{{1, 0}}, h.rank...)
 		if creds != nil {
 			thread = append(thread, proto{{10, creds}}...)
 		}
-		return image(name, 0x55053847, proto{{1, 1}, {3, append(proto{{1, 1}}, h.task...)}, {5, thread}})
+		return image(name, 0x55053847, proto{{1, 1}, {3, append(proto{{1, state}}, h.task...)}, {5, thread}})
 	}
 	images := []member{
 		image("inventory.img", 0x58313116, proto{{1, 2}, {3, h.machine}}),
-		image("pstree.img", 0x50273030, proto{{1, 1}, {2, 0}, {3, 1}, {4, 1}, {5, 1}, {5, 5}}),
-		core("core-1.img", h.creds), core("core-5.img", h.thread),
+		image("pstree.img", 0x50273030, proto{{1, 1}, {2, 0}, {3, 1}, {4, 1}, {5, 1}, {5, 5 | h.dropped}}),
+		core("core-1.img", h.creds, 1), core("core-5.img", h.thread, max(h.state, 1)),
 		image("ids-1.img", 0x54432030, h.ids),
 		image("mountpoints-13.img", 0x55563928, h.mounts...),
 		image("cgroup.img", 0x59383330, h.cgroups...),
@@ -169,10 +194,18 @@ func TestRights(t *testing.T) {
 		{"all capabilities", func(h *held) { h.creds = h.creds.set(12, 1<<21|containerCaps) }, "CAP_SYS_ADMIN", ""},
 		{"of a thread", func(h *held) { h.thread = h.thread.set(9, 1<<21) }, "CAP_SYS_ADMIN", ""},
 		{"of the upper half", func(h *held) { h.creds[4].value = 1 << 7 }, "CAP_BPF", ""},
+		{"of a thread that is called dead", func(h *held) {
+			h.thread, h.state = h.thread.set(9, 1<<21), 2
+		}, "CAP_SYS_ADMIN", ""},
+		{"of a thread, with bits that CRIU drops", func(h *held) {
+			h.thread, h.dropped = h.thread.set(9, 1<<21), 1<<32
+			h.more = []member{{name: "checkpoint/core-4294967301.img", body: core1(*h), mode: 0o600}}
+		}, "CAP_SYS_ADMIN", ""},
 		{"no credentials", func(h *held) { h.thread = nil }, "", "has no credentials"},
 		{"half credentials", func(h *held) { h.creds = h.creds[:5] }, "", "has no credentials"},
 		{"the machine's network", func(h *held) { h.ids = h.ids.set(6, 2) }, "this machine's network namespace", ""},
 		{"the machine's mounts", func(h *held) { h.machine = h.machine.set(9, 13) }, "this machine's mount namespace", ""},
+		{"the machine's mounts, with bits that CRIU drops", func(h *held) { h.ids = h.ids.set(9, 1<<32|6) }, "this machine's mount namespace", ""},
 		{"no namespace at all", func(h *held) { h.ids = h.ids[:1] }, "this machine's pid namespace", ""},
 		{"users of its own", func(h *held) { h.ids = h.ids.set(10, 14) }, "user namespace of their own", ""},
 		{"devices of all", func(h *held) { h.cgroups[0][0].value = proto{{2, proto{{1, "devices"}, {2, "/"}}}} }, "", `control group "/"`},
@@ -203,6 +236,7 @@ func TestRights(t *testing.T) {
 		{"writable but for the file system", func(h *held) { mount(2, 17, 1)(h); mount(2, 5, 0)(h) }, "/proc/sys is not read-only", ""},
 		{"no flags of the file system", func(h *held) { h.mounts[2] = h.mounts[2][:7] }, "", "field 17 is missing"},
 		{"a second proc over the first", func(h *held) { h.mounts = append(h.mounts, h.mounts[1]) }, "", "two are at /proc"},
+		{"a second mount of a number", mount(4, 2, id("/proc")), "", "at /dev and /proc have the number"},
 		{"a cover below the proc", mount(5, 4, id("/")), "", "at /proc/keys is not on that at /proc"},
 		{"a part of a file system", func(h *held) { h.mounts = append(h.mounts, mountAt(5, "/link/etc", "/dev/shm")) }, "", "at /dev/shm shows what is at /dev"},
 		{"a part of the root", func(h *held) {
@@ -235,16 +269,24 @@ func TestRights(t *testing.T) {
 		{"batch, when it forks", func(h *held) { h.rank = proto{{4, 1<<30 | 3}} }, "", ""},
 		{"nice", func(h *held) { h.rank = proto{{3, 2 * 5}} }, "", ""},
 		{"not nice at all", func(h *held) { h.rank = proto{{3, 2*5 - 1}} }, "CAP_SYS_NICE", ""},
+		{"real-time later", func(h *held) { h.task = proto{{8, limits(14, 99)}} }, "CAP_SYS_NICE", ""},
+		{"not nice later", func(h *held) { h.task = proto{{8, limits(13, 40)}} }, "CAP_SYS_NICE", ""},
+		{"many files", func(h *held) { h.task = proto{{8, limits(7, 1024)}} }, "", ""},
 		{"unkillable", func(h *held) { h.task = proto{{14, -1000}} }, "CAP_SYS_RESOURCE", ""},
 		{"killed late", func(h *held) { h.task = proto{{14, -999}} }, "", ""},
 		{"a file that leads out", func(h *held) { h.files[0][2].value = proto{{1, 7}, {6, "/../etc/passwd"}} }, "", "no absolute path"},
 		{"a network device", func(h *held) { h.files[0][0].value = 15 }, "", "tun"},
+		{"a network device, with bits that CRIU drops", func(h *held) { h.files[0][0].value = 1<<32 | 15 }, "", "tun"},
 		{"no files", func(h *held) { h.files = nil }, "", ""},
 		{"a ghost", func(h *held) { h.remaps = []proto{{{1, 7}, {2, 1}, {3, 1}}} }, "", ""},
 		{"a ghost of nothing", func(h *held) { h.remaps = []proto{{{1, 8}, {2, 1}, {3, 1}}} }, "", "which no process has open"},
 		{"a ghost elsewhere", func(h *held) { ghost("/dev/link/log", id("/"))(h) }, "", "not where it says"},
 		{"a ghost in memory", ghost("/dev/dir/log", id("/dev")), "", ""},
 		{"a ghost behind a link", ghost("/dev/link/log", id("/dev")), "", "behind the link /dev/link"},
+		{"a ghost behind a link with a slash", func(h *held) {
+			ghost("/dev/link/log", id("/dev"))(h)
+			h.more[0].body = memory("./link/")
+		}, "", "behind the link /dev/link"},
 		{"a ghost of what is given", func(h *held) {
 			h.mounts = append(h.mounts, append(mountAt(5, "/", "/data", 1), proto{{18, "/data"}}...).set(3, 60))
 			ghost("/data/log", id("/data"))(h)

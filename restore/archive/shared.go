@@ -89,8 +89,8 @@ func (s *shared) processes() error {
 		if err != nil {
 			return err
 		}
-		s.Shared.Processes = append(s.Shared.Processes, int(f.number(1)))
-		core, err := s.message(fmt.Sprintf("core-%d.img", f.number(1)), magics["core"])
+		s.Shared.Processes = append(s.Shared.Processes, int(f.word(1)))
+		core, err := s.message(fmt.Sprintf("core-%d.img", f.word(1)), magics["core"])
 		if err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (s *shared) open() error {
 		if err != nil {
 			return err
 		}
-		switch f.number(1) {
+		switch f.word(1) {
 		case fileTimer:
 			s.Timers++
 		case fileInet:
@@ -154,9 +154,9 @@ func (s *shared) regular(f fields) error {
 	}
 	file := regular{reg.text(6), -1}
 	if reg.has(7) {
-		file.mount = protowire.DecodeZigZag(reg.number(7))
+		file.mount = reg.zigzag(7)
 	}
-	s.files[f.number(2)] = file
+	s.files[f.word(2)] = file
 	outside := slices.ContainsFunc(s.Mounts, func(m MountPoint) bool {
 		return m.Outside() && int64(m.id) == file.mount && !strings.HasPrefix(m.Path, "/dev/")
 	})
@@ -172,7 +172,7 @@ func (s *shared) deleted() error {
 	}
 	return s.messages("remap-fpath.img", magics["remap-fpath"], func(b []byte) error {
 		f, err := parse(b)
-		if file, ok := s.files[f.number(1)]; ok {
+		if file, ok := s.files[f.word(1)]; ok {
 			s.Deleted = append(s.Deleted, file.name)
 		}
 		return err

@@ -51,13 +51,13 @@ func socket(f fields) (s Socket, err error) {
 	if err := f.required(3, 5, 6, 7, 8); err != nil {
 		return s, err
 	}
-	switch f.number(5) {
+	switch f.word(5) {
 	case protocolTCP:
 		s.Protocol = "tcp"
 	case protocolUDP:
 		s.Protocol = "udp"
 	default:
-		s.Protocol = fmt.Sprintf("protocol %d", f.number(5))
+		s.Protocol = fmt.Sprintf("protocol %d", f.word(5))
 	}
 	if s.Local, err = f.addrPort(11, 7); err != nil {
 		return s, err
@@ -68,7 +68,7 @@ func socket(f fields) (s Socket, err error) {
 	if s.Remote.Port() == 0 {
 		s.Remote = netip.AddrPort{}
 	}
-	s.Listens = s.Protocol == "tcp" && f.number(6) == tcpListen
+	s.Listens = s.Protocol == "tcp" && f.word(6) == tcpListen
 	ip, err := f.sub(16)
 	s.Anywhere = ip.number(1) != 0
 	return s, err
@@ -76,15 +76,15 @@ func socket(f fields) (s Socket, err error) {
 
 // addrPort is an address: the bytes that the kernel had, taken for little-endian words.
 func (f fields) addrPort(addr, port protowire.Number) (netip.AddrPort, error) {
-	words, err := f.numbers(addr)
+	words, err := f.words(addr)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	want := 1
-	if f.number(3) == afInet6 {
+	if f.word(3) == afInet6 {
 		want = 4
 	}
-	if len(words) < want || f.number(3) != afInet && f.number(3) != afInet6 {
+	if len(words) < want || f.word(3) != afInet && f.word(3) != afInet6 {
 		return netip.AddrPort{}, errors.New("a socket has no address of its family")
 	}
 	var b []byte
@@ -92,5 +92,5 @@ func (f fields) addrPort(addr, port protowire.Number) (netip.AddrPort, error) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(w))
 	}
 	a, _ := netip.AddrFromSlice(b)
-	return netip.AddrPortFrom(a.Unmap(), uint16(f.number(port))), nil
+	return netip.AddrPortFrom(a.Unmap(), uint16(f.word(port))), nil
 }

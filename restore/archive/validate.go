@@ -106,7 +106,7 @@ func (v *validator) inventory() error {
 	if err != nil {
 		return err
 	}
-	v.Version = int(inv.number(1))
+	v.Version = int(inv.word(1))
 	// Each version has only added to the one before; 3 is not out.
 	if v.Version < 1 || v.Version > 2 {
 		return refused(path.Join(v.dir, inventoryFile), "the images are of version %d, and known are 1 and 2: restore it with a later lithify", v.Version)
@@ -129,11 +129,11 @@ func (v *validator) processes() error {
 		if len(v.Processes) == maxProcesses {
 			return errors.New("there are more processes than a kernel has")
 		}
-		threads, err := f.numbers(5)
+		threads, err := f.words(5)
 		if err != nil {
 			return err
 		}
-		p := Process{PID: int(f.number(1)), Parent: int(f.number(2)), Threads: len(threads)}
+		p := Process{PID: int(f.word(1)), Parent: int(f.word(2)), Threads: len(threads)}
 		v.Processes, v.Threads = append(v.Processes, p), v.Threads+len(threads)
 		return v.process(&v.Processes[len(v.Processes)-1], threads)
 	})
@@ -159,7 +159,7 @@ func (v *validator) process(p *Process, threads []uint64) error {
 	if c := task[6]; len(c) > 0 {
 		p.Command = strings.ToValidUTF8(string(c[0].bytes), "?")
 	}
-	if task.number(1) == taskDead {
+	if task.word(1) == taskDead {
 		return nil
 	}
 	for _, id := range threads {
@@ -195,10 +195,10 @@ func (v *validator) core(id uint64) (fields, error) {
 	if err != nil {
 		return nil, err
 	}
-	arch, known := arches[core.number(1)]
+	arch, known := arches[core.word(1)]
 	switch {
 	case !known:
-		return nil, refused(path.Join(v.dir, name), "its architecture is number %d, which is none of CRIU 4", core.number(1))
+		return nil, refused(path.Join(v.dir, name), "its architecture is number %d, which is none of CRIU 4", core.word(1))
 	case v.Arch == "":
 		v.Arch = arch
 	case v.Arch != arch:
@@ -260,7 +260,7 @@ func (v *validator) pagemap(name string) error {
 		}
 		if first {
 			first = false
-			pages = fmt.Sprintf("pages-%d.img", f.number(1))
+			pages = fmt.Sprintf("pages-%d.img", f.word(1))
 			return f.required(1)
 		}
 		n, err := v.pagesOf(f)
@@ -303,12 +303,12 @@ func (v *validator) pagesOf(f fields) (int64, error) {
 	}
 	n := f.number(5)
 	if n == 0 {
-		n = f.number(2)
+		n = f.word(2)
 	}
 	if n == 0 || n > maxPagesEntry {
 		return 0, fmt.Errorf("it has an entry of %d pages", n)
 	}
-	present, parent := f.number(4)&pagePresent != 0, f.number(4)&pageInParent != 0
+	present, parent := f.word(4)&pagePresent != 0, f.word(4)&pageInParent != 0
 	if !f.has(4) { // CRIU before 2.9
 		parent = f.number(3) != 0
 		present = !parent
