@@ -34,7 +34,7 @@ func (cp *checkpoint) images() string { return filepath.Join(cp.dir, checkpoints
 func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
 	cp := &checkpoint{cached: true}
 	var err error
-	cp.dir, cp.release, err = r.cache().get(ctx, r.img.Layer.Digest, func(dir string) error {
+	cp.dir, cp.release, err = r.cache().get(ctx, r.img.Unpacked(), func(dir string) error {
 		cp.cached = false
 		return r.unpack(ctx, dir)
 	})

@@ -48,6 +48,14 @@ func (k *Key) nonce() []byte {
 	return k.public.Options[nonce]
 }
 
+// Name is another digest for a layer that only who has the key can tell: what has it was
+// decrypted by this key.
+func (k *Key) Name(layer digest.Digest) digest.Digest {
+	name := hmac.New(sha256.New, k.private.Key)
+	name.Write([]byte(layer))
+	return digest.NewDigest(digest.SHA256, name)
+}
+
 // Reader decrypts a layer. What it gives is not known to be what was encrypted before
 // it has given io.EOF: in its place comes an errdefs.ErrDataLoss if it is not.
 func (k *Key) Reader(r io.Reader) io.Reader {

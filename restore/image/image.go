@@ -103,6 +103,16 @@ func (i *Image) Unlock(keys encrypt.Keys) (err error) {
 	return nil
 }
 
+// Unpacked names what the archive has in it, once it is unlocked. Of one that is encrypted it is
+// not the layer's digest, which who has no key may name, too, and wrap another key for it, or
+// say that it is not encrypted.
+func (i *Image) Unpacked() digest.Digest {
+	if i.key == nil {
+		return i.Layer.Digest
+	}
+	return i.key.Name(i.Layer.Digest)
+}
+
 // Pages is where the packs are read; nil if the source does not give ranges.
 func (i *Image) Pages() pages.Source {
 	src, _ := i.src.(pages.Source)

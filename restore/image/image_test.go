@@ -1,0 +1,101 @@
+package image_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"maps"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/encrypt"
+	"github.com/lithify/lithify/restore/image"
+)
+
+// content is a layer; nobody looks into it.
+var content = []byte("memory of a process")
+
+// sealed encrypts the layer for a key's owner.
+func sealed(t *testing.T, key *ecdsa.PrivateKey) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := encrypt.ParseRecipients(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(content), Size: int64(len(content))}
+	desc, open, err := to.Seal(plain, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desc, open
+}
+
+// unpacked pushes a checkpoint image of a layer, and tells what it is unpacked as by who has the
+// keys.
+func unpacked(t *testing.T, layer ocispec.Descriptor, open func() (io.ReadCloser, error), keys encrypt.Keys) digest.Digest {
+	t.Helper()
+	dst, err := registry.Create("oci:"+filepath.Join(t.TempDir(), "layout")+":web", registry.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp := &archive.Checkpoint{Format: archive.Containerd, Name: "web", Checkpointed: time.Now()}
+	if _, err := image.Push(t.Context(), dst, []image.Blob{{Descriptor: layer, DiffID: digest.FromBytes(content), Open: open}}, cp, nil); err != nil {
+		t.Fatal(err)
+	}
+	img, err := image.Open(t.Context(), dst)
+	if err == nil {
+		err = img.Unlock(keys)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img.Unpacked()
+}
+
+// A manifest may name any layer, one that is another's and lies decrypted on a machine too. It
+// does not have it by that.
+func TestUnpacked(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := encrypt.ParseKeys(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, open := sealed(t, key)
+	owner := unpacked(t, layer, open, keys)
+	if again := unpacked(t, layer, open, keys); again != owner {
+		t.Errorf("the owner finds %s and then %s", owner, again)
+	}
+
+	plain := layer
+	plain.MediaType = ocispec.MediaTypeImageLayerZstd
+	if got := unpacked(t, plain, open, nil); got == owner || got != layer.Digest {
+		t.Errorf("who says that it is not encrypted finds %s, want the layer as it is, %s", got, layer.Digest)
+	}
+	wrapped := layer // by who knows the machine's public key, as everybody does
+	other, _ := sealed(t, key)
+	wrapped.Annotations = maps.Clone(other.Annotations)
+	if got := unpacked(t, wrapped, open, keys); got == owner {
+		t.Error("who wraps a key of their own finds what the owner has decrypted")
+	}
+}
