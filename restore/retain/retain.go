@@ -228,10 +228,12 @@ func (p Policy) pins(tags []string) string {
 	return ""
 }
 
-// Delete removes what does not stay, with its signatures: a set first and then the checkpoints
-// of it that no set and no tag that stays has. It looks at each tag once more: one that
-// names something else now is an errdefs.ErrConflict. Between that look and the deletion
-// a tag that is moved to what is deleted is lost with it.
+// Delete removes what does not stay, with its signatures, and of a set the checkpoints of
+// lithify's that no set and no tag that stays has. The oldest goes first, and a set after what
+// is in it: what is left when this process dies a second plan finds, by what names it.
+// Delete looks at each tag once more: one that names something else now is an
+// errdefs.ErrConflict. Between that look and the deletion a tag that is moved to what is
+// deleted is lost with it.
 func (p *Plan) Delete(ctx context.Context, repo *registry.Repository) error {
 	stays := map[digest.Digest]bool{}
 	for _, item := range p.Items {
@@ -241,7 +243,8 @@ func (p *Plan) Delete(ctx context.Context, repo *registry.Repository) error {
 			}
 		}
 	}
-	for _, item := range p.Items {
+	oldest := slices.SortedStableFunc(slices.Values(p.Items), func(a, b Item) int { return a.Taken.Compare(b.Taken) })
+	for _, item := range oldest {
 		if item.Stays != "" {
 			continue
 		}
@@ -256,13 +259,22 @@ func (i Item) remove(ctx context.Context, repo *registry.Repository, stays map[d
 	if _, err := i.named(ctx, repo); err != nil {
 		return err
 	}
-	for _, d := range append([]digest.Digest{i.Digest}, i.members...) {
+	for _, d := range i.members {
 		if stays[d] {
 			continue
 		}
-		if err := remove(ctx, repo, d); err != nil {
+		// Whoever may push may put a set together of what is none of ours.
+		if ours, err := isOurs(ctx, repo, d); err != nil {
+			return err
+		} else if !ours {
+			continue
+		}
+		if err := remove(ctx, repo, d, stays); err != nil {
 			return err
 		}
+	}
+	if err := remove(ctx, repo, i.Digest, stays); err != nil {
+		return err
 	}
 	left, err := i.named(ctx, repo)
 	for _, tag := range left {
@@ -293,16 +305,25 @@ func (i Item) named(ctx context.Context, repo *registry.Repository) (tags []stri
 	return tags, nil
 }
 
-// remove deletes a manifest, and what names it as its subject.
-func remove(ctx context.Context, repo *registry.Repository, d digest.Digest) error {
+func isOurs(ctx context.Context, repo *registry.Repository, d digest.Digest) (bool, error) {
+	src, err := repo.WithDigest(d)
+	if err != nil {
+		return false, err
+	}
+	item, _, err := read(ctx, src)
+	return item != nil, err
+}
+
+// remove deletes what names a manifest as its subject, and then the manifest.
+func remove(ctx context.Context, repo *registry.Repository, d digest.Digest, stays map[digest.Digest]bool) error {
 	about, err := repo.Referrers(ctx, d)
 	if err != nil {
 		return err
 	}
-	if err := repo.Delete(ctx, d); err != nil {
-		return err
-	}
 	for _, r := range about {
+		if stays[r.Digest] { // of a registry without the referrers API anybody may write the list
+			continue
+		}
 		if err := repo.Delete(ctx, r.Digest); err != nil {
 			return err
 		}
@@ -312,11 +333,11 @@ func remove(ctx context.Context, repo *registry.Repository, d digest.Digest) err
 		return err
 	}
 	list, err := index.Head(ctx)
-	if errors.Is(err, convert.ErrNotFound) {
-		return nil
+	if err == nil && !stays[list.Digest] {
+		err = repo.Delete(ctx, list.Digest)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, convert.ErrNotFound) {
 		return err
 	}
-	return repo.Delete(ctx, list.Digest)
+	return repo.Delete(ctx, d)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,15 +152,27 @@ func TestPlan(t *testing.T) {
 // foreign pushes what another has made.
 func (k *kept) foreign(tag string) {
 	k.t.Helper()
-	raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`)
+	k.put(tag, ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[]}`))
+}
+
+// image pushes one that is no checkpoint.
+func (k *kept) image(tag string) ocispec.Descriptor {
+	k.t.Helper()
+	raw := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{},"layers":[]}`)
+	return k.put(tag, ocispec.MediaTypeImageManifest, raw)
+}
+
+func (k *kept) put(tag, mediaType string, raw []byte) ocispec.Descriptor {
+	k.t.Helper()
 	dst := k.target(tag)
-	desc := convert.Describe(ocispec.MediaTypeImageIndex, raw)
+	desc := convert.Describe(mediaType, raw)
 	if err := dst.PutManifest(k.t.Context(), desc, raw); err != nil {
 		k.t.Fatal(err)
 	}
 	if err := dst.Tag(k.t.Context(), desc, raw, ""); err != nil {
 		k.t.Fatal(err)
 	}
+	return desc
 }
 
 func TestDelete(t *testing.T) {
@@ -251,5 +265,88 @@ func TestDeleteRefused(t *testing.T) {
 	err := plan.Delete(context.Background(), k.repo)
 	if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), "REGISTRY_STORAGE_DELETE_ENABLED") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A set may name what is none of ours, and a registry without the referrers API has a list
+// that anybody may write.
+func TestDeleteOthers(t *testing.T) {
+	k := newKept(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/referrers/") {
+				http.NotFound(w, r)
+				return
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	newest := k.checkpoint("new", "web", 1)
+	old := k.checkpoint("old", "web", 30)
+	app := k.image("app")
+	k.set("trap", 30, map[string]ocispec.Descriptor{"app": app})
+	raw, err := json.Marshal(ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{newest}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Replace(old.Digest.String(), ":", "-", 1)
+	if err := k.repo.Untag(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	k.put(list, ocispec.MediaTypeImageIndex, raw)
+
+	plan, _ := k.look(retain.Policy{OlderThan: 48 * time.Hour})
+	if err := plan.Delete(t.Context(), k.repo); err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range map[string]ocispec.Descriptor{"an image": app, "the newest": newest} {
+		if has, err := k.repo.Has(t.Context(), d); !has || err != nil {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+	}
+	if has, err := k.repo.Has(t.Context(), old); has || err != nil {
+		t.Errorf("the old checkpoint is there: %v, %v", has, err)
+	}
+}
+
+// Wherever a deletion stops, the next one finds what is left.
+func TestDeleteResumed(t *testing.T) {
+	for left := int64(0); ; left++ {
+		var deletions atomic.Int64
+		deletions.Store(1 << 20)
+		k := newKept(t, func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodDelete && deletions.Add(-1) < 0 {
+					http.Error(w, `{"errors":[{"code":"DENIED"}]}`, http.StatusForbidden)
+					return
+				}
+				h.ServeHTTP(w, r)
+			})
+		})
+		var old []ocispec.Descriptor
+		for days := 4; days > 0; days-- {
+			one := k.checkpoint("one", "one", days)
+			if err := k.repo.Untag(t.Context(), "one"); err != nil {
+				t.Fatal(err)
+			}
+			k.set("shop", days, map[string]ocispec.Descriptor{"one": one})
+			old = append(old, one)
+		}
+		old = old[:len(old)-1]
+		plan, _ := k.look(retain.Policy{Keep: 1})
+		deletions.Store(left)
+		stopped := plan.Delete(t.Context(), k.repo)
+		deletions.Store(1 << 20)
+		plan, _ = k.look(retain.Policy{Keep: 1})
+		if err := plan.Delete(t.Context(), k.repo); err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range old {
+			if has, err := k.repo.Has(t.Context(), d); has || err != nil {
+				t.Errorf("after %d deletions, one that was resumed leaves checkpoint %d of 3: %v, %v", left, i+1, has, err)
+			}
+		}
+		if stopped == nil {
+			return
+		}
 	}
 }
