@@ -15,6 +15,9 @@ import (
 // kind of file instead, and reads these where this is missing.
 const filesFile = "files.img"
 
+// remapsFile tells which of these have no name any more.
+const remapsFile = "remap-fpath.img"
+
 // The fields and values of file_entry (fdinfo.proto) and reg_file_entry (regfile.proto).
 const (
 	fileRegular  = 1
@@ -36,6 +39,16 @@ type regular struct {
 	mount int64 // -1 if it is not known
 }
 
+// regularOf reads one from its file_entry.
+func regularOf(f fields) (regular, error) {
+	reg, err := f.only(3)
+	file := regular{reg.text(6), -1}
+	if reg.has(7) {
+		file.mount = reg.zigzag(7)
+	}
+	return file, err
+}
+
 // files looks at what the processes have open, and notes which of it CRIU makes before they
 // are in their root.
 func (r *rights) files(ctx context.Context) error {
@@ -54,13 +67,9 @@ func (r *rights) files(ctx context.Context) error {
 		if f.word(1) != fileRegular {
 			return nil
 		}
-		reg, err := f.only(3)
+		file, err := regularOf(f)
 		if err != nil {
 			return err
-		}
-		file := regular{reg.text(6), -1}
-		if reg.has(7) {
-			file.mount = reg.zigzag(7)
 		}
 		if !absolute(file.name) {
 			return fmt.Errorf("a process has open %q, which is no absolute path", file.name)
@@ -68,10 +77,10 @@ func (r *rights) files(ctx context.Context) error {
 		byID[f.word(2)] = file
 		return nil
 	})
-	if err != nil || !r.exists("remap-fpath.img") {
+	if err != nil || !r.exists(remapsFile) {
 		return err
 	}
-	return r.messages("remap-fpath.img", magics["remap-fpath"], func(b []byte) error {
+	return r.messages(remapsFile, magics["remap-fpath"], func(b []byte) error {
 		f, err := parse(b)
 		if err != nil {
 			return err

@@ -148,13 +148,9 @@ func (s *shared) open() error {
 }
 
 func (s *shared) regular(f fields) error {
-	reg, err := f.sub(3)
+	file, err := regularOf(f)
 	if err != nil {
 		return err
-	}
-	file := regular{reg.text(6), -1}
-	if reg.has(7) {
-		file.mount = reg.zigzag(7)
 	}
 	s.files[f.word(2)] = file
 	outside := slices.ContainsFunc(s.Mounts, func(m MountPoint) bool {
@@ -167,10 +163,10 @@ func (s *shared) regular(f fields) error {
 }
 
 func (s *shared) deleted() error {
-	if !s.exists("remap-fpath.img") {
+	if !s.exists(remapsFile) {
 		return nil
 	}
-	return s.messages("remap-fpath.img", magics["remap-fpath"], func(b []byte) error {
+	return s.messages(remapsFile, magics["remap-fpath"], func(b []byte) error {
 		f, err := parse(b)
 		if file, ok := s.files[f.word(1)]; ok {
 			s.Deleted = append(s.Deleted, file.name)
