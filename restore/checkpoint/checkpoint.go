@@ -91,22 +91,12 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	began := time.Now()
-	thaw, err := o.dump(ctx, c, dir)
+	p, err := o.pause(func() (func() error, error) { return o.dump(ctx, c, dir) })
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, thaw()) }()
-	if !o.Stop {
-		if err := thaw(); err != nil {
-			return nil, err
-		}
-	}
-	frozen := time.Since(began)
-	if o.Frozen != nil {
-		o.Frozen(frozen)
-	}
-	cp, err := describe(ctx, c, base, began)
+	defer func() { err = errors.Join(err, p.thaw()) }()
+	cp, err := describe(ctx, c, base, p.began)
 	if err != nil {
 		return nil, err
 	}
@@ -114,11 +104,36 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 	if err != nil {
 		return nil, err
 	}
-	r.Container, r.Frozen, r.Stopped = c.ID(), frozen, o.Stop
+	r.Container, r.Frozen, r.Stopped = c.ID(), p.took, o.Stop
 	if o.Stop {
 		return r, kill(ctx, c)
 	}
 	return r, nil
+}
+
+// pause is how long containers stood still, and thaw has them go on if they still do.
+type pause struct {
+	began time.Time
+	took  time.Duration
+	thaw  func() error
+}
+
+// pause has dump freeze containers and read them. Unless they are to be stopped they go on then.
+func (o Options) pause(dump func() (thaw func() error, err error)) (p pause, err error) {
+	p.began = time.Now()
+	if p.thaw, err = dump(); err != nil {
+		return p, err
+	}
+	if !o.Stop {
+		if err := p.thaw(); err != nil {
+			return p, errors.Join(err, p.thaw())
+		}
+	}
+	p.took = time.Since(p.began)
+	if o.Frozen != nil {
+		o.Frozen(p.took)
+	}
+	return p, nil
 }
 
 // canDump refuses what CRIU or a later restore would refuse.

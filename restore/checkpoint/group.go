@@ -63,26 +63,16 @@ func Group(ctx context.Context, cs []*stack.Container, dst convert.Target, o Opt
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	thaw, err := o.dumpAll(ctx, group)
+	p, err := o.pause(func() (func() error, error) { return o.dumpAll(ctx, group) })
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, thaw()) }()
-	if !o.Stop {
-		if err := thaw(); err != nil {
-			return nil, err
-		}
-	}
-	frozen := time.Since(began)
-	if o.Frozen != nil {
-		o.Frozen(frozen)
-	}
-	r, err := o.publishAll(ctx, dst, group, began)
+	defer func() { err = errors.Join(err, p.thaw()) }()
+	r, err := o.publishAll(ctx, dst, group, p.began)
 	if err != nil {
 		return nil, err
 	}
-	r.Frozen = frozen
+	r.Frozen = p.took
 	if o.Stop {
 		for i, one := range group {
 			r.Containers[i].Stopped = true
