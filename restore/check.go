@@ -10,9 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/errdefs"
-
-	"github.com/lithify/lithify/restore/health"
 )
 
 // check waits until the container is healthy, if somebody wants to know.
@@ -57,10 +54,12 @@ func (h *checked) Run(ctx context.Context, script string) error {
 
 // Dial implements health.Container.
 func (h *checked) Dial(ctx context.Context, address string) (net.Conn, error) {
-	if h.task.Pid() == 0 {
-		return nil, fmt.Errorf("it has no process: %w", errdefs.ErrFailedPrecondition)
+	p, err := hold(ctx, h.task)
+	if err != nil {
+		return nil, err
 	}
-	return health.DialIn(ctx, h.task.Pid(), address)
+	defer p.Close()
+	return dial(ctx, p, address)
 }
 
 // Ended implements health.Container.

@@ -1,8 +1,10 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 
@@ -48,17 +50,33 @@ func loopbackUp() (err error) {
 	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo)
 }
 
-// within calls f in a namespace of the process, on a thread of its own, which ends with it.
+// dial connects to an address, which holds no name, from the container's network. The dialer
+// makes the socket in the goroutine that calls it, as there is nothing to look up and one
+// address alone.
+func dial(ctx context.Context, p *held, address string) (conn net.Conn, err error) {
+	err = p.within("net", unix.CLONE_NEWNET, func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, "tcp", address)
+		return err
+	})
+	return conn, err
+}
+
+// within calls f in a namespace of the process.
 func (p *held) within(ns string, kind int, f func() error) error {
 	file, err := os.Open(p.path("ns/" + ns))
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	return apart(func() error { return unix.Setns(int(file.Fd()), kind) }, f)
+}
+
+// apart calls f on a thread of its own that has entered a namespace, and ends with it.
+func apart(enter, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		err := unix.Setns(int(file.Fd()), kind)
+		err := enter()
 		if err == nil {
 			err = f()
 		}

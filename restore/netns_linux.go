@@ -3,7 +3,6 @@ package restore
 import (
 	"errors"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,19 +16,12 @@ func newNetNS(file string) error {
 	if err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { // on a thread of its own, which ends with it
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = loopbackUp()
+	return apart(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() error {
+		if err := loopbackUp(); err != nil {
+			return err
 		}
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", file, "", unix.MS_BIND, "")
-		}
-		done <- err
-	}()
-	return <-done
+		return unix.Mount("/proc/thread-self/ns/net", file, "", unix.MS_BIND, "")
+	})
 }
 
 // removeNetNS removes one, which ends with its last process.
