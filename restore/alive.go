@@ -20,12 +20,12 @@ func (r *run) quietly(why string, f func() error) error {
 
 // heard tells of what is read.
 type heard struct {
-	io.Reader
+	io.ReadCloser
 	alive func(n int64)
 }
 
 func (h heard) Read(p []byte) (int, error) {
-	n, err := h.Reader.Read(p)
+	n, err := h.ReadCloser.Read(p)
 	h.alive(int64(n))
 	return n, err
 }
@@ -41,8 +41,5 @@ func (h heardPages) FetchRange(ctx context.Context, desc ocispec.Descriptor, off
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{heard{r, h.alive}, r}, nil
+	return heard{r, h.alive}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs"
@@ -100,7 +101,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd.Flags().StringVar(&cni.ConfDir, "cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
 	cmd.Flags().StringSliceVar(&cni.BinDirs, "cni-bin-dir", []string{restore.DefaultBinDir}, "where the CNI plugins are; may be repeated")
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")
-	cmd.Flags().StringVar(&cache, "restore-cache-size", "20GiB", "how much the checkpoints may take that stay unpacked in --restore-root; those used longest ago go first")
+	cmd.Flags().StringVar(&cache, "restore-cache-size", units.BytesSize(restore.DefaultCache), "how much the checkpoints may take that stay unpacked in --restore-root; those used longest ago go first")
 	cmd.Flags().StringVar(&root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	return cmd
 }

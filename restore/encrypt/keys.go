@@ -95,9 +95,6 @@ type Keys []any
 // String implements fmt.Stringer.
 func (k Keys) String() string { return fmt.Sprintf("%d private keys", len(k)) }
 
-// GoString implements fmt.GoStringer.
-func (k Keys) GoString() string { return k.String() }
-
 // Format implements fmt.Formatter, for every verb.
 func (k Keys) Format(s fmt.State, _ rune) { fmt.Fprint(s, k.String()) }
 

@@ -42,7 +42,7 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.Func("restore-from", "restore checkpoints of these repositories in --containerd, as r.example.com/web or r.example.com/checkpoints/; * is any; without it, or --restore-policy, none are taken", list(&c.from))
 	fs.StringVar(&c.Policy, "restore-policy", "", "YAML file that says whose jobs may restore which checkpoints as what in --containerd, in place of --restore-from, -key, -cni, -host-network and -mounts")
 	fs.StringVar(&c.Root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
-	fs.Func("restore-cache-size", "how much the checkpoints may take that stay unpacked in --restore-root, as 50GiB; those used longest ago go first (default 20GiB)", func(s string) (err error) {
+	fs.Func("restore-cache-size", "how much the checkpoints may take that stay unpacked in --restore-root, as 50GiB; those used longest ago go first (default "+units.BytesSize(restore.DefaultCache)+")", func(s string) (err error) {
 		c.Cache, err = ParseSize(s)
 		return err
 	})
