@@ -34,7 +34,7 @@ func (x *layoutIndex) referrers(ctx context.Context, dgst digest.Digest, read fu
 		if err != nil {
 			return nil, err
 		}
-		if tag == fallbackTag(dgst) && d.MediaType == ocispec.MediaTypeImageIndex {
+		if tag == FallbackTag(dgst) && d.MediaType == ocispec.MediaTypeImageIndex {
 			index, err := parseIndex(raw)
 			if err != nil {
 				return nil, err
@@ -51,7 +51,7 @@ func (x *layoutIndex) referrers(ctx context.Context, dgst digest.Digest, read fu
 func cosignTags(d digest.Digest) []string {
 	var tags []string
 	for _, suffix := range cosignSuffixes {
-		tags = append(tags, fallbackTag(d)+suffix)
+		tags = append(tags, FallbackTag(d)+suffix)
 	}
 	return tags
 }

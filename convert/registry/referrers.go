@@ -34,21 +34,21 @@ func (r *Repository) Referrers(ctx context.Context, dgst digest.Digest) ([]ocisp
 		return nil, fmt.Errorf("list referrers of %s: %w", r.at(dgst), err)
 	}
 	for _, suffix := range cosignSuffixes {
-		desc, _, err := r.head(ctx, fallbackTag(dgst)+suffix)
+		desc, _, err := r.head(ctx, FallbackTag(dgst)+suffix)
 		if errors.Is(err, convert.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("look up %s:%s: %w", r.repo, fallbackTag(dgst)+suffix, err)
+			return nil, fmt.Errorf("look up %s:%s: %w", r.repo, FallbackTag(dgst)+suffix, err)
 		}
 		found = append(found, desc)
 	}
 	return unique(found), nil
 }
 
-// fallbackTag is where the distribution spec keeps referrers without the API,
+// FallbackTag is where the distribution spec keeps referrers without the API,
 // and what cosign's tags begin with.
-func fallbackTag(d digest.Digest) string { return d.Algorithm().String() + "-" + d.Encoded() }
+func FallbackTag(d digest.Digest) string { return d.Algorithm().String() + "-" + d.Encoded() }
 
 func unique(descs []ocispec.Descriptor) []ocispec.Descriptor {
 	seen := map[digest.Digest]bool{}
@@ -127,7 +127,7 @@ func nextPage(resp *http.Response) *url.URL {
 }
 
 func (r *Repository) fallbackReferrers(ctx context.Context, dgst digest.Digest) ([]ocispec.Descriptor, error) {
-	desc, raw, err := r.manifest(ctx, fallbackTag(dgst))
+	desc, raw, err := r.manifest(ctx, FallbackTag(dgst))
 	if errors.Is(err, convert.ErrNotFound) {
 		return nil, nil
 	}

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -328,7 +327,7 @@ func remove(ctx context.Context, repo *registry.Repository, d digest.Digest, sta
 			return err
 		}
 	}
-	index, err := repo.WithTag(strings.Replace(d.String(), ":", "-", 1)) // of a registry without the referrers API
+	index, err := repo.WithTag(registry.FallbackTag(d)) // of a registry without the referrers API
 	if err != nil {
 		return err
 	}
