@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -22,54 +21,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/restore/encrypt"
+	"github.com/lithify/lithify/test/keys"
 )
-
-// pair is a key of a recipient.
-type pair struct {
-	public  string
-	private []byte
-}
-
-func newPair(t testing.TB, key any, public any) pair {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pub, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encoded := func(kind string, b []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}) }
-	return pair{string(encoded("PUBLIC KEY", pub)), encoded("PRIVATE KEY", der)}
-}
-
-func newRSA(t testing.TB) pair {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newPair(t, key, &key.PublicKey)
-}
-
-func newEC(t testing.TB) pair {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newPair(t, key, &key.PublicKey)
-}
 
 // plain is a layer of more than one buffer.
 var plain = bytes.Repeat([]byte("memory of a process, with a password in it; "), 10_000)
 
-func seal(t testing.TB, to ...pair) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
+func seal(t testing.TB, to ...keys.Pair) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
 	t.Helper()
-	var keys []string
+	var public []string
 	for _, p := range to {
-		keys = append(keys, p.public)
+		public = append(public, p.Public)
 	}
-	recipients, err := encrypt.ParseRecipients(keys...)
+	recipients, err := encrypt.ParseRecipients(public...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +74,7 @@ func decrypt(t testing.TB, desc ocispec.Descriptor, sealed []byte, private []byt
 }
 
 func TestSeal(t *testing.T) {
-	rsaKey, ecKey, other := newRSA(t), newEC(t), newRSA(t)
+	rsaKey, ecKey, other := keys.RSA(t), keys.EC(t), keys.RSA(t)
 	desc, open := seal(t, rsaKey, ecKey)
 	sealed := read(t, open)
 	if desc.Digest != digest.FromBytes(sealed) || desc.Size != int64(len(sealed)) || desc.MediaType != "application/vnd.oci.image.layer.v1.tar+zstd+encrypted" {
@@ -122,32 +86,32 @@ func TestSeal(t *testing.T) {
 	if bytes.Contains(sealed, []byte("password")) || strings.Contains(fmt.Sprint(desc), "password") {
 		t.Error("it is not encrypted")
 	}
-	for name, p := range map[string]pair{"RSA": rsaKey, "EC": ecKey} {
-		if got, err := decrypt(t, desc, sealed, p.private); err != nil || !bytes.Equal(got, plain) {
+	for name, p := range map[string]keys.Pair{"RSA": rsaKey, "EC": ecKey} {
+		if got, err := decrypt(t, desc, sealed, p.Private); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
 	}
-	if _, err := decrypt(t, desc, sealed, other.private); !errdefs.IsPermissionDenied(err) {
+	if _, err := decrypt(t, desc, sealed, other.Private); !errdefs.IsPermissionDenied(err) {
 		t.Errorf("another's key: %v", err)
 	}
 	again, openAgain := seal(t, rsaKey)
 	if again.Digest == desc.Digest || bytes.Equal(read(t, openAgain), sealed) {
 		t.Error("two layers have one key")
 	}
-	if _, err := decrypt(t, again, sealed, rsaKey.private); !errors.Is(err, errdefs.ErrDataLoss) {
+	if _, err := decrypt(t, again, sealed, rsaKey.Private); !errors.Is(err, errdefs.ErrDataLoss) {
 		t.Errorf("the key of another layer: %v", err)
 	}
 }
 
 func TestDamage(t *testing.T) {
-	p := newEC(t)
+	p := keys.EC(t)
 	desc, open := seal(t, p)
 	sealed := read(t, open)
 	flipped := func(i int) []byte { b := bytes.Clone(sealed); b[i] ^= 1; return b }
 	for name, b := range map[string][]byte{
 		"first byte": flipped(0), "last byte": flipped(len(sealed) - 1), "cut": sealed[:len(sealed)-1], "longer": append(bytes.Clone(sealed), 0), "empty": nil,
 	} {
-		if _, err := decrypt(t, desc, b, p.private); !errors.Is(err, errdefs.ErrDataLoss) {
+		if _, err := decrypt(t, desc, b, p.Private); !errors.Is(err, errdefs.ErrDataLoss) {
 			t.Errorf("%s: got %v, want a loss of data", name, err)
 		}
 	}
@@ -171,7 +135,7 @@ func TestDamage(t *testing.T) {
 		for k, v := range tc.change {
 			d.Annotations[k] = v
 		}
-		if _, err := decrypt(t, d, sealed, p.private); !errors.Is(err, tc.want) {
+		if _, err := decrypt(t, d, sealed, p.Private); !errors.Is(err, tc.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tc.want)
 		}
 	}
@@ -179,7 +143,7 @@ func TestDamage(t *testing.T) {
 
 // What everybody can change must not decide how a layer is decrypted.
 func TestNonceIsWrapped(t *testing.T) {
-	p := newEC(t)
+	p := keys.EC(t)
 	desc, open := seal(t, p)
 	raw, err := base64.StdEncoding.DecodeString(desc.Annotations["org.opencontainers.image.enc.pubopts"])
 	if err != nil {
@@ -191,7 +155,7 @@ func TestNonceIsWrapped(t *testing.T) {
 	}
 	options["cipheroptions"] = map[string]any{"nonce": make([]byte, 16)}
 	desc.Annotations["org.opencontainers.image.enc.pubopts"] = encoded(t, options)
-	if got, err := decrypt(t, desc, read(t, open), p.private); err != nil || !bytes.Equal(got, plain) {
+	if got, err := decrypt(t, desc, read(t, open), p.Private); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
@@ -205,18 +169,18 @@ func encoded(t *testing.T, v any) string {
 }
 
 func TestKeys(t *testing.T) {
-	p := newEC(t)
-	for name, s := range map[string]string{"nothing": "", "a private key": string(p.private), "two": p.public + newEC(t).public, "a private key behind it": p.public + string(p.private), "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+	p := keys.EC(t)
+	for name, s := range map[string]string{"nothing": "", "a private key": string(p.Private), "two": p.Public + keys.EC(t).Public, "a private key behind it": p.Public + string(p.Private), "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
 		if _, err := encrypt.ParseRecipients(s); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s as a public key: %v", name, err)
 		}
 	}
-	for name, s := range map[string]string{"nothing": "", "a public key": p.public, "with a passphrase": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"} {
+	for name, s := range map[string]string{"nothing": "", "a public key": p.Public, "with a passphrase": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"} {
 		if _, err := encrypt.ParseKeys([]byte(s)); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s as a private key: %v", name, err)
 		}
 	}
-	keys, err := encrypt.ParseKeys(p.private)
+	keys, err := encrypt.ParseKeys(p.Private)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/restore/encrypt"
+	"github.com/lithify/lithify/test/keys"
 )
 
 // TestSkopeo has ocicrypt, in skopeo, decrypt what we encrypt, and decrypts what it does.
@@ -31,14 +32,14 @@ func TestSkopeo(t *testing.T) {
 	layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(b.Bytes()), Size: int64(b.Len())}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
 
-	for name, p := range map[string]pair{"RSA": newRSA(t), "EC": newEC(t)} {
+	for name, p := range map[string]keys.Pair{"RSA": keys.RSA(t), "EC": keys.EC(t)} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			public, private := filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
-			write(t, public, []byte(p.public))
-			write(t, private, p.private)
+			write(t, public, []byte(p.Public))
+			write(t, private, p.Private)
 
-			to, err := encrypt.ParseRecipients(p.public)
+			to, err := encrypt.ParseRecipients(p.Public)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,7 +63,7 @@ func TestSkopeo(t *testing.T) {
 			if !encrypt.Is(m.Layers[0]) {
 				t.Fatalf("skopeo has not encrypted %+v", m.Layers[0])
 			}
-			got, err := decrypt(t, m.Layers[0], blob(t, theirs, m.Layers[0].Digest), p.private)
+			got, err := decrypt(t, m.Layers[0], blob(t, theirs, m.Layers[0].Digest), p.Private)
 			if err != nil {
 				t.Fatal(err)
 			}

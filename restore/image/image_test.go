@@ -2,11 +2,6 @@ package image_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"maps"
 	"path/filepath"
@@ -20,19 +15,16 @@ import (
 	"github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/lithify/lithify/restore/image"
+	"github.com/lithify/lithify/test/keys"
 )
 
 // content is a layer; nobody looks into it.
 var content = []byte("memory of a process")
 
 // sealed encrypts the layer for a key's owner.
-func sealed(t *testing.T, key *ecdsa.PrivateKey) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
+func sealed(t *testing.T, key keys.Pair) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
 	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to, err := encrypt.ParseRecipients(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	to, err := encrypt.ParseRecipients(key.Public)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +38,7 @@ func sealed(t *testing.T, key *ecdsa.PrivateKey) (ocispec.Descriptor, func() (io
 
 // unpacked pushes a checkpoint image of a layer, and tells what it is unpacked as by who has the
 // keys.
-func unpacked(t *testing.T, layer ocispec.Descriptor, open func() (io.ReadCloser, error), keys encrypt.Keys) digest.Digest {
+func unpacked(t *testing.T, layer ocispec.Descriptor, open func() (io.ReadCloser, error), private encrypt.Keys) digest.Digest {
 	t.Helper()
 	dst, err := registry.Create("oci:"+filepath.Join(t.TempDir(), "layout")+":web", registry.Options{})
 	if err != nil {
@@ -58,7 +50,7 @@ func unpacked(t *testing.T, layer ocispec.Descriptor, open func() (io.ReadCloser
 	}
 	img, err := image.Open(t.Context(), dst)
 	if err == nil {
-		err = img.Unlock(keys)
+		err = img.Unlock(private)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -69,21 +61,14 @@ func unpacked(t *testing.T, layer ocispec.Descriptor, open func() (io.ReadCloser
 // A manifest may name any layer, one that is another's and lies decrypted on a machine too. It
 // does not have it by that.
 func TestUnpacked(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := encrypt.ParseKeys(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	key := keys.EC(t)
+	private, err := encrypt.ParseKeys(key.Private)
 	if err != nil {
 		t.Fatal(err)
 	}
 	layer, open := sealed(t, key)
-	owner := unpacked(t, layer, open, keys)
-	if again := unpacked(t, layer, open, keys); again != owner {
+	owner := unpacked(t, layer, open, private)
+	if again := unpacked(t, layer, open, private); again != owner {
 		t.Errorf("the owner finds %s and then %s", owner, again)
 	}
 
@@ -95,7 +80,7 @@ func TestUnpacked(t *testing.T) {
 	wrapped := layer // by who knows the machine's public key, as everybody does
 	other, _ := sealed(t, key)
 	wrapped.Annotations = maps.Clone(other.Annotations)
-	if got := unpacked(t, wrapped, open, keys); got == owner {
+	if got := unpacked(t, wrapped, open, private); got == owner {
 		t.Error("who wraps a key of their own finds what the owner has decrypted")
 	}
 }

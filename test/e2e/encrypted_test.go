@@ -4,12 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,30 +12,21 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/lithify/lithify/test/keys"
 )
 
-// pemPair makes a key of a recipient.
+// pemPair makes files of a recipient's keys.
 func pemPair(t testing.TB) (public, private string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pub, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for name, block := range map[string]*pem.Block{"public.pem": {Type: "PUBLIC KEY", Bytes: pub}, "private.pem": {Type: "PRIVATE KEY", Bytes: der}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+	pair, dir := keys.EC(t), t.TempDir()
+	public, private = filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
+	for file, content := range map[string][]byte{public: []byte(pair.Public), private: pair.Private} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
+	return public, private
 }
 
 // stored is what a registry has of an image: its manifest and its blobs, out of their
