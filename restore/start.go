@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,13 +72,19 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 		switch cause := context.Cause(limit); {
 		case cause != nil:
 			err = cause
-		case errdefs.IsDeadlineExceeded(err): // containerd's clock, which has the same limit
+		case timedOut(err):
 			err = errTimeout
 		}
 		return nil, fmt.Errorf("restore container %s: %w%s", c.ID(), err, logtail.Of("CRIU", r.restoreLog()))
 	}
 	r.took = time.Since(r.began)
 	return task, r.settled(ctx, task)
+}
+
+// timedOut reports whether containerd's clock, which has the same limit, was first. The shim's
+// answer then is an error of no kind, whose text tells.
+func timedOut(err error) bool {
+	return errdefs.IsDeadlineExceeded(err) || strings.Contains(err.Error(), context.DeadlineExceeded.Error())
 }
 
 // watch ends the restore if its log grows too long.
