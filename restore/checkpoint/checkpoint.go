@@ -91,7 +91,7 @@ func Container(ctx context.Context, c *stack.Container, dst convert.Target, o Op
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := o.pause(func() (func() error, error) { return o.dump(ctx, c, dir) })
+	p, err := o.pause(ctx, func() (func() error, error) { return o.dump(ctx, c, dir) })
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +118,17 @@ type pause struct {
 	thaw  func() error
 }
 
-// pause has dump freeze containers and read them. Unless they are to be stopped they go on then.
-func (o Options) pause(dump func() (thaw func() error, err error)) (p pause, err error) {
-	p.began = time.Now()
-	if p.thaw, err = dump(); err != nil {
-		return p, err
+// pause has dump freeze containers and read them, again where CRIU could not stop a process.
+// Unless they are to be stopped they go on then.
+func (o Options) pause(ctx context.Context, dump func() (thaw func() error, err error)) (p pause, err error) {
+	for attempt := 1; ; attempt++ {
+		p.began = time.Now()
+		if p.thaw, err = dump(); err == nil {
+			break
+		}
+		if attempt == maxDumps || !errors.Is(err, errNotSeized) || !rest(ctx, breath) {
+			return p, err
+		}
 	}
 	if !o.Stop {
 		if err := p.thaw(); err != nil {
@@ -134,6 +140,16 @@ func (o Options) pause(dump func() (thaw func() error, err error)) (p pause, err
 		o.Frozen(p.took)
 	}
 	return p, nil
+}
+
+// rest waits, and reports whether that was all that happened.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 // canDump refuses what CRIU or a later restore would refuse.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/client"
@@ -24,6 +26,21 @@ const (
 	dumpLog    = "dump.log"
 )
 
+const (
+	// maxDumps is how often a dump is tried of processes that CRIU could not stop, for which
+	// it has ten seconds each time. One that was dead and not yet waited for when all were
+	// frozen stays so, and CRIU takes none.
+	maxDumps = 3
+	// breath is how long processes go on between two, to do away with their dead.
+	breath = 100 * time.Millisecond
+)
+
+// unseizable matches what CRIU logs of a process that it could not stop.
+var unseizable = regexp.MustCompile(`Unseizable non-zombie|zombie .* found while seizing`)
+
+// errNotSeized is of a dump that may go well later.
+var errNotSeized = fmt.Errorf("CRIU could not stop a process, which another traces, or which had just died: %w", errdefs.ErrUnavailable)
+
 // dump writes memory and changed files of c to dir. The container stands still when it
 // returns, until thaw is called, which must be called unless there is an error.
 func (o Options) dump(ctx context.Context, c *stack.Container, dir string) (thaw func() error, err error) {
@@ -40,7 +57,8 @@ func (o Options) dump(ctx context.Context, c *stack.Container, dir string) (thaw
 func (o Options) dumpFrozen(ctx context.Context, c *stack.Container, dir string) error {
 	ctx, span := tracer.Start(ctx, "dump")
 	defer span.End()
-	if err := os.Mkdir(filepath.Join(dir, imagesDir), 0o700); err != nil {
+	images := filepath.Join(dir, imagesDir)
+	if err := errors.Join(os.RemoveAll(images), os.Mkdir(images, 0o700)); err != nil { // of a dump before
 		return err
 	}
 	if err := o.dumpMemory(ctx, c, dir); err != nil {
@@ -64,7 +82,11 @@ func (o Options) dumpMemory(ctx context.Context, c *stack.Container, dir string)
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("dump container %s: %w%s", c.ID(), err, logtail.Of("CRIU", filepath.Join(dir, dumpLog)))
+		tail := logtail.Of("CRIU", filepath.Join(dir, dumpLog))
+		if unseizable.MatchString(tail) {
+			err = fmt.Errorf("%w: %w", err, errNotSeized)
+		}
+		return fmt.Errorf("dump container %s: %w%s", c.ID(), err, tail)
 	}
 	return nil
 }
@@ -75,7 +97,7 @@ func dumpFiles(ctx context.Context, c *stack.Container, file string) (err error)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func Group(ctx context.Context, cs []*stack.Container, dst convert.Target, o Opt
 	if err != nil {
 		return nil, err
 	}
-	p, err := o.pause(func() (func() error, error) { return o.dumpAll(ctx, group) })
+	p, err := o.pause(ctx, func() (func() error, error) { return o.dumpAll(ctx, group) })
 	if err != nil {
 		return nil, err
 	}

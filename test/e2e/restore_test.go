@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -12,11 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/lithify/lithify/convert/provenance"
 	regsource "github.com/lithify/lithify/convert/registry"
@@ -187,6 +191,60 @@ func TestCheckpointSplit(t *testing.T) {
 	if moved[0] < 15e6 || moved[1] > moved[0]/20 {
 		t.Errorf("%d bytes moved, and then %d: want 15 MB and then less than a twentieth", moved[0], moved[1])
 	}
+}
+
+// trace traces a process until end.
+func trace(pid int, traced chan<- error, end <-chan struct{}) {
+	runtime.LockOSThread() // the thread ends with this function, and what it traces is free
+	if unix.Gettid() == os.Getpid() {
+		go trace(pid, traced, end) // the first thread of a program does not end: this holds it
+	} else {
+		traced <- unix.PtraceSeize(pid)
+	}
+	<-end
+}
+
+// TestCheckpointTraced makes a checkpoint of a container whose process something else traces,
+// until CRIU has given up for the first time.
+func TestCheckpointTraced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("CRIU tries for ten seconds: long lane")
+	}
+	d, registry, c := startCounting(t, 2, "overlayfs")
+	pid, err := strconv.Atoi(strings.Fields(d.ctr("tasks", "ls"))[4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	traced, end := make(chan error), make(chan struct{})
+	var once sync.Once
+	release := func() { once.Do(func() { close(end) }) }
+	defer release()
+	go trace(pid, traced, end)
+	if err := <-traced; err != nil {
+		t.Fatal(err)
+	}
+	temp := t.TempDir()
+	p := start(t, command(t, lithify(t), "checkpoint", "--containerd", d.address, "--insecure", "--temp-dir", temp, c.id, registry+"/saved:1"))
+	await(t, "CRIU's end", func(context.Context) error {
+		logs, err := filepath.Glob(filepath.Join(temp, "*", "dump.log"))
+		if err != nil || len(logs) == 0 {
+			return fmt.Errorf("no log in %s: %w", temp, err)
+		}
+		raw, err := os.ReadFile(logs[0])
+		if err == nil && !bytes.Contains(raw, []byte("Dumping FAILED")) {
+			err = errors.New("CRIU is at it")
+		}
+		return err
+	})
+	release()
+	happens(t, "the checkpoint", p.ended)
+	if p.err != nil {
+		t.Fatalf("lithify checkpoint: %v; want another dump, once nobody traces the process", p.err)
+	}
+	two := d.restored(t, "two")
+	output(t, lithify(t), d.restoreArgs(registry+"/saved:1", two.id)...)
+	two.goesOn(t, 3)
+	c.goesOn(t, two.count(t))
 }
 
 // publicOf writes the public key of one, as openssl pkey -pubout does.
