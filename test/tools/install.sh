@@ -3,7 +3,8 @@
 # that finds everything takes well under two seconds.
 #
 #   LITHIFY_TEST_TOOLS    where the programs go (default /var/lib/lithify-test-tools);
-#                         they are in its bin, a link to <hash of their inputs>/bin
+#                         they are in its bin, a link to <hash of their inputs>/bin;
+#                         its wine, a link likewise, is what wine/make.sh makes
 #   LITHIFY_TRIXIE_ROOT   a Debian 13 root with erofs-utils and criu, which are too
 #                         old or absent in Debian 12 (default /var/lib/lithify-test-trixie)
 #
@@ -15,11 +16,13 @@ cd "$(dirname "$0")"
 tools=${LITHIFY_TEST_TOOLS:-/var/lib/lithify-test-tools}
 trixie=${LITHIFY_TRIXIE_ROOT:-/var/lib/lithify-test-trixie}
 packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc git busybox-static podman"
+packages+=" wine wine64 gcc-mingw-w64-x86-64"
 inner="erofs-utils criu"
 missing=()
 
 hash=$(cat install.sh go.mod go.sum ./*/go.mod ./*/go.sum ./*/*.go | sha256sum | cut -c1-16)
 bin=$tools/$hash/bin
+wine=wine-$(cat wine/* | sha256sum | cut -c1-16)
 
 # Programs of Debian. One dpkg-query answers for all of them; it exits 1 where it
 # does not know one, which is no error here.
@@ -102,6 +105,22 @@ programs() {
 	CGO_ENABLED=0 build checkpointctl checkpointctl github.com/checkpoint-restore/checkpointctl
 }
 
+# The Windows that tests copy, made aside and moved.
+windows() {
+	command -v wine >/dev/null && command -v x86_64-w64-mingw32-gcc >/dev/null || return 0
+	if [ ! -d "$tools/$wine" ]; then
+		echo "install.sh: wine/make.sh"
+		rm -rf "$tools/$wine.new"
+		if ! wine/make.sh "$tools/$wine.new" </dev/null >"$tools/wine.log" 2>&1; then
+			missing+=("a prefix of Wine (wine/make.sh: see $tools/wine.log)")
+			return
+		fi
+		mv "$tools/$wine.new" "$tools/$wine"
+	fi
+	ln -sfn "$wine" "$tools/wine.new"
+	mv -T "$tools/wine.new" "$tools/wine"
+}
+
 if ! mkdir -p "$bin" 2>/dev/null; then
 	echo "install.sh: missing: everything ($tools cannot be written; set LITHIFY_TEST_TOOLS)"
 	exit 0
@@ -118,10 +137,11 @@ if [ -x "$trixie/usr/bin/mkfs.erofs" ]; then
 	for name in mkfs.erofs fsck.erofs dump.erofs; do wrap $name /usr/bin/$name; done
 	wrap criu /usr/sbin/criu
 fi
+windows
 programs
 ln -sfn "$hash/bin" "$tools/bin.new"
 mv -T "$tools/bin.new" "$tools/bin"
 # What other revisions built is kept for a week.
-find "$tools" -mindepth 1 -maxdepth 1 -type d ! -name "$hash" -mtime +7 -exec rm -rf {} +
+find "$tools" -mindepth 1 -maxdepth 1 -type d ! -name "$hash" ! -name "$wine" -mtime +7 -exec rm -rf {} +
 for m in ${missing[@]+"${missing[@]}"}; do echo "install.sh: missing: $m"; done
 exit 0

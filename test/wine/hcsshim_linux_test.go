@@ -1,0 +1,98 @@
+package wine_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aymanbagabas/go-udiff"
+
+	"github.com/lithify/lithify/test/wine"
+	"github.com/lithify/lithify/test/wine/winlayer"
+)
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+const importer = "github.com/lithify/lithify/test/wine/internal/importer"
+
+// What hcsshim v0.15.0 asks of CimFS for three layers and their merge, and that it asks for
+// the same a second time.
+func TestImport(t *testing.T) {
+	p := wine.New(t)
+	layers := [][]byte{winlayer.Base(), winlayer.Child(), winlayer.Top()}
+	first := imported(t, p, nil, layers...)
+	if first.err != nil {
+		t.Fatal(first.err)
+	}
+	golden(t, "testdata/import.txt", first.calls)
+	second := imported(t, p, nil, layers...)
+	if diff := udiff.Unified("first", "second", first.calls, second.calls); diff != "" {
+		t.Errorf("the second time other calls:\n%s", diff)
+	}
+	for _, block := range []string{"0/layer.vhd", "1/layer.vhd", "2/layer.vhd", "merged/merged.vhd"} {
+		a, b := read(t, first.dir, block), read(t, second.dir, block)
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s: the second time other bytes", block)
+		}
+		if !bytes.HasPrefix(a, []byte("EMUCIM1 ")) {
+			t.Errorf("%s begins %q", block, a[:8])
+		}
+	}
+}
+
+// run is one of the importer.
+type result struct {
+	dir   string // what it wrote
+	calls string // what it asked for, a line each
+	err   error  // with what it said
+}
+
+func imported(t *testing.T, p *wine.Prefix, args []string, layers ...[]byte) result {
+	t.Helper()
+	dir := t.TempDir()
+	log := filepath.Join(dir, "calls.jsonl")
+	args = append(args, wine.Path(dir))
+	for i, b := range layers {
+		tar := filepath.Join(dir, fmt.Sprintf("%d.tar", i))
+		if err := os.WriteFile(tar, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, wine.Path(tar))
+	}
+	cmd := p.Command(t.Context(), p.Program(t, "importer", importer), []string{"CIMEMU_LOG=" + wine.Path(log)}, args...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	var calls strings.Builder
+	for _, c := range wine.ReadCalls(t, log) {
+		c.Block, c.Path = strings.TrimPrefix(c.Block, wine.Path(dir)), strings.TrimPrefix(c.Path, wine.Path(dir))
+		fmt.Fprintln(&calls, c)
+	}
+	return result{dir, calls.String(), err}
+}
+
+func read(t *testing.T, elem ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := udiff.Unified(path, "got", string(read(t, path)), got); diff != "" {
+		t.Error(diff)
+	}
+}

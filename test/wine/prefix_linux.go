@@ -1,0 +1,97 @@
+package wine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// grace is for what holds a program's output when the program has ended.
+const grace = 5 * time.Second
+
+// A Prefix is a Windows of a test's own: its drive C:, its registry and the processes in it.
+// Z: is / of Linux.
+type Prefix struct {
+	dir      string // of the prefix
+	programs string
+	made     string // of test/tools/wine/make.sh
+}
+
+// New makes a Prefix, which ends with the test. Where there is no Wine the test is skipped;
+// CI has it.
+func New(t testing.TB) *Prefix {
+	t.Helper()
+	tools := cmp.Or(os.Getenv("LITHIFY_TEST_TOOLS"), "/var/lib/lithify-test-tools")
+	made, err := filepath.EvalSymlinks(filepath.Join(tools, "wine"))
+	if err == nil {
+		_, err = exec.LookPath("wine")
+	}
+	switch {
+	case err != nil && os.Getenv("CI") == "true":
+		t.Fatalf("no Wine, which CI must have: %v", err)
+	case err != nil:
+		t.Skipf("no Wine: run test/tools/install.sh: %v", err)
+	}
+	p := &Prefix{filepath.Join(t.TempDir(), "prefix"), t.TempDir(), made}
+	run(t, nil, "cp", "-a", "--reflink=auto", filepath.Join(made, "prefix"), p.dir)
+	t.Cleanup(func() {
+		// It fails where there is no server any more. The other waits for its end.
+		kill := exec.Command("wineserver", "--kill")
+		kill.Env = append(os.Environ(), p.env()...)
+		_ = kill.Run()
+		run(t, p.env(), "wineserver", "--wait")
+	})
+	return p
+}
+
+// Program builds a package's main and places it beside cimwriter.dll. A second call with the
+// same name finds it there.
+func (p *Prefix) Program(t testing.TB, name, pkg string) string {
+	t.Helper()
+	dir := filepath.Join(p.programs, name)
+	exe := filepath.Join(dir, name+".exe")
+	if _, err := os.Stat(exe); err == nil {
+		return exe
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	run(t, []string{"GOOS=windows", "CGO_ENABLED=0"}, "go", "build", "-o", exe, pkg)
+	if err := os.Link(filepath.Join(p.made, "cimwriter.dll"), filepath.Join(dir, "cimwriter.dll")); err != nil {
+		run(t, nil, "cp", filepath.Join(p.made, "cimwriter.dll"), dir)
+	}
+	return exe
+}
+
+// Command is of a program and its arguments, which know no path of Linux: see Path. env is
+// added to the environment of the test. The program ends with ctx, or with the test.
+func (p *Prefix) Command(ctx context.Context, exe string, env []string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "wine", append([]string{exe}, args...)...)
+	cmd.Env = append(append(os.Environ(), p.env()...), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = grace
+	return cmd
+}
+
+func (p *Prefix) env() []string {
+	return []string{"WINEPREFIX=" + p.dir, "WINEDEBUG=-all", "WINEDLLOVERRIDES=virtdisk=n"}
+}
+
+// Path is what an absolute path of Linux is called in a Prefix.
+func Path(unix string) string { return "Z:" + strings.ReplaceAll(unix, "/", `\`) }
+
+func run(t testing.TB, env []string, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %v\n%s", cmd, err, out)
+	}
+}
