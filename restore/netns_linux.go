@@ -24,6 +24,16 @@ func newNetNS(file string) error {
 	})
 }
 
+// isNetNS reports whether a network namespace is mounted at file.
+func isNetNS(file string) (bool, error) {
+	var fs unix.Statfs_t
+	err := unix.Statfs(file, &fs)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil && int64(fs.Type) == unix.NSFS_MAGIC, err
+}
+
 // removeNetNS removes one, which ends with its last process.
 func removeNetNS(file string) error {
 	err := unix.Unmount(file, unix.MNT_DETACH)

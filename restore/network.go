@@ -46,16 +46,29 @@ type attached struct {
 	IPs     []netip.Addr    `json:"ips,omitempty"` // once it has them
 }
 
-// write writes it down whole.
+// write writes it down whole, and to the disk: what plugins have given away outlives a power
+// cut, and so must who knows of it.
 func (a attached) write(file string) error {
 	raw, err := json.Marshal(a)
-	if err == nil {
-		err = os.WriteFile(file+".part", raw, 0o600)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = os.Rename(file+".part", file)
+	part, err := os.OpenFile(file+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
 	}
-	return err
+	_, err = part.Write(raw)
+	if err = errors.Join(err, part.Sync(), part.Close()); err == nil {
+		err = os.Rename(part.Name(), file)
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // attached reads it; nil if the container has no such network.
@@ -159,10 +172,21 @@ func (r *run) disconnect(ctx context.Context) error {
 	return nil
 }
 
+// unplug has the plugins take back what they gave. A namespace that is gone, with the machine's
+// last run or before it was mounted, is told to them by no path at all: by that of a file they
+// would fail, and keep name and address taken (CNI 1.1.0, DEL).
 func (r *run) unplug(ctx context.Context, a attached) error {
 	list, err := libcni.ConfListFromBytes(a.Config)
 	if err != nil {
 		return err
 	}
-	return a.plugins(r.opts.Root).DelNetworkList(ctx, list, r.runtimeConf())
+	conf := r.runtimeConf()
+	there, err := isNetNS(conf.NetNS)
+	if err != nil {
+		return err
+	}
+	if !there {
+		conf.NetNS = ""
+	}
+	return a.plugins(r.opts.Root).DelNetworkList(ctx, list, conf)
 }

@@ -117,11 +117,15 @@ func TestRestoreCNI(t *testing.T) {
 		t.Errorf("given: %v, want %v", ips, all)
 	}
 
-	// One that was removed behind our back has its address until its name is used again.
+	// One that was removed behind our back has its address until its name is used again, and as
+	// after a restart of the machine its namespace is not mounted then.
 	d.ctr("tasks", "kill", "-s", "KILL", "two")
 	(&container{d, "two", ""}).awaits(t, "STOPPED")
 	d.ctr("tasks", "rm", "two")
 	d.ctr("containers", "rm", "two")
+	if err := syscall.Unmount(filepath.Join(d.restoreRoot(), "netns/default/two"), syscall.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
 	output(t, lithify(t), d.restoreArgs(ref, "two")...)
 	if ips := given(); !slices.Equal(ips, all[1:]) {
 		t.Errorf("given: %v, want that of three alone", ips)

@@ -1,0 +1,70 @@
+package restore
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lithify/lithify/convert/stack"
+)
+
+// told is a CNI plugin that writes down what it is told, and fails as the bridge plugin does by
+// the path of what is no namespace.
+const told = `#!/bin/sh
+echo "$CNI_COMMAND $CNI_NETNS" >>"$(dirname "$0")/said"
+[ -z "$CNI_NETNS" ] || [ "$(stat -f -c %t "$CNI_NETNS")" = 6e736673 ]
+`
+
+// A machine that was started again has the file at which a namespace was mounted, and no
+// namespace. What plugins have given to its container can be taken back all the same.
+func TestDisconnect(t *testing.T) {
+	for name, tc := range map[string]struct {
+		root bool
+		make func(file string) error
+		path bool // is given to the plugin
+	}{
+		"a namespace":          {true, newNetNS, true},
+		"the file that it had": {false, func(file string) error { return os.WriteFile(file, nil, 0o600) }, false},
+		"nothing":              {false, func(string) error { return nil }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.root && os.Getuid() != 0 {
+				t.Skip("needs root")
+			}
+			bin := t.TempDir()
+			if err := os.WriteFile(filepath.Join(bin, "told"), []byte(told), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r := &run{daemon: &stack.Daemon{}, opts: Options{Name: "web", Root: t.TempDir()}}
+			if err := os.MkdirAll(filepath.Dir(r.netnsFile()), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			a := attached{Config: json.RawMessage(`{"cniVersion": "1.0.0", "name": "told", "plugins": [{"type": "told"}]}`), BinDirs: []string{bin}}
+			if err := a.write(r.attachedFile()); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.make(r.netnsFile()); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { syscall.Unmount(r.netnsFile(), syscall.MNT_DETACH) }) // of a test that fails
+			if err := r.disconnect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want := "DEL \n"
+			if tc.path {
+				want = "DEL " + r.netnsFile() + "\n"
+			}
+			got, err := os.ReadFile(filepath.Join(bin, "said"))
+			if diff := cmp.Diff(want, string(got)); diff != "" || err != nil {
+				t.Errorf("%v, the plugin was told (-want +got):\n%s", err, diff)
+			}
+			if left, err := os.ReadDir(filepath.Dir(r.netnsFile())); err != nil || len(left) != 0 {
+				t.Errorf("%v, left: %v", err, left)
+			}
+		})
+	}
+}
