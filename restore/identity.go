@@ -34,6 +34,9 @@ type Secret struct{ ID, File string }
 // secretID has no slash and is no dot.
 var secretID = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
+// clone is a line of the file, and nothing in it begins another.
+var clone = regexp.MustCompile(`^[1-9][0-9]*/[1-9][0-9]*$`)
+
 // secret is one that has been read.
 type secret struct {
 	id    string
@@ -139,6 +142,9 @@ func (p *held) path(name string) string {
 
 // checkIdentity refuses what cannot be written.
 func (o Options) checkIdentity() error {
+	if o.Clone != "" && !clone.MatchString(o.Clone) {
+		return fmt.Errorf("clone %q: want I/N: %w", o.Clone, errdefs.ErrInvalidArgument)
+	}
 	for i, v := range o.Env {
 		if strings.Index(v, "=") < 1 || strings.ContainsAny(v, "\n\x00") { // what it is, is not told
 			return fmt.Errorf("variable %d: want NAME=VALUE in one line: %w", i+1, errdefs.ErrInvalidArgument)

@@ -89,6 +89,9 @@ var name = regexp.MustCompile(`^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$`)
 // secretID is a file's name.
 var secretID = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
+// clone is one of several.
+var clone = regexp.MustCompile(`^[1-9][0-9]*/[1-9][0-9]*$`)
+
 // maxEnv bounds the variables: a job is a message.
 const maxEnv = 64 << 10
 
@@ -128,6 +131,9 @@ func (a Args) Validate() error {
 
 // checkIdentity looks at what the container is told. Values of variables are not shown.
 func (a Args) checkIdentity() error {
+	if a.Clone != "" && !clone.MatchString(a.Clone) {
+		return fmt.Errorf("clone %q: want I/N", a.Clone)
+	}
 	size := 0
 	for i, v := range a.Env {
 		if strings.Index(v, "=") < 1 || strings.ContainsAny(v, "\n\x00") {

@@ -30,6 +30,7 @@ func TestValidate(t *testing.T) {
 		"in one line":           func(a *restore.Args) { a.Env = []string{"A=b\nC=d"} },
 		"the limit is 65536":    func(a *restore.Args) { a.Env = []string{"A=" + strings.Repeat("b", 1<<16)} },
 		`secret "../x"`:         func(a *restore.Args) { a.Secrets = []string{"../x"} },
+		`clone "1/2\nA=b"`:      func(a *restore.Args) { a.Clone = "1/2\nA=b" },
 		"given twice":           func(a *restore.Args) { a.Secrets = []string{"a", "b", "a"} },
 		"credentials belong in": func(a *restore.Args) { a.Source = "bob:hunter2@r.example.com/web" },
 	} {
