@@ -228,7 +228,7 @@ func get(ctx context.Context, of Container, s string) error {
 	}
 	resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("GET %s: %s", asked, resp.Status)
+		return fmt.Errorf("GET %s: %d %s", asked, resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	return nil
 }

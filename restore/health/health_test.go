@@ -98,6 +98,14 @@ func TestProbes(t *testing.T) {
 		case "/good":
 		case "/moved":
 			http.Redirect(w, r, "/bad", http.StatusFound)
+		case "/rude":
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			fmt.Fprint(conn, "HTTP/1.1 503 \x1b[2Jall is well\r\n\r\n")
+			conn.Close()
 		default:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -117,6 +125,7 @@ func TestProbes(t *testing.T) {
 		{health.Check{HTTP: ":" + port + "/good"}, ""},
 		{health.Check{HTTP: srv.URL + "/moved"}, ""},
 		{health.Check{HTTP: ":" + port + "/bad"}, "503"},
+		{health.Check{HTTP: ":" + port + "/rude"}, "/rude: 503 Service Unavailable: "}, // no word of the container's own
 	} {
 		tc.check.Interval, tc.check.Within = 10*time.Millisecond, time.Nanosecond
 		if err := errors.Join(tc.check.Validate(), tc.check.Wait(t.Context(), &here{}, nil)); (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
