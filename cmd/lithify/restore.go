@@ -97,7 +97,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "PEM file with an Ed25519 public key that may have signed SRC, which has to be signed then; may be repeated")
-	cmd.Flags().StringArrayVar(&decrypt, "decrypt-with", nil, "PEM file with the private key of one for whom SRC is encrypted; may be repeated")
+	cmd.Flags().StringArrayVar(&decrypt, "decrypt-with", nil, "PEM file with private keys, one of them of somebody for whom SRC is encrypted; may be repeated")
 	cmd.Flags().StringVar(&cni.ConfDir, "cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
 	cmd.Flags().StringSliceVar(&cni.BinDirs, "cni-bin-dir", []string{restore.DefaultBinDir}, "where the CNI plugins are; may be repeated")
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -141,6 +142,18 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// Who has changed their key has the new one and the old one in a file.
+func TestKeysOfOneFile(t *testing.T) {
+	was, is := keys.RSA(t), keys.EC(t)
+	both := slices.Concat(is.Private, []byte("\n"), was.Private)
+	for name, p := range map[string]keys.Pair{"the old one": was, "the new one": is} {
+		desc, open := seal(t, p)
+		if got, err := decrypt(t, desc, read(t, open), both); err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
 // What everybody can change must not decide how a layer is decrypted.
 func TestNonceIsWrapped(t *testing.T) {
 	p := keys.EC(t)
@@ -175,7 +188,8 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s as a public key: %v", name, err)
 		}
 	}
-	for name, s := range map[string]string{"nothing": "", "a public key": p.Public, "with a passphrase": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"} {
+	for name, s := range map[string]string{"nothing": "", "a public key": p.Public, "with a passphrase": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+		"a public key behind it": string(p.Private) + p.Public, "half a key behind it": string(p.Private) + string(p.Private[:100])} {
 		if _, err := encrypt.ParseKeys([]byte(s)); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s as a private key: %v", name, err)
 		}

@@ -98,19 +98,22 @@ func (k Keys) String() string { return fmt.Sprintf("%d private keys", len(k)) }
 // Format implements fmt.Formatter, for every verb.
 func (k Keys) Format(s fmt.State, _ rune) { fmt.Fprint(s, k.String()) }
 
-// ParseKeys reads private keys, RSA or EC, each as PEM without a passphrase. Errors are an
-// errdefs.ErrInvalidArgument and show nothing of a key.
-func ParseKeys(keys ...[]byte) (k Keys, err error) {
-	for _, raw := range keys {
-		block, _ := pem.Decode(raw)
-		if block == nil {
-			return nil, fmt.Errorf("want a PEM file with a private key: %w", errdefs.ErrInvalidArgument)
+// ParseKeys reads private keys, RSA or EC, as PEM without a passphrase: one or more in each
+// file, and nothing else behind the first. Errors are an errdefs.ErrInvalidArgument and show
+// nothing of a key.
+func ParseKeys(files ...[]byte) (k Keys, err error) {
+	for _, rest := range files {
+		for more := true; more; more = len(bytes.TrimSpace(rest)) > 0 {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				return nil, fmt.Errorf("want a PEM file with private keys and nothing else: %w", errdefs.ErrInvalidArgument)
+			}
+			key, err := parseKey(block)
+			if err != nil {
+				return nil, err
+			}
+			k = append(k, key)
 		}
-		key, err := parseKey(block)
-		if err != nil {
-			return nil, err
-		}
-		k = append(k, key)
 	}
 	return k, nil
 }

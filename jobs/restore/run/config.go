@@ -51,7 +51,7 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		c.keys = append(c.keys, key)
 		return err
 	})
-	fs.Func("restore-decrypt-with", "PEM file with a private key by which checkpoints are read that are encrypted to it; may be given again", func(file string) error {
+	fs.Func("restore-decrypt-with", "PEM file with private keys by which checkpoints are read that are encrypted to them; may be given again", func(file string) error {
 		keys, err := LoadKeys(file)
 		c.Decrypt = append(c.Decrypt, keys...)
 		return err
