@@ -99,7 +99,7 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 	if err := c.pushFile(ctx, t, made, f.File); err != nil {
 		return nil, err
 	}
-	if err := c.opts.Ledger.put(ctx, c.dst, record{t.LayerJob, made, []string{registryOf(c.src)}}, c.copying(t, made)); err != nil {
+	if err := c.opts.Ledger.put(ctx, c.dst, record{t.LayerJob, made, []string{RegistryOf(c.src.Name())}}, c.copying(t, made)); err != nil {
 		if c.ledgerOnly {
 			return nil, err
 		}

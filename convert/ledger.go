@@ -214,8 +214,8 @@ func (c *conversion) prove(ctx context.Context, t task, r record, ledger Target)
 			return err
 		}
 	}
-	from := registryOf(c.src)
-	if from != "" && (from == registryOf(ledger) || slices.Contains(r.Seen, from)) {
+	from := RegistryOf(c.src.Name())
+	if from != "" && (from == RegistryOf(ledger.Name()) || slices.Contains(r.Seen, from)) {
 		return nil
 	}
 	blob, err := c.open(ctx, t)
@@ -239,9 +239,9 @@ type holder interface {
 	Holds(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 }
 
-// registryOf is the registry in a source's name; empty for files.
-func registryOf(s Source) string {
-	host, _, _ := strings.Cut(s.Name(), "/")
+// RegistryOf is the registry in a source's name; empty for files.
+func RegistryOf(name string) string {
+	host, _, _ := strings.Cut(name, "/")
 	switch scheme, _, _ := strings.Cut(host, ":"); scheme {
 	case "oci", "oci-archive", "docker-archive", "container":
 		return ""

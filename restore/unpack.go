@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/lithify/lithify/convert"
 	checkpoints "github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/pages"
 )
@@ -32,9 +35,12 @@ func (cp *checkpoint) images() string { return filepath.Join(cp.dir, checkpoints
 
 // checkpoint unpacks and validates the checkpoint, or finds that this was done.
 func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
+	if err := r.img.Readable(ctx); err != nil {
+		return nil, err
+	}
 	cp := &checkpoint{cached: true}
 	var err error
-	cp.dir, cp.release, err = r.cache().get(ctx, r.img.Unpacked(), func(dir string) error {
+	cp.dir, cp.release, err = r.cache().get(ctx, r.unpacked(), func(dir string) error {
 		cp.cached = false
 		return r.unpack(ctx, dir)
 	})
@@ -54,6 +60,13 @@ func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
 		return nil, errors.Join(err, cp.release())
 	}
 	return cp, nil
+}
+
+// unpacked names the checkpoint in the cache. A registry's word that it has a layer is enough to
+// be given what came from there, and no other's, which says what its owner likes.
+func (r *run) unpacked() digest.Digest {
+	from := cmp.Or(convert.RegistryOf(r.img.Name), r.img.Name)
+	return digest.FromString(from + "/" + r.img.Unpacked().String())
 }
 
 func (r *run) cache() cache { return cache{filepath.Join(r.opts.Root, "checkpoints")} }

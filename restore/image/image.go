@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/restore/archive"
@@ -90,6 +92,27 @@ func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
 
 // Encrypted says that the archive can be read by those alone who have a key.
 func (i *Image) Encrypted() bool { return encrypt.Is(i.Layer) }
+
+// lookups is how many layers are asked for at a time.
+const lookups = 8
+
+// Readable refuses an image of which the source does not give each layer, by its credentials:
+// a manifest may name any layer, and what a machine has of it says nothing of who asks. An
+// errdefs.ErrNotFound.
+func (i *Image) Readable(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for _, desc := range slices.Concat([]ocispec.Descriptor{i.Layer}, i.Packs) {
+		g.Go(func() error {
+			has, err := i.src.Has(ctx, desc)
+			if err == nil && !has {
+				err = fmt.Errorf("%s has no layer %s: %w", i.Name, desc.Digest, convert.ErrNotFound)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
 
 // Unlock finds the key of an archive that is encrypted, by one of keys: an
 // errdefs.ErrPermissionDenied if there is none.

@@ -93,7 +93,7 @@ func TestRestoreCancel(t *testing.T) {
 	two.goesOn(t, two.count(t))
 }
 
-// TestRestoreLostPack: of a split checkpoint a part of the memory is gone. Nothing is
+// TestRestoreLostPack: of a split checkpoint a part of the memory is not what it was. Nothing is
 // restored, and nothing of it is kept for the next one, who has the part.
 func TestRestoreLostPack(t *testing.T) {
 	if testing.Short() {
@@ -112,14 +112,14 @@ func TestRestoreLostPack(t *testing.T) {
 		t.Fatalf("%v: %d packs, want some", err, len(img.Packs))
 	}
 	pack := filepath.Join(layout, "blobs/sha256", img.Packs[0].Digest.Encoded())
-	if err := os.Rename(pack, pack+".lost"); err != nil {
+	if err := errors.Join(os.Rename(pack, pack+".lost"), os.WriteFile(pack, nil, 0o600), os.Truncate(pack, img.Packs[0].Size)); err != nil {
 		t.Fatal(err)
 	}
 	code, said := exit(t, lithify(t), d.restoreArgs("oci:"+layout+":1", "two")...)
 	if code == 0 || !strings.Contains(said, img.Packs[0].Digest.Encoded()) {
 		t.Errorf("without a pack: exit code %d, %q; want its digest", code, said)
 	}
-	kept, err := filepath.Glob(filepath.Join(d.restoreRoot(), "checkpoints", img.Layer.Digest.Encoded()+"*"))
+	kept, err := filepath.Glob(filepath.Join(d.restoreRoot(), "checkpoints/*"))
 	for _, file := range kept {
 		if filepath.Ext(file) != ".lock" {
 			t.Errorf("kept: %s", file)
