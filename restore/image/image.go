@@ -77,7 +77,7 @@ func Open(ctx context.Context, src convert.Source) (*Image, error) {
 // than the manifest says, Read returns an error in place of io.EOF. The caller reads it to
 // its end, and closes it. One that is encrypted has to be unlocked before.
 func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
-	if i.Encrypted() && i.key == nil {
+	if encrypt.Is(i.Layer) && i.key == nil {
 		return nil, i.Unlock(nil)
 	}
 	r, err := convert.Fetch(ctx, i.src, i.Layer)
@@ -90,8 +90,10 @@ func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
 	}{i.key.Reader(r), r}, nil
 }
 
-// Encrypted says that the archive can be read by those alone who have a key.
-func (i *Image) Encrypted() bool { return encrypt.Is(i.Layer) }
+// Encrypted says that all of it can be read by those alone who have a key, packs too.
+func (i *Image) Encrypted() bool {
+	return encrypt.Is(i.Layer) && !slices.ContainsFunc(i.Packs, func(d ocispec.Descriptor) bool { return !encrypt.Is(d) })
+}
 
 // lookups is how many layers are asked for at a time.
 const lookups = 8
@@ -117,7 +119,7 @@ func (i *Image) Readable(ctx context.Context) error {
 // Unlock finds the key of an archive that is encrypted, by one of keys: an
 // errdefs.ErrPermissionDenied if there is none.
 func (i *Image) Unlock(keys encrypt.Keys) (err error) {
-	if !i.Encrypted() {
+	if !encrypt.Is(i.Layer) {
 		return nil
 	}
 	if i.key, err = keys.Unwrap(i.Layer); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/lithify/lithify/restore/image"
+	"github.com/lithify/lithify/restore/pages"
 	"github.com/lithify/lithify/test/keys"
 )
 
@@ -82,5 +83,33 @@ func TestUnpacked(t *testing.T) {
 	wrapped.Annotations = maps.Clone(other.Annotations)
 	if got := unpacked(t, wrapped, open, private); got == owner {
 		t.Error("who wraps a key of their own finds what the owner has decrypted")
+	}
+}
+
+// A pack is memory: an archive that is encrypted does not hide what lies beside it.
+func TestEncrypted(t *testing.T) {
+	layer, open := sealed(t, keys.EC(t))
+	plain := image.Blob{
+		Descriptor: ocispec.Descriptor{MediaType: pages.MediaType, Digest: digest.FromBytes(content), Size: int64(len(content))},
+		Open:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+	}
+	for name, tc := range map[string]struct {
+		layers []image.Blob
+		want   bool
+	}{
+		"encrypted":              {[]image.Blob{{Descriptor: layer, Open: open}}, true},
+		"a plain pack beside it": {[]image.Blob{{Descriptor: layer, Open: open}, plain}, false},
+	} {
+		dst, err := registry.Create("oci:"+filepath.Join(t.TempDir(), "layout")+":web", registry.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := image.Push(t.Context(), dst, tc.layers, &archive.Checkpoint{Format: archive.Containerd, Name: "web", Checkpointed: time.Now()}, nil); err != nil {
+			t.Fatal(err)
+		}
+		img, err := image.Open(t.Context(), dst)
+		if err != nil || img.Encrypted() != tc.want {
+			t.Errorf("%s: encrypted is %v, want %v: %v", name, img.Encrypted(), tc.want, err)
+		}
 	}
 }

@@ -109,7 +109,7 @@ func (r Rule) allow(ctx context.Context, img *image.Image) (err error) {
 		err = img.SignedBy(ctx, r.Keys)
 	}
 	if err == nil && r.Encrypted && !img.Encrypted() {
-		err = fmt.Errorf("checkpoint %s is not encrypted, and has to be, see lithify checkpoint --encrypt-to: %w", img.Name, errdefs.ErrPermissionDenied)
+		err = fmt.Errorf("checkpoint %s is not encrypted, or not all of it, and has to be, see lithify checkpoint --encrypt-to: %w", img.Name, errdefs.ErrPermissionDenied)
 	}
 	if err != nil && r.Name != "" {
 		err = fmt.Errorf("rule %s of this machine's restore policy: %w", r.Name, err)
