@@ -40,7 +40,7 @@ func (r *run) earlier(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if c == nil { // whoever has removed it knows nothing of ours
-		return nil, errors.Join(r.disconnect(ctx), os.RemoveAll(r.state()))
+		return nil, errors.Join(r.unbind(), r.disconnect(ctx), os.RemoveAll(r.state()))
 	}
 	ours := r.opts.Job != "" && labels[labelJob] == r.opts.Job && labels[labelCheckpoint] == r.img.Descriptor.Digest.String()
 	half := labels[labelUse] == useHalf && labels[labelRoot] == r.opts.Root // and nobody is at it, for we have the lock
@@ -86,7 +86,7 @@ func (r *run) remove(ctx context.Context, c client.Container) error {
 	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("end container %s: %w", c.ID(), err)
 	}
-	if err := r.disconnect(ctx); err != nil {
+	if err := errors.Join(r.unbind(), r.disconnect(ctx)); err != nil {
 		return err
 	}
 	if err := c.Delete(ctx, client.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {

@@ -31,6 +31,10 @@ const (
 type Mount struct {
 	Source, Target string // absolute paths
 	ReadOnly       bool
+	// Within is a directory in which Source has to lie, whatever links are on the way from it:
+	// what is mounted is what was found there, though somebody changes that at the same time.
+	// How the path of Within itself is followed is the caller's to see to. "": anywhere.
+	Within string
 }
 
 // spec derives the container's spec from containerd's defaults, the base image and the
@@ -77,12 +81,12 @@ func (r *run) mounts(was *archive.Derived) (mounts []specs.Mount) {
 	if slices.ContainsFunc(was.Mounts, func(m archive.Mount) bool { return m.Type == "cgroup" || m.Type == "cgroup2" }) {
 		mounts = append(mounts, specs.Mount{Type: "cgroup", Source: "cgroup", Destination: "/sys/fs/cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}})
 	}
-	for _, m := range r.opts.Mounts {
+	for i, m := range r.opts.Mounts {
 		mode := "rw"
 		if m.ReadOnly {
 			mode = "ro"
 		}
-		mounts = append(mounts, specs.Mount{Type: "bind", Source: m.Source, Destination: m.Target, Options: []string{"rbind", mode}})
+		mounts = append(mounts, specs.Mount{Type: "bind", Source: r.source(i), Destination: m.Target, Options: []string{"rbind", mode}})
 	}
 	return mounts
 }

@@ -61,6 +61,10 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 			err = errors.Join(err, r.endTask(ctx, task))
 		}
 	}()
+	if err := r.bind(ctx); err != nil {
+		return nil, errors.Join(err, r.unbind())
+	}
+	defer func() { err = errors.Join(err, r.unbind()) }()
 	watched, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	limit, done := context.WithTimeoutCause(watched, r.opts.Timeout, errTimeout)
@@ -78,6 +82,9 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 		return nil, fmt.Errorf("restore container %s: %w%s", c.ID(), err, logtail.Of("CRIU", r.restoreLog()))
 	}
 	r.took = time.Since(r.began)
+	if err := r.named(ctx, c); err != nil {
+		return nil, err
+	}
 	return task, r.settled(ctx, task)
 }
 

@@ -61,7 +61,7 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(&c.CNI.ConfDir, "restore-cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
 	fs.Func("restore-cni-bin-dirs", "where the CNI plugins are, as /opt/cni/bin,/usr/lib/cni (default "+restore.DefaultBinDir+")", list(&c.CNI.BinDirs))
 	fs.BoolVar(&c.hostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
-	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts (default none)", list(&c.mounts))
+	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts, or what lies in them; links out of them are refused (default none)", list(&c.mounts))
 }
 
 // ParseSize reads a number of bytes, as 50GiB.

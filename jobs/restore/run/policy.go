@@ -44,7 +44,7 @@ type Rule struct {
 	Names      []string // patterns of what containers are called
 	Networks   []string // none, cni and host
 	// Mounts are the directories of the machine of which, or of what is in them, containers
-	// may have something mounted.
+	// may have something mounted; links out of them are not followed.
 	Mounts  []string
 	Secrets []string // patterns of their IDs
 }
@@ -91,7 +91,7 @@ func (r Rule) check(a restorejob.Args) error {
 		return r.deny("another base image than the checkpoint's", "any_base")
 	}
 	for _, m := range a.Mounts {
-		if !slices.ContainsFunc(r.Mounts, func(dir string) bool { return below(dir, m.Source) }) {
+		if _, ok := r.mount(path.Clean(m.Source)); !ok {
 			return r.deny("a mount of "+m.Source, "mounts")
 		}
 	}
@@ -147,9 +147,19 @@ func (r Rule) from(ref string) bool {
 	})
 }
 
-// below reports whether the path is dir or lies in it, as it is written: what is mounted
-// must not be a link that leads out, which is the machine's to see to.
-func below(dir, file string) bool {
-	dir, file = path.Clean(dir), path.Clean(file)
-	return dir == "/" || file == dir || strings.HasPrefix(file, dir+"/")
+// mount finds the directory by which a container may have a file mounted, whose path is clean.
+// The file has to be found within that: who writes there, as a container does that has had some
+// of it mounted, may leave a link. The directory's own path, which the machine's owner has
+// written, is followed wherever it leads, and no directory should lie where others write.
+func (r Rule) mount(file string) (within string, ok bool) {
+	for _, dir := range r.Mounts {
+		dir = path.Clean(dir)
+		if (dir == "/" || dir == file || strings.HasPrefix(file, dir+"/")) && (!ok || len(dir) < len(within)) {
+			within, ok = dir, true
+		}
+	}
+	if within == "/" || within == file {
+		within = ""
+	}
+	return within, ok
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -84,7 +85,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		TCPClose:       a.TCPClose,
 		TCPEstablished: a.TCPEstablished,
 
-		Mounts:  mounts(a.Mounts),
+		Mounts:  rule.mounts(a.Mounts),
 		Clone:   a.Clone,
 		Env:     a.Env,
 		Secrets: secrets,
@@ -126,9 +127,12 @@ func check(given *restorejob.Check) *health.Check {
 	return &c
 }
 
-func mounts(given []restorejob.Mount) (mounts []restore.Mount) {
+// mounts are those of a job that the rule lets.
+func (r Rule) mounts(given []restorejob.Mount) (mounts []restore.Mount) {
 	for _, m := range given {
-		mounts = append(mounts, restore.Mount(m))
+		source := path.Clean(m.Source)
+		within, _ := r.mount(source)
+		mounts = append(mounts, restore.Mount{Source: source, Target: m.Target, ReadOnly: m.ReadOnly, Within: within})
 	}
 	return mounts
 }
