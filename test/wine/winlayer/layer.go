@@ -145,6 +145,9 @@ func (l *Layer) Remove(name string) {
 	l.write(&tar.Header{Name: dir + ".wh." + base, Typeflag: tar.TypeReg, ModTime: Modified}, nil)
 }
 
+// Raw adds an entry that says nothing but what h says.
+func (l *Layer) Raw(h tar.Header, content []byte) { l.write(&h, content) }
+
 func (l *Layer) add(h *tar.Header, attributes uint32, content []byte, opts []Option) {
 	h.ModTime, h.AccessTime, h.ChangeTime = Modified, Modified, Modified
 	h.PAXRecords = maps.Clone(records)
