@@ -229,8 +229,11 @@ func (a *app) jobsCancel(p *poolFlags) *cobra.Command {
 		Args:  oneJob,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
-				_, err := client.Cancel(cmd.Context(), jobs.ID(args[0]), reason)
-				return err
+				st, err := client.Cancel(cmd.Context(), jobs.ID(args[0]), reason)
+				if err != nil {
+					return err
+				}
+				return a.tellLeft(st)
 			})
 		},
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -105,5 +106,15 @@ func (a *app) printRolloutStatus(st queue.Status, list []containerStatus) error 
 		why, _, _ := strings.Cut(c.Reason, "\n")
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Node, c.Name, c.State, cmp.Or(why, "-"))
 	}
-	return w.Flush()
+	return errors.Join(w.Flush(), a.tellLeft(st))
+}
+
+// tellLeft says of a rollout that was ended from outside, and so takes nothing back, what does.
+func (a *app) tellLeft(st queue.Status) error {
+	late := st.State == jobs.Failed && st.Failure != nil && st.Failure.Kind == jobs.KindDeadlineExceeded
+	if a.output == "json" || st.Job.Kind != rolloutjob.Kind || st.State != jobs.Cancelled && !late {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.err, "lithify: what %s has restored is left as it is: lithify rollout abort %s removes it\n", st.ID, st.ID)
+	return err
 }
