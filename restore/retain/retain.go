@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lithify/lithify/convert"
@@ -313,30 +314,66 @@ func isOurs(ctx context.Context, repo *registry.Repository, d digest.Digest) (bo
 	return item != nil, err
 }
 
-// remove deletes what names a manifest as its subject, and then the manifest.
+// remove deletes what names a manifest as its subject, and then the manifest. Of a registry
+// without the referrers API anybody may write the list, and anybody may move cosign's tags: what
+// does not say itself that it is about the manifest stays.
 func remove(ctx context.Context, repo *registry.Repository, d digest.Digest, stays map[digest.Digest]bool) error {
-	about, err := repo.Referrers(ctx, d)
+	listed, err := repo.Referrers(ctx, d)
 	if err != nil {
 		return err
 	}
-	for _, r := range about {
-		if stays[r.Digest] { // of a registry without the referrers API anybody may write the list
+	about := map[digest.Digest]bool{}
+	for _, r := range listed {
+		if about[r.Digest], err = isAbout(ctx, repo, r.Digest, d); err != nil {
+			return err
+		}
+		if !about[r.Digest] || stays[r.Digest] {
 			continue
 		}
 		if err := repo.Delete(ctx, r.Digest); err != nil {
 			return err
 		}
 	}
-	index, err := repo.WithTag(registry.FallbackTag(d)) // of a registry without the referrers API
-	if err != nil {
-		return err
-	}
-	list, err := index.Head(ctx)
-	if err == nil && !stays[list.Digest] {
-		err = repo.Delete(ctx, list.Digest)
-	}
-	if err != nil && !errors.Is(err, convert.ErrNotFound) {
+	if err := removeList(ctx, repo, d, about); err != nil {
 		return err
 	}
 	return repo.Delete(ctx, d)
+}
+
+// isAbout reports whether a manifest names d as its subject. One that is gone did.
+func isAbout(ctx context.Context, repo *registry.Repository, manifest, d digest.Digest) (bool, error) {
+	src, err := repo.WithDigest(manifest)
+	if err != nil {
+		return false, err
+	}
+	var m struct{ Subject *ocispec.Descriptor }
+	desc, err := src.Root(ctx)
+	if err == nil {
+		_, err = convert.FetchDocument(ctx, src, desc, &m)
+	}
+	if errors.Is(err, convert.ErrNotFound) {
+		return true, nil
+	}
+	return m.Subject != nil && m.Subject.Digest == d, err
+}
+
+// removeList deletes the list of a registry without the referrers API, if it is one: of what is
+// about d, and of nothing else.
+func removeList(ctx context.Context, repo *registry.Repository, d digest.Digest, about map[digest.Digest]bool) error {
+	src, err := repo.WithTag(registry.FallbackTag(d))
+	if err != nil {
+		return err
+	}
+	var list ocispec.Index
+	desc, err := src.Root(ctx)
+	if err == nil && images.IsIndexType(desc.MediaType) {
+		_, err = convert.FetchDocument(ctx, src, desc, &list)
+	}
+	if errors.Is(err, convert.ErrNotFound) {
+		return nil
+	}
+	if err != nil || len(list.Manifests) == 0 || slices.ContainsFunc(list.Manifests, func(m ocispec.Descriptor) bool { return !about[m.Digest] }) {
+		return err
+	}
+	return repo.Delete(ctx, desc.Digest)
 }

@@ -162,8 +162,12 @@ func (k *kept) image(tag string) ocispec.Descriptor {
 	return k.put(tag, ocispec.MediaTypeImageManifest, raw)
 }
 
+// put has a tag name a manifest, whatever it named before.
 func (k *kept) put(tag, mediaType string, raw []byte) ocispec.Descriptor {
 	k.t.Helper()
+	if err := k.repo.Untag(k.t.Context(), tag); err != nil {
+		k.t.Fatal(err)
+	}
 	dst := k.target(tag)
 	desc := convert.Describe(mediaType, raw)
 	if err := dst.PutManifest(k.t.Context(), desc, raw); err != nil {
@@ -281,30 +285,34 @@ func TestDeleteOthers(t *testing.T) {
 		})
 	})
 	newest := k.checkpoint("new", "web", 1)
-	old := k.checkpoint("old", "web", 30)
+	old, older := k.checkpoint("old", "web", 30), k.checkpoint("older", "web", 31)
 	app := k.image("app")
+	signatures, err := k.repo.Referrers(t.Context(), newest.Digest)
+	if err != nil || len(signatures) != 1 {
+		t.Fatalf("signatures of the newest: %v, %v", signatures, err)
+	}
 	k.set("trap", 30, map[string]ocispec.Descriptor{"app": app})
-	raw, err := json.Marshal(ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{newest}})
+	raw, err := json.Marshal(ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{newest, app, signatures[0]}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := strings.Replace(old.Digest.String(), ":", "-", 1)
-	if err := k.repo.Untag(t.Context(), list); err != nil {
-		t.Fatal(err)
-	}
-	k.put(list, ocispec.MediaTypeImageIndex, raw)
+	list := k.put(registry.FallbackTag(old.Digest), ocispec.MediaTypeImageIndex, raw)
+	k.image(registry.FallbackTag(old.Digest) + ".sig")
+	k.image(registry.FallbackTag(older.Digest))
 
 	plan, _ := k.look(retain.Policy{OlderThan: 48 * time.Hour})
 	if err := plan.Delete(t.Context(), k.repo); err != nil {
 		t.Fatal(err)
 	}
-	for name, d := range map[string]ocispec.Descriptor{"an image": app, "the newest": newest} {
+	for name, d := range map[string]ocispec.Descriptor{"an image": app, "the newest": newest, "its signature": signatures[0], "a list that is none": list} {
 		if has, err := k.repo.Has(t.Context(), d); !has || err != nil {
 			t.Errorf("%s is gone: %v", name, err)
 		}
 	}
-	if has, err := k.repo.Has(t.Context(), old); has || err != nil {
-		t.Errorf("the old checkpoint is there: %v, %v", has, err)
+	for _, d := range []ocispec.Descriptor{old, older} {
+		if has, err := k.repo.Has(t.Context(), d); has || err != nil {
+			t.Errorf("an old checkpoint is there: %v, %v", has, err)
+		}
 	}
 }
 
