@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/identifiers"
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
 
@@ -99,6 +100,9 @@ func (r *run) remove(ctx context.Context, c client.Container) error {
 // and its log. One that is not there, or that another has made, is left alone. Of o Root
 // counts besides.
 func Remove(ctx context.Context, d *stack.Daemon, o Options) (err error) {
+	if err := identifiers.Validate(o.Name); err != nil { // which becomes part of paths
+		return fmt.Errorf("name of the container: %w", err)
+	}
 	r := &run{daemon: d, opts: o.withDefaults()}
 	unlock, err := r.lock()
 	if err != nil {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -37,5 +38,18 @@ func TestLock(t *testing.T) {
 		if err := u(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A name is no path: nothing is made where one leads to.
+func TestRemoveRefused(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"", "../web", "../../../../web", "web/x"} {
+		if err := Remove(t.Context(), &stack.Daemon{}, Options{Name: name, Root: filepath.Join(root, "restore"), Job: "restore-1"}); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q: got %v, want it refused", name, err)
+		}
+	}
+	if made, err := os.ReadDir(root); err != nil || len(made) > 0 {
+		t.Errorf("made: %v, %v", made, err)
 	}
 }

@@ -32,11 +32,15 @@ const (
 const device = "eth0"
 
 // netnsFile is where the container's network namespace is mounted, and attachedFile tells
-// what plugins have to take back.
+// what plugins have to take back. No container has a name that begins with a dot: what web has
+// given to it is no namespace of web.json.
 func (r *run) netnsFile() string {
 	return filepath.Join(r.opts.Root, "netns", r.daemon.Namespace(), r.opts.Name)
 }
-func (r *run) attachedFile() string { return r.netnsFile() + ".json" }
+
+func (r *run) attachedFile() string {
+	return filepath.Join(filepath.Dir(r.netnsFile()), "."+r.opts.Name+".json")
+}
 
 // attached is what is known of a container's network without it, and without the
 // configuration of the machine, which may have changed.
@@ -112,8 +116,12 @@ func (a attached) plugins(root string) *libcni.CNIConfig {
 	return libcni.NewCNIConfigWithCacheDir(a.BinDirs, filepath.Join(root, "cni"), nil)
 }
 
+// cniID is by what plugins know a container. Neither a namespace nor a name has two dashes
+// beside each other, so no two containers have one.
+func cniID(namespace, name string) string { return namespace + "--" + name }
+
 func (r *run) runtimeConf() *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: r.daemon.Namespace() + "-" + r.opts.Name, NetNS: r.netnsFile(), IfName: device}
+	return &libcni.RuntimeConf{ContainerID: cniID(r.daemon.Namespace(), r.opts.Name), NetNS: r.netnsFile(), IfName: device}
 }
 
 // connect makes a network namespace, and has the plugins connect it. What it has made is
@@ -153,6 +161,8 @@ func (r *run) connect(ctx context.Context, cp *checkpoint) error {
 // disconnect takes back what connect has done, as far as it came. Of a container that has
 // no such network it does nothing.
 func (r *run) disconnect(ctx context.Context) error {
+	ctx, done := context.WithTimeoutCause(ctx, undoTimeout, errTimeout)
+	defer done()
 	a, err := r.attached()
 	if a == nil && err == nil {
 		return nil

@@ -68,3 +68,16 @@ func TestDisconnect(t *testing.T) {
 		})
 	}
 }
+
+// What one container has of the machine's network is no other's, whatever they are called.
+func TestNetworksApart(t *testing.T) {
+	named := func(name string) *run {
+		return &run{daemon: &stack.Daemon{}, opts: Options{Name: name, Root: "/r"}}
+	}
+	if file := named("web").attachedFile(); file == named("web.json").netnsFile() {
+		t.Errorf("%s is web's and web.json's", file)
+	}
+	if id := cniID("default", "web-1"); id == cniID("default-web", "1") {
+		t.Errorf("%s is that of two containers", id)
+	}
+}

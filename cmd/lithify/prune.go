@@ -17,8 +17,9 @@ them from the registry, with their signatures. REPOSITORY is one of a registry, 
 Of each container, and of each set of containers, the newest --keep stay, and whatever is
 younger than --older-than; what is neither goes. What has a tag that --except matches stays.
 Only what a tag names is found, and of sets also those that it named before. What lithify
-checkpoint has not made is left alone, signatures of cosign's that have a tag as well. Their content is the registry's to collect afterwards;
-of a split checkpoint that is what no other manifest names.`
+checkpoint has not made is left alone, cosign's signatures that have a tag as well. What is in
+a checkpoint is the registry's to collect afterwards; of a split one that is what no other
+manifest names.`
 
 func (a *app) pruneCheckpointsCommand() *cobra.Command {
 	var policy retain.Policy
