@@ -38,7 +38,8 @@ func seal(t testing.TB, to ...keys.Pair) (ocispec.Descriptor, func() (io.ReadClo
 	if err != nil {
 		t.Fatal(err)
 	}
-	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(plain), Size: int64(len(plain))}
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(plain), Size: int64(len(plain)),
+		Annotations: map[string]string{"org.opencontainers.image.enc.keys.jwe": "of what it was made of", "more": "stays"}}
 	desc, sealed, err := recipients.Seal(desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil })
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +81,9 @@ func TestSeal(t *testing.T) {
 	sealed := read(t, open)
 	if desc.Digest != digest.FromBytes(sealed) || desc.Size != int64(len(sealed)) || desc.MediaType != "application/vnd.oci.image.layer.v1.tar+zstd+encrypted" {
 		t.Errorf("got %+v, want the descriptor of %d bytes", desc, len(sealed))
+	}
+	if desc.Annotations["more"] != "stays" {
+		t.Errorf("annotations: %v", desc.Annotations)
 	}
 	if !bytes.Equal(sealed, read(t, open)) {
 		t.Error("the second time it is encrypted to other bytes")

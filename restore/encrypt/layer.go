@@ -134,7 +134,8 @@ func (to Recipients) annotations(k *Key, more map[string]string) (map[string]str
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]string{annotationJWE: wrapped, annotationPublic: base64.StdEncoding.EncodeToString(raw)}
+	all := map[string]string{}
 	maps.Copy(all, more)
+	all[annotationJWE], all[annotationPublic] = wrapped, base64.StdEncoding.EncodeToString(raw)
 	return all, nil
 }
