@@ -15,14 +15,27 @@ import (
 	"github.com/lithify/lithify/test/wine/winlayer"
 )
 
-var update = flag.Bool("update", false, "write testdata anew")
+var (
+	update = flag.Bool("update", false, "write testdata anew")
+	seeds  = flag.Int("seeds", 3, "of random layers")
+)
 
 const importer = "github.com/lithify/lithify/test/wine/internal/importer"
 
+// hcsshim's writer, with the cimwriter.dll of the tests.
+func TestHcsshim(t *testing.T) {
+	p := wine.New(t)
+	t.Run("rules", func(t *testing.T) { p.Test(t, "github.com/lithify/lithify/test/wine/internal/rules") })
+	for name, test := range map[string]func(*testing.T, *wine.Prefix){
+		"import": testImport, "random": testRandom, "upstream": testUpstream, "fail": testFail, "hang": testHang,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, p) })
+	}
+}
+
 // What hcsshim v0.15.0 asks of CimFS for three layers and their merge, and that it asks for
 // the same a second time.
-func TestImport(t *testing.T) {
-	p := wine.New(t)
+func testImport(t *testing.T, p *wine.Prefix) {
 	layers := [][]byte{winlayer.Base(), winlayer.Child(), winlayer.Top()}
 	first := imported(t, p, nil, layers...)
 	if first.err != nil {
@@ -44,7 +57,16 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// run is one of the importer.
+// Random layers can be imported.
+func testRandom(t *testing.T, p *wine.Prefix) {
+	for seed := range uint64(*seeds) {
+		if r := imported(t, p, nil, winlayer.Random(seed, true), winlayer.Random(seed, false)); r.err != nil {
+			t.Errorf("seed %d: %v", seed, r.err)
+		}
+	}
+}
+
+// result is that of the importer.
 type result struct {
 	dir   string // what it wrote
 	calls string // what it asked for, a line each
@@ -52,6 +74,11 @@ type result struct {
 }
 
 func imported(t *testing.T, p *wine.Prefix, args []string, layers ...[]byte) result {
+	t.Helper()
+	return importedWith(t, p, nil, args, layers...)
+}
+
+func importedWith(t *testing.T, p *wine.Prefix, env, args []string, layers ...[]byte) result {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "calls.jsonl")
@@ -63,7 +90,7 @@ func imported(t *testing.T, p *wine.Prefix, args []string, layers ...[]byte) res
 		}
 		args = append(args, wine.Path(tar))
 	}
-	cmd := p.Command(t.Context(), p.Program(t, "importer", importer), []string{"CIMEMU_LOG=" + wine.Path(log)}, args...)
+	cmd := p.Command(t.Context(), p.Program(t, "importer", importer), append(env, "CIMEMU_LOG="+wine.Path(log)), args...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)

@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,6 +43,7 @@ func New(t testing.TB) *Prefix {
 	}
 	p := &Prefix{filepath.Join(t.TempDir(), "prefix"), t.TempDir(), made}
 	run(t, nil, "cp", "-a", "--reflink=auto", filepath.Join(made, "prefix"), p.dir)
+	p.boot(t)
 	t.Cleanup(func() {
 		// It fails where there is no server any more. The other waits for its end.
 		kill := exec.Command("wineserver", "--kill")
@@ -52,21 +54,46 @@ func New(t testing.TB) *Prefix {
 	return p
 }
 
+// boot starts what any first program of Wine starts, so that none of it holds the output of
+// a test's program. It ends a minute after the last program, if nothing ends it before.
+func (p *Prefix) boot(t testing.TB) {
+	t.Helper()
+	server := exec.Command("wineserver", "--persistent=60")
+	server.Env = append(os.Environ(), p.env()...)
+	if err := errors.Join(server.Run(), p.Command(t.Context(), "wineboot", nil).Run()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Program builds a package's main and places it beside cimwriter.dll. A second call with the
 // same name finds it there.
 func (p *Prefix) Program(t testing.TB, name, pkg string) string {
+	t.Helper()
+	return p.build(t, name, "go", "build", pkg)
+}
+
+// Test runs the tests of a package, which see the prefix as their Windows.
+func (p *Prefix) Test(t *testing.T, pkg string, args ...string) {
+	t.Helper()
+	exe := p.build(t, path.Base(pkg)+".test", "go", "test", "-c", pkg)
+	cmd := p.Command(t.Context(), exe, nil, args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", pkg, err, out)
+	}
+}
+
+// build runs a command of go, the last of which is the package.
+func (p *Prefix) build(t testing.TB, name string, command ...string) string {
 	t.Helper()
 	dir := filepath.Join(p.programs, name)
 	exe := filepath.Join(dir, name+".exe")
 	if _, err := os.Stat(exe); err == nil {
 		return exe
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
 	}
-	run(t, []string{"GOOS=windows", "CGO_ENABLED=0"}, "go", "build", "-o", exe, pkg)
-	if err := os.Link(filepath.Join(p.made, "cimwriter.dll"), filepath.Join(dir, "cimwriter.dll")); err != nil {
-		run(t, nil, "cp", filepath.Join(p.made, "cimwriter.dll"), dir)
-	}
+	last := len(command) - 1
+	args := slices.Concat(command[1:last], []string{"-o", exe, command[last]})
+	run(t, []string{"GOOS=windows", "CGO_ENABLED=0"}, command[0], args...)
+	run(t, nil, "cp", filepath.Join(p.made, "cimwriter.dll"), dir)
 	return exe
 }
 
@@ -87,11 +114,12 @@ func (p *Prefix) env() []string {
 // Path is what an absolute path of Linux is called in a Prefix.
 func Path(unix string) string { return "Z:" + strings.ReplaceAll(unix, "/", `\`) }
 
+// run is for what does not stay: it waits for all that has its output.
 func run(t testing.TB, env []string, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %v\n%s", cmd, err, out)
+		t.Fatalf("%v: %v\n%s", cmd, err, out)
 	}
 }

@@ -90,6 +90,7 @@ func (r *random) file(name string) {
 // below adds what there is only on other layers: links to their files, in the spelling
 // of the file and in another, removed names, and changes of the hives.
 func (r *random) below() {
+	r.Dir(path.Dir(shared(0)))
 	for i := range sharedFiles {
 		name := shared(i)
 		switch r.IntN(5) {
