@@ -81,6 +81,7 @@ var links = []struct{ room, prefix, why string }{
 	{"cmd/*", "github.com/google/go-containerregistry/pkg/v1/random", "test only"},
 	{"cmd/*", "github.com/stretchr/", "test only"},
 	{"cmd/*", module + "/erofs/erofstest", "test only"},
+	{"cmd/*", module + "/cimfs/classictest", "test only"},
 	{"cmd/*", module + "/console/consoletest", "test only"},
 	{"cmd/*", module + "/test", "test only"},
 }

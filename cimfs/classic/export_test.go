@@ -1,0 +1,4 @@
+package classic
+
+// OpenFS opens a CIM of files that are not on the disk.
+var OpenFS = open
