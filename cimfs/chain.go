@@ -1,0 +1,150 @@
+package cimfs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// maxWriters bounds the CIMs that are written at a time on a machine's worker: with 15 to 20,
+// Windows Server 2022 has stopped with a bug check (hcsshim issue 2625).
+const maxWriters = 4
+
+var writers = semaphore.NewWeighted(maxWriters)
+
+// Chain makes the block CIMs of an image's layers, from the base upwards. What hcsshim needs of
+// the layers below is their registry alone; a chain knows whose that is, so that nobody names
+// parents in a wrong order. It is not safe for concurrent use.
+//
+// A Chain writes on Windows only: elsewhere its methods return an errdefs.ErrNotImplemented.
+type Chain struct {
+	dir     string
+	command []string
+	depth   int    // layers so far, those made elsewhere too
+	hives   string // a directory with those of the topmost layer; "" below the base
+	own     []*Block
+}
+
+// NewChain begins an image, in a directory that is the caller's to make and to remove.
+// command is a program, and its first arguments, that calls [Write] with its last: each CIM
+// is written by a process of its own. Where hcsshim v0.15.0 fails its file stays open, and can
+// not be removed, until the process ends; and a fault of Microsoft's library ends no worker.
+func NewChain(dir string, command ...string) *Chain { return &Chain{dir: dir, command: command} }
+
+// Continue begins above depth layers that were made elsewhere, of which hives are what
+// WriteHives has written.
+func Continue(dir string, depth int, hives io.Reader, command ...string) (*Chain, error) {
+	c := &Chain{dir: dir, command: command, depth: depth, hives: filepath.Join(dir, "below")}
+	if err := readHives(hives, c.hives); err != nil {
+		return nil, fmt.Errorf("hives of the layers below: %w", err)
+	}
+	return c, nil
+}
+
+// Depth is how many layers there are.
+func (c *Chain) Depth() int { return c.depth }
+
+// WriteHives writes what Continue reads: the registry's hives as the layers so far have made
+// them, a tar whose bytes follow from theirs.
+func (c *Chain) WriteHives(w io.Writer) error { return writeHives(w, c.hives) }
+
+// Import makes the CIM of the next layer, whose uncompressed tar r reads to its end. A layer
+// that cannot become one is an errdefs.ErrInvalidArgument that says why, as [Plan] does. On
+// any error nothing is left of it, and the chain is where it was.
+func (c *Chain) Import(ctx context.Context, r io.Reader) (_ *Block, err error) {
+	dir, err := c.begin(ctx, strconv.Itoa(c.depth))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = end(dir, err) }()
+	b := &Block{Path: filepath.Join(dir, LayerFile), Name: LayerName}
+	if b.Layer, err = c.written(ctx, b, r); err != nil {
+		return nil, err
+	}
+	if err := b.measure(); err != nil {
+		return nil, err
+	}
+	hives := filepath.Join(dir, "state")
+	if err := c.inherit(dir, hives); err != nil {
+		return nil, err
+	}
+	c.depth, c.hives, c.own = c.depth+1, hives, append(c.own, b)
+	return b, nil
+}
+
+// written has b written of a tar, and gives what a plan says of it.
+func (c *Chain) written(ctx context.Context, b *Block, tar io.Reader) (*Layer, error) {
+	var (
+		layer   *Layer
+		planErr error
+		planned = make(chan struct{})
+	)
+	planner, feed := io.Pipe()
+	go func() {
+		defer close(planned)
+		layer, planErr = Plan(ctx, planner, c.depth == 0, func(Call) error { return nil })
+		planner.CloseWithError(planErr)
+	}()
+	tee := io.TeeReader(tar, feed)
+	err := c.run(ctx, b, order{Hives: c.hives}, tee)
+	// hcsshim stops where the tar ends, or where it does not go on: the plan says why.
+	_, readErr := io.Copy(io.Discard, tee)
+	feed.CloseWithError(readErr)
+	<-planned
+	if planErr == nil && layer.Err() != nil {
+		return nil, layer.Err()
+	}
+	return layer, cmp.Or(err, readErr, planErr)
+}
+
+// Merge makes the CIM that joins those of all layers, of which this chain has to have made
+// each. To mount it takes all of theirs. An image of one layer needs none.
+func (c *Chain) Merge(ctx context.Context) (_ *Block, err error) {
+	if len(c.own) != c.depth || c.depth < 2 {
+		return nil, fmt.Errorf("merging takes two layers or more, all made here: there are %d of %d", len(c.own), c.depth)
+	}
+	dir, err := c.begin(ctx, "merged")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = end(dir, err) }()
+	b := &Block{Path: filepath.Join(dir, MergedFile), Name: MergedName}
+	var o order
+	for _, l := range slices.Backward(c.own) {
+		o.Sources = append(o.Sources, l.Path)
+	}
+	if err := c.run(ctx, b, o, nil); err != nil {
+		return nil, err
+	}
+	return b, b.measure()
+}
+
+// begin waits until another CIM may be written, and makes its directory. end follows.
+func (c *Chain) begin(ctx context.Context, name string) (dir string, err error) {
+	if err := writers.Acquire(ctx, 1); err != nil {
+		return "", context.Cause(ctx)
+	}
+	dir = filepath.Join(c.dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		writers.Release(1)
+		return "", err
+	}
+	return dir, nil
+}
+
+// end removes a CIM that did not become one: hcsshim seals what it has even so.
+func end(dir string, err error) error {
+	writers.Release(1)
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
