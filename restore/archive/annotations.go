@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -99,13 +100,17 @@ func formatTime(t time.Time) string {
 
 // FromAnnotations reads what the manifest of a checkpoint image says of the checkpoint,
 // of whatever engine the image is, without a look into it. A manifest without the key of any
-// engine, or with a digest or number that is none, is an [*EntryError].
+// engine, with a digest or number that is none, or with what would do something to a terminal
+// is an [*EntryError].
 func FromAnnotations(all map[string]string) (*Checkpoint, error) {
 	c, v := &Checkpoint{}, annotationValues{}
 	for _, a := range c.annotated(&v) {
 		for _, key := range a.keys {
 			if *a.value == "" {
 				*a.value = all[key]
+			}
+			if strings.ContainsFunc(*a.value, func(r rune) bool { return !unicode.IsPrint(r) }) { // they are shown to people
+				return nil, refused(key, "the annotation has characters that cannot be printed")
 			}
 		}
 	}

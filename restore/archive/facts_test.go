@@ -142,6 +142,10 @@ func TestAnnotationsOfOthers(t *testing.T) {
 		_, err := archive.FromAnnotations(map[string]string{archive.AnnotationName: "web", key: value})
 		checkRefused(t, err, "web")
 	}
+	for _, key := range []string{archive.AnnotationName, "org.criu.checkpoint.host.kernel"} {
+		_, err := archive.FromAnnotations(map[string]string{archive.AnnotationName: "web", key: "web\x1b[2J"})
+		checkRefused(t, err, "cannot be printed")
+	}
 	_, err = archive.FromAnnotations(nil)
 	checkRefused(t, err, "none of a checkpoint")
 }
