@@ -319,7 +319,7 @@ func isOurs(ctx context.Context, repo *registry.Repository, d digest.Digest) (bo
 // does not say itself that it is about the manifest stays.
 func remove(ctx context.Context, repo *registry.Repository, d digest.Digest, stays map[digest.Digest]bool) error {
 	listed, err := repo.Referrers(ctx, d)
-	if err != nil {
+	if err != nil && !errdefs.IsInvalidArgument(err) {
 		return err
 	}
 	about := map[digest.Digest]bool{}
@@ -351,8 +351,11 @@ func isAbout(ctx context.Context, repo *registry.Repository, manifest, d digest.
 	if err == nil {
 		_, err = convert.FetchDocument(ctx, src, desc, &m)
 	}
-	if errors.Is(err, convert.ErrNotFound) {
+	switch {
+	case errors.Is(err, convert.ErrNotFound):
 		return true, nil
+	case errdefs.IsInvalidArgument(err): // it cannot be read, and says nothing
+		return false, nil
 	}
 	return m.Subject != nil && m.Subject.Digest == d, err
 }
@@ -369,7 +372,7 @@ func removeList(ctx context.Context, repo *registry.Repository, d digest.Digest,
 	if err == nil && images.IsIndexType(desc.MediaType) {
 		_, err = convert.FetchDocument(ctx, src, desc, &list)
 	}
-	if errors.Is(err, convert.ErrNotFound) {
+	if errors.Is(err, convert.ErrNotFound) || errdefs.IsInvalidArgument(err) {
 		return nil
 	}
 	if err != nil || len(list.Manifests) == 0 || slices.ContainsFunc(list.Manifests, func(m ocispec.Descriptor) bool { return !about[m.Digest] }) {

@@ -285,7 +285,7 @@ func TestDeleteOthers(t *testing.T) {
 		})
 	})
 	newest := k.checkpoint("new", "web", 1)
-	old, older := k.checkpoint("old", "web", 30), k.checkpoint("older", "web", 31)
+	old, older, oldest := k.checkpoint("old", "web", 30), k.checkpoint("older", "web", 31), k.checkpoint("oldest", "web", 32)
 	app := k.image("app")
 	signatures, err := k.repo.Referrers(t.Context(), newest.Digest)
 	if err != nil || len(signatures) != 1 {
@@ -299,6 +299,7 @@ func TestDeleteOthers(t *testing.T) {
 	list := k.put(registry.FallbackTag(old.Digest), ocispec.MediaTypeImageIndex, raw)
 	k.image(registry.FallbackTag(old.Digest) + ".sig")
 	k.image(registry.FallbackTag(older.Digest))
+	k.put(registry.FallbackTag(oldest.Digest), ocispec.MediaTypeImageIndex, fmt.Appendf(nil, `{"mediaType":%q,"manifests":[{"digest":%q,"size":-1}]}`, ocispec.MediaTypeImageIndex, app.Digest)) // no list at all
 
 	plan, _ := k.look(retain.Policy{OlderThan: 48 * time.Hour})
 	if err := plan.Delete(t.Context(), k.repo); err != nil {
@@ -309,7 +310,7 @@ func TestDeleteOthers(t *testing.T) {
 			t.Errorf("%s is gone: %v", name, err)
 		}
 	}
-	for _, d := range []ocispec.Descriptor{old, older} {
+	for _, d := range []ocispec.Descriptor{old, older, oldest} {
 		if has, err := k.repo.Has(t.Context(), d); has || err != nil {
 			t.Errorf("an old checkpoint is there: %v, %v", has, err)
 		}
