@@ -35,8 +35,8 @@ var (
 	errLog     = fmt.Errorf("CRIU wrote more than %d MiB of log, as it does on a damaged checkpoint: %w", maxLog>>20, errdefs.ErrFailedPrecondition)
 )
 
-// start has CRIU make the container's processes of the checkpoint, and watches over it: it may take the time and write the log that it is allowed. On an error the task
-// is gone.
+// start has CRIU make the container's processes of the checkpoint, and watches over it: it may
+// take the time and write the log that it is allowed. On an error the task is gone.
 func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ client.Task, err error) {
 	if err := os.MkdirAll(r.work(), 0o700); err != nil {
 		return nil, err
@@ -44,13 +44,12 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 	if err := r.configure(cp); err != nil {
 		return nil, err
 	}
-	images := cp.images()
+	images, own := cp.images(), filepath.Join(r.state(), "images")
 	if r.opts.Network == CNINetwork {
-		images = filepath.Join(r.state(), "images")
+		images = own
 		if err := archive.Networked(cp.dir, images); err != nil {
 			return nil, fmt.Errorf("images for container %s: %w", c.ID(), err)
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(images)) }()
 	}
 	task, err := c.NewTask(ctx, cio.LogFile(r.logFile()), client.WithRestoreImagePath(images), client.WithRestoreWorkPath(r.work()))
 	if err != nil {
@@ -61,10 +60,10 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 			err = errors.Join(err, r.endTask(ctx, task))
 		}
 	}()
+	defer func() { err = errors.Join(err, r.unbind(), os.RemoveAll(own)) }()
 	if err := r.bind(ctx); err != nil {
-		return nil, errors.Join(err, r.unbind())
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.unbind()) }()
 	watched, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	limit, done := context.WithTimeoutCause(watched, r.opts.Timeout, errTimeout)
