@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -71,10 +73,9 @@ func open(t *testing.T, im classictest.Image) *classic.CIM {
 func TestFS(t *testing.T) {
 	counted, fork, short, long := sample(), sample(), sample(), sample()
 	counted.CountedStreams, fork.Fork, short.FileSize, long.FileSize = true, true, 72, 128
-	delete(short.Root.Files, "holes") // fstest reads all of a file
 	for name, im := range map[string]classictest.Image{"plain": sample(), "counted streams": counted, "fork": fork, "short files": short, "long files": long} {
 		t.Run(name, func(t *testing.T) {
-			delete(im.Root.Files, "holes")
+			delete(im.Root.Files, "holes") // fstest reads all of a file
 			c := open(t, im)
 			want := []string{"small.txt", "app.exe", "Windows/deep/hard", "Windows/Straße.txt", "Windows/\U0001F600", "Windows/deep/er"}
 			if err := fstest.TestFS(c, want...); err != nil {
@@ -138,7 +139,13 @@ func TestMetadata(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	for name, want := range map[string]fs.FileMode{"odd": fs.ModeIrregular | 0o444, "link": fs.ModeSymlink | 0o444, "Windows": fs.ModeDir | 0o555, "empty": 0o444} {
+	im := sample()
+	im.Root.Files["junction"] = classictest.Dir(nil)
+	im.Root.Files["junction"].ReparseTag, im.Root.Files["junction"].Reparse = 0xA0000003, []byte("mount point")
+	im.Root.Files["cloud"] = classictest.Dir(nil)
+	im.Root.Files["cloud"].ReparseTag, im.Root.Files["cloud"].Reparse = 0x9000001A, []byte("cloud")
+	c = open(t, im)
+	for name, want := range map[string]fs.FileMode{"junction": fs.ModeIrregular | 0o444, "cloud": fs.ModeDir | 0o555, "odd": fs.ModeIrregular | 0o444, "link": fs.ModeSymlink | 0o444, "Windows": fs.ModeDir | 0o555, "empty": 0o444} {
 		if info, err := c.Stat(name); err != nil || info.Mode() != want {
 			t.Errorf("%s: %v, %v, want mode %v", name, info, err, want)
 		}
@@ -246,7 +253,16 @@ func TestRefusedAtOnce(t *testing.T) {
 		"missing parents": {func(fsys fstest.MapFS) { le.PutUint16(fsys[classictest.Name].Data[70:], 9) }, errdefs.IsInvalidArgument, "9 parents"},
 		"nowhere":         {func(fsys fstest.MapFS) { clear(fsys[classictest.Name].Data[56:64]) }, errdefs.IsInvalidArgument, "nowhere"},
 		"no such region":  {func(fsys fstest.MapFS) { fsys[classictest.Name].Data[62] = 9 }, errdefs.IsInvalidArgument, "region 9"},
-		"far away":        {func(fsys fstest.MapFS) { fsys[classictest.Name].Data[61] = 9 }, errdefs.IsInvalidArgument, "beyond"},
+		"too many regions": {func(fsys fstest.MapFS) {
+			for i := range 1 << 16 {
+				fsys[strings.TrimSuffix(classictest.Metadata, "0")+fmt.Sprint(i)] = fsys[classictest.Metadata]
+			}
+			head := fsys[classictest.Name]
+			le.PutUint16(head.Data[48:], 1<<16-1)
+			le.PutUint16(head.Data[70:], 1)
+			head.Data = append(head.Data, head.Data[32:56]...)
+		}, errdefs.IsInvalidArgument, "more than 65536 regions"},
+		"far away": {func(fsys fstest.MapFS) { fsys[classictest.Name].Data[61] = 9 }, errdefs.IsInvalidArgument, "beyond"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := sample().FS()
@@ -255,6 +271,55 @@ func TestRefusedAtOnce(t *testing.T) {
 				t.Errorf("got %v, want it to name %q", err, tc.says)
 			}
 		})
+	}
+}
+
+// TestDamagedRoot is of what Open sees of its own.
+func TestDamagedRoot(t *testing.T) {
+	patched := func(patch func([]byte)) *classictest.File {
+		root := classictest.Dir(map[string]*classictest.File{"a": {}})
+		root.PatchFile = patch
+		return root
+	}
+	for name, tc := range map[string]struct {
+		image classictest.Image
+		says  string
+	}{
+		"no directory": {classictest.Image{Root: patched(put64(48, 10))}, "its root is no directory"},
+		"short files":  {classictest.Image{Root: patched(nil), FileSize: 40}, "of 40 bytes each"},
+		"no files":     {classictest.Image{Root: patched(nil), FileSize: 1}, "of 1 bytes each"},
+		"of all bytes": {classictest.Image{Root: patched(put64(48, 1<<48|1<<40))}, "directories of more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := classic.OpenFS(tc.image.FS(), classictest.Name); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("got %v, want it to name %q", err, tc.says)
+			}
+		})
+	}
+}
+
+// TestHugeDirectory is of one that is not read into memory: its region is as long, and has holes.
+func TestHugeDirectory(t *testing.T) {
+	const length = 300 << 20
+	root := classictest.Dir(map[string]*classictest.File{"a": {}})
+	root.PatchLinks, root.PatchFile = put32(0, length), put64(48, 1<<48|length)
+	path, err := (classictest.Image{Root: root}).Write(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(filepath.Dir(path), classictest.Metadata), 2*length); err != nil {
+		t.Fatal(err)
+	}
+	c, err := classic.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.ReadDir("."); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "a table of 314572800 bytes") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := c.Stat("A"); err != nil {
+		t.Errorf("a file of it: %v", err)
 	}
 }
 
@@ -326,6 +391,8 @@ func TestDamaged(t *testing.T) {
 		"EA outside":            {file(classictest.File{PatchFile: put64(64, far)}), "extended attributes"},
 		"reparse outside":       {file(classictest.File{PatchFile: put64(72, far)}), "reparse point"},
 		"streams outside":       {file(classictest.File{PatchFile: put64(80, far)}), "alternate streams"},
+		"stream of no kind":     {file(classictest.File{Streams: map[string][]byte{"s": []byte("s")}, PatchLinks: put64(16, 3<<48)}), "a stream of kind 3"},
+		"stream of names":       {file(classictest.File{Streams: map[string][]byte{"s": []byte("s")}, PatchLinks: put64(16, 1<<48|1)}), "a stream of kind 1"},
 		"PE outside":            {file(classictest.File{PE: []classictest.Mapping{}, PatchFile: put64(40, far)}), "PE image"},
 		"PE data outside":       {file(classictest.File{PE: []classictest.Mapping{}, PatchFile: put64(48, 2<<48|far)}), "beyond"},
 		"PE mappings unordered": {file(classictest.File{Content: big, PE: []classictest.Mapping{{Offset: 64}, {Offset: 32, Delta: 64}}}), "a mapping"},
@@ -335,7 +402,11 @@ func TestDamaged(t *testing.T) {
 			if _, err := c.Verify(t.Context()); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("got %.200v, want it to name %q", err, tc.says)
 			}
-			if tc.root == deep {
+			if tc.root == deep { // which is long to walk through
+				_, err := open(t, classictest.Image{Root: deep}).ReadDir(strings.TrimSuffix(strings.Repeat(strings.Repeat("d", 250)+"/", 130), "/"))
+				if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), tc.says) {
+					t.Errorf("read: %.200v", err)
+				}
 				return
 			}
 			if n := walk(open(t, classictest.Image{Root: tc.root}), 60); n > 60 {

@@ -66,9 +66,6 @@ func (c *CIM) walk(name string) (*node, error) {
 	if !fs.ValidPath(name) {
 		return nil, fs.ErrInvalid
 	}
-	if tooLong(name) {
-		return nil, fs.ErrNotExist
-	}
 	root, err := c.file(c.fs.RootDirectory)
 	if err != nil {
 		return nil, err

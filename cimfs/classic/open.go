@@ -223,8 +223,5 @@ func (c *CIM) file(id fileID) (*file, error) {
 	if _, err := binary.Decode(b[:], binary.LittleEndian, f); err != nil {
 		return nil, err
 	}
-	if kind := f.Default.kind(); kind > kindPE {
-		return nil, damage("file %d is of kind %d, which is unknown", id, kind)
-	}
 	return f, nil
 }

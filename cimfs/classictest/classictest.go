@@ -38,7 +38,7 @@ type File struct {
 	ReparseTag uint32
 	Reparse    []byte
 	PatchFile  func(file []byte)  // changes what is written of it
-	PatchLinks func(table []byte) // changes its link table
+	PatchLinks func(table []byte) // changes its link table, or that of its streams
 }
 
 // Mapping has the content from Offset on be Delta further on.
@@ -165,6 +165,9 @@ func (w *writer) meta(b []byte) uint64 { return w.put(0, b, 8) }
 
 // content adds content where its size wants it.
 func (w *writer) content(b []byte) uint64 {
+	if len(b) == 0 {
+		return 0
+	}
 	if len(b) < 4096 {
 		return w.put(smallData, b, 8)
 	}
@@ -294,6 +297,9 @@ func (w *writer) streams(f *File) uint64 {
 		values[name] = le.AppendUint64(le.AppendUint64(nil, w.content(b)), uint64(len(b)))
 	}
 	table := linkTable(values, 16)
+	if f.PatchLinks != nil {
+		f.PatchLinks(table)
+	}
 	if w.CountedStreams {
 		table = append(le.AppendUint32(nil, uint32(len(table))), table...)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/Microsoft/hcsshim/ext4/tar2ext4"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/lithify/lithify/cimfs/vhd"
 	"github.com/opencontainers/go-digest"
 )
@@ -66,7 +67,7 @@ func TestAppendIsStripped(t *testing.T) {
 	if d := cmp.Diff(made, got); d != "" {
 		t.Errorf("read is not what was made (-made +read):\n%s", d)
 	}
-	if got.DiskSize != int64(len(content)) || got.Creator != "" || got.Created.Year() != 2000 {
+	if got.DiskSize != int64(len(content)) || got.Creator != "" || got.Created.Year() != 2000 || got.ID.Version() != 8 || got.ID.Variant() != uuid.RFC4122 {
 		t.Errorf("got %+v", got)
 	}
 	if b := read(t, f); !bytes.Equal(b[:len(content)], content) || len(b) != len(content)+vhd.Size {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,7 +8,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/containerd/errdefs"
+	"github.com/lithify/lithify/cimfs"
 	"github.com/lithify/lithify/cimfs/classic"
 	"github.com/spf13/cobra"
 )
@@ -28,17 +27,14 @@ format, which is not public: of these only the VHD footer is read and written.`,
 	return cmd
 }
 
-// emulated begins what this project's tests make in the place of a CIM.
-const emulated = "EMUCIM1 "
-
-// refuseEmulated refuses a file of this project's tests.
+// refuseEmulated refuses what this project's tests make in the place of a CIM.
 func refuseEmulated(f *os.File) error {
-	b := make([]byte, len(emulated))
-	if n, err := f.ReadAt(b, 0); n < len(b) && err != io.EOF {
-		return err
+	emulated, err := cimfs.Emulated(io.NewSectionReader(f, 0, 512))
+	if err == nil && emulated {
+		err = cimfs.ErrEmulated
 	}
-	if bytes.Equal(b, []byte(emulated)) {
-		return fmt.Errorf("%s is an emulated blob of lithify's tests, not a CIM: %w", f.Name(), errdefs.ErrInvalidArgument)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return nil
 }

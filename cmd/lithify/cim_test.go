@@ -133,12 +133,12 @@ func TestCIMErrors(t *testing.T) {
 		"nothing to cut":  {[]string{"footer", "strip", other}, 4, "no VHD footer"},
 		"no whole sector": {[]string{"footer", "add", odd}, 3, "sectors"},
 		"no file":         {[]string{"footer", "add", none}, 4, "none"},
-		"emulated ls":     {[]string{"ls", emulated}, 3, "an emulated blob of lithify's tests, not a CIM"},
-		"emulated cat":    {[]string{"cat", emulated, "x"}, 3, "an emulated blob of lithify's tests, not a CIM"},
-		"emulated verify": {[]string{"verify", emulated}, 3, "an emulated blob of lithify's tests, not a CIM"},
-		"emulated add":    {[]string{"footer", "add", emulated}, 3, "an emulated blob of lithify's tests, not a CIM"},
-		"emulated strip":  {[]string{"footer", "strip", emulated}, 3, "an emulated blob of lithify's tests, not a CIM"},
-		"emulated show":   {[]string{"footer", "show", emulated}, 3, "an emulated blob of lithify's tests, not a CIM"},
+		"emulated ls":     {[]string{"ls", emulated}, 3, "lithify's tests"},
+		"emulated cat":    {[]string{"cat", emulated, "x"}, 3, "lithify's tests"},
+		"emulated verify": {[]string{"verify", emulated}, 3, "lithify's tests"},
+		"emulated add":    {[]string{"footer", "add", emulated}, 3, "lithify's tests"},
+		"emulated strip":  {[]string{"footer", "strip", emulated}, 3, "lithify's tests"},
+		"emulated show":   {[]string{"footer", "show", emulated}, 3, "lithify's tests"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := lithify(t, append([]string{"cim"}, tc.args...)...)
