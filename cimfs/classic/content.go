@@ -13,19 +13,6 @@ type Stream struct {
 	Size int64  `json:"size"`
 }
 
-// Streams lists the alternate data streams of a file.
-func (c *CIM) Streams(name string) ([]Stream, error) {
-	n, err := c.walk(name)
-	if err != nil {
-		return nil, &fs.PathError{Op: "streams", Path: name, Err: err}
-	}
-	list, err := n.streams()
-	if err != nil {
-		return nil, &fs.PathError{Op: "streams", Path: name, Err: err}
-	}
-	return list, nil
-}
-
 // OpenStream opens an alternate data stream, whose name may be in any case of its letters.
 func (c *CIM) OpenStream(name, stream string) (*io.SectionReader, error) {
 	n, err := c.walk(name)

@@ -18,6 +18,7 @@ type Metadata struct {
 	ExtendedAttributes []byte // FILE_FULL_EA_INFORMATION
 	ReparseTag         uint32
 	Reparse            []byte // REPARSE_DATA_BUFFER
+	Streams            []Stream
 }
 
 // FILE_ATTRIBUTE_* that a CIM knows.
@@ -82,6 +83,9 @@ func (n *node) metadata() (m *Metadata, err error) {
 		if m.Reparse, err = n.c.counted(n.Reparse); err != nil {
 			return nil, fmt.Errorf("reparse point: %w", err)
 		}
+	}
+	if m.Streams, err = n.streams(); err != nil {
+		return nil, fmt.Errorf("alternate streams: %w", err)
 	}
 	return m, nil
 }

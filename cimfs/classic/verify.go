@@ -85,14 +85,11 @@ func (v *verifier) entry(ctx context.Context, n *node, name string) error {
 
 // metadata looks at what files and directories have.
 func (v *verifier) metadata(n *node) error {
-	if _, err := n.metadata(); err != nil {
+	m, err := n.metadata()
+	if err != nil {
 		return err
 	}
-	streams, err := n.streams()
-	if err != nil {
-		return fmt.Errorf("alternate streams: %w", err)
-	}
-	for _, s := range streams {
+	for _, s := range m.Streams {
 		v.Streams++
 		if _, err := n.stream(s.Name); err != nil {
 			return fmt.Errorf("alternate stream %q: %w", s.Name, err)

@@ -8,6 +8,9 @@
 // it follows from the content, so that equal blobs make equal disks. Whether Windows minds two
 // disks of one ID was never tried.
 //
+// The geometry is zero, as hcsshim's is: qemu-img 7.2 takes both for empty disks, unless its
+// driver vpc is told force_size_calc=current_size.
+//
 // A disk is a whole number of sectors of 512 bytes. hcsshim neither checks that nor pads, so it
 // relies on its blobs being of such a size; a blob of another is refused here: padding would add
 // bytes that nobody has sealed.

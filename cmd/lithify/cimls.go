@@ -74,7 +74,7 @@ func listCIM(c *classic.CIM, dir string, recursive bool) ([]cimEntry, error) {
 		if name == dir && d.IsDir() {
 			return nil
 		}
-		entry, err := entryOf(c, name, d)
+		entry, err := entryOf(name, d)
 		if err != nil {
 			return err
 		}
@@ -87,14 +87,10 @@ func listCIM(c *classic.CIM, dir string, recursive bool) ([]cimEntry, error) {
 	return list, err
 }
 
-func entryOf(c *classic.CIM, name string, d fs.DirEntry) (cimEntry, error) {
+func entryOf(name string, d fs.DirEntry) (cimEntry, error) {
 	info, err := d.Info()
 	if err != nil {
 		return cimEntry{}, fmt.Errorf("%s: %w", name, err)
-	}
-	streams, err := c.Streams(name)
-	if err != nil {
-		return cimEntry{}, err
 	}
 	m := info.Sys().(*classic.Metadata)
 	return cimEntry{
@@ -110,7 +106,7 @@ func entryOf(c *classic.CIM, name string, d fs.DirEntry) (cimEntry, error) {
 		ExtendedAttributes: m.ExtendedAttributes,
 		ReparseTag:         m.ReparseTag,
 		Reparse:            m.Reparse,
-		Streams:            streams,
+		Streams:            m.Streams,
 	}, nil
 }
 
