@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -217,15 +218,15 @@ func (m *manifest) readConfig(ctx context.Context, src Source) error {
 	return nil
 }
 
-// platform is what the manifest runs on, by the index or else by its config.
-func (m *manifest) platform() (ocispec.Platform, error) {
+// platform is what the manifest runs on, by the index or else by its config. Where
+// neither names a system it is Linux, whatever this one is.
+func (m *manifest) platform() (p ocispec.Platform, err error) {
 	if m.desc.Platform != nil {
-		return platforms.Normalize(*m.desc.Platform), nil
-	}
-	var p ocispec.Platform
-	if err := decode(m.config.raw, m.config.desc, &p); err != nil {
+		p = *m.desc.Platform
+	} else if err = decode(m.config.raw, m.config.desc, &p); err != nil {
 		return p, err
 	}
+	p.OS = cmp.Or(p.OS, "linux")
 	return platforms.Normalize(p), nil
 }
 

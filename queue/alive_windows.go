@@ -1,13 +1,15 @@
 package queue
 
-import "os"
+import "golang.org/x/sys/windows"
 
-// alive reports whether a process of this number exists.
+// alive reports whether a process of this number runs. One that ended can be opened for as
+// long as anybody holds it open: its parent, mostly.
 func alive(pid int) bool {
-	p, err := os.FindProcess(pid) // opens the process, so it fails for one that ended
+	p, err := windows.OpenProcess(windows.SYNCHRONIZE, false, uint32(pid))
 	if err != nil {
-		return false
+		return err == windows.ERROR_ACCESS_DENIED // another user's
 	}
-	p.Release()
-	return true
+	defer windows.CloseHandle(p)
+	event, err := windows.WaitForSingleObject(p, 0)
+	return err == nil && event == uint32(windows.WAIT_TIMEOUT)
 }

@@ -44,13 +44,23 @@ func parsePath(scheme, rest string) (place, error) {
 			p.digest, rest = d, before
 		}
 	}
-	volume := filepath.VolumeName(rest)
+	volume := volume(rest)
 	p.path, p.tag, _ = strings.Cut(rest[len(volume):], ":")
 	p.path = volume + p.path
 	if p.path == "" {
 		return place{}, invalid("reference %q: no path after %s", scheme+":"+rest, scheme)
 	}
 	return p, nil
+}
+
+// volume is the drive or share of Windows that a path begins with. A drive is a letter, but
+// for VolumeName, to which the . of .:TAG is one.
+func volume(path string) string {
+	v := filepath.VolumeName(path)
+	if strings.HasPrefix(v, ".:") {
+		return ""
+	}
+	return v
 }
 
 // Check says what is wrong with how a reference is written, if anything; it asks

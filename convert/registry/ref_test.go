@@ -103,9 +103,9 @@ func TestAbsolute(t *testing.T) {
 	cases := map[string]string{
 		"debian:12":                       "debian:12",
 		"oci.example:5000/a:v1" + d:       "oci.example:5000/a:v1" + d,
-		"oci:x":                           "oci:$PWD/x",
-		"oci:x:v1":                        "oci:$PWD/x:v1",
-		"oci:x:v1" + d:                    "oci:$PWD/x:v1" + d,
+		"oci:xy":                          "oci:$PWD/xy",
+		"oci:xy:v1":                       "oci:$PWD/xy:v1",
+		"oci:xy:v1" + d:                   "oci:$PWD/xy:v1" + d,
 		"oci:a@b" + d:                     "oci:$PWD/a@b" + d,
 		"oci:.:reg.example:5000/a:v1":     "oci:$PWD:reg.example:5000/a:v1",
 		"oci-archive:y/../a.tar:v1":       "oci-archive:$PWD/a.tar:v1",

@@ -91,7 +91,7 @@ func (p *Prefix) build(t testing.TB, name string, command ...string) string {
 		return exe
 	}
 	last := len(command) - 1
-	args := slices.Concat(command[1:last], []string{"-o", exe, command[last]})
+	args := slices.Concat(command[1:last], []string{"-ldflags=-s -w", "-o", exe, command[last]})
 	run(t, []string{"GOOS=windows", "CGO_ENABLED=0"}, command[0], args...)
 	run(t, nil, "cp", filepath.Join(p.made, "cimwriter.dll"), dir)
 	return exe
