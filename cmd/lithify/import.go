@@ -7,7 +7,10 @@ import (
 	"os"
 	"strings"
 
+	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
+	"github.com/lithify/lithify/convert/stack"
+	convertjob "github.com/lithify/lithify/jobs/convert"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	checkpoints "github.com/lithify/lithify/restore/archive"
 	"github.com/lithify/lithify/restore/checkpoint"
@@ -16,41 +19,40 @@ import (
 )
 
 func (a *app) importCheckpointCommand() *cobra.Command {
-	var base, tempDir, key string
-	var insecure bool
+	var f importFlags
+	var base, key string
 	cmd := &cobra.Command{
-		Use:   "import FILE DST",
-		Short: "Make a checkpoint image of an engine's archive",
-		Long: `Make a checkpoint image of a checkpoint archive that containerd's CRI, CRI-O or Podman has
-written, compressed or not; - is standard input. Kubernetes' kubelet keeps them in
-/var/lib/kubelet/checkpoints. Archives of CRI-O and Podman do not say by its digest which
-image the container stood on: --base does.
+		Use:   "import SRC DST",
+		Short: "Make a checkpoint image of what an engine has written",
+		Long: `Make a checkpoint image of a checkpoint that another engine has written. SRC is one of
 
-The archive is read as a stranger's: links, devices, names that lead elsewhere and CRIU's
-images that are not whole are refused, and then nothing is published.`,
-		Example: `  lithify checkpoint import --base docker.io/library/redis@sha256:... podman.tar.zst registry.example.com/redis:saved`,
-		Args:    exactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+  FILE                archive of containerd's CRI, CRI-O or Podman, compressed or not; - is
+                      standard input. Kubernetes' kubelet keeps them in /var/lib/kubelet/checkpoints
+  containerd:IMAGE    what ctr containers checkpoint has made, in this machine's containerd
+  oci-archive:FILE    the same from ctr images export --skip-manifest-json, or oci:DIR if unpacked
+
+What ctr has made is an index that no registry takes. Archives of CRI-O and Podman do not say
+by its digest which image the container stood on, and ctr's checkpoints do with --image only:
+--base does.
+
+SRC is read as a stranger's: links, devices, names that lead elsewhere and CRIU's images that
+are not whole are refused, and then nothing is published.`,
+		Example: `  lithify checkpoint import --base docker.io/library/redis@sha256:... podman.tar.zst registry.example.com/redis:saved
+  lithify checkpoint import containerd:web-saved registry.example.com/web:saved`,
+		Args: exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			pinned, err := parseBase(base)
 			if err != nil {
 				return usageError{err}
 			}
-			o := checkpoint.Options{TempDir: tempDir}
-			if o.Key, err = signKey(key); err != nil {
+			if f.options.Key, err = signKey(key); err != nil {
 				return err
 			}
-			dst, err := convertrun.Handler{}.Create(args[1], insecure)
+			dst, err := convertrun.Handler{}.Create(args[1], f.insecure)
 			if err != nil {
 				return usageError{err}
 			}
-			in := io.NopCloser(cmd.InOrStdin())
-			if args[0] != "-" {
-				if in, err = os.Open(args[0]); err != nil {
-					return usageError{err}
-				}
-			}
-			defer func() { err = errors.Join(err, in.Close()) }()
-			r, err := checkpoint.Import(cmd.Context(), in, pinned, dst, o)
+			r, err := f.run(cmd, args[0], pinned, dst)
 			if err != nil {
 				return convertrun.WithKind(err)
 			}
@@ -58,11 +60,55 @@ images that are not whole are refused, and then nothing is published.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&base, "base", "", "NAME@DIGEST of the image that the container stood on (default what the archive says)")
-	fs.BoolVar(&insecure, "insecure", false, "speak plain HTTP to the registry")
+	fs.StringVar(&base, "base", "", "NAME@DIGEST of the image that the container stood on (default what SRC says)")
+	fs.StringVar(&f.address, "containerd", stack.DefaultAddress, "where containerd listens that has containerd:IMAGE")
+	fs.StringVar(&f.namespace, "namespace", stack.DefaultNamespace, "containerd's namespace of the image; Kubernetes' is k8s.io")
+	fs.BoolVar(&f.insecure, "insecure", false, "speak plain HTTP to the registry")
 	addSignKey(fs, &key)
-	fs.StringVar(&tempDir, "temp-dir", "", "where memory lies until it is pushed (default $TMPDIR)")
+	fs.StringVar(&f.options.TempDir, "temp-dir", "", "where memory lies until it is pushed (default $TMPDIR)")
 	return cmd
+}
+
+type importFlags struct {
+	address, namespace string
+	insecure           bool
+	options            checkpoint.Options
+}
+
+// run imports from where src says.
+func (f importFlags) run(cmd *cobra.Command, src string, base checkpoints.Base, dst convert.Target) (_ *checkpoint.Result, err error) {
+	ctx := cmd.Context()
+	if image, ok := strings.CutPrefix(src, "containerd:"); ok {
+		d, err := stack.Dial(f.address, f.namespace)
+		if err != nil {
+			return nil, err
+		}
+		defer d.Close()
+		n, err := checkpoint.Stored(ctx, d, image)
+		if err != nil {
+			return nil, err
+		}
+		return checkpoint.ImportNative(ctx, n, base, dst, f.options)
+	}
+	if convertjob.IsFile(src) {
+		from, err := convertrun.Handler{}.Open(src, f.insecure)
+		if err != nil {
+			return nil, err
+		}
+		n, err := checkpoint.Native(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		return checkpoint.ImportNative(ctx, n, base, dst, f.options)
+	}
+	in := io.NopCloser(cmd.InOrStdin())
+	if src != "-" {
+		if in, err = os.Open(src); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	return checkpoint.Import(ctx, in, base, dst, f.options)
 }
 
 func parseBase(s string) (b checkpoints.Base, err error) {

@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 	"strings"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -40,11 +40,9 @@ var baseTypes = []string{
 // index in containerd's content store whose entries are no manifests, so that no
 // registry takes it.
 type Native struct {
-	Name  string // of the container, which the index does not tell
 	Index ocispec.Index
 	// Fetch opens a blob of the index.
-	Fetch   func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-	Created time.Time // of the index
+	Fetch func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
 // Read unpacks it into dir as [Read] does an archive, with the same limits and refusals.
@@ -150,12 +148,18 @@ func (r *nativeReader) create(name string, in io.Reader, most int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// config writes what an archive would say.
+// config writes what an archive would say. The index tells neither which container it is of
+// nor when it was made; the spec and CRIU's last file do.
 func (r *nativeReader) config() error {
 	name := cmp.Or(r.Index.Annotations[ocispec.AnnotationRefName], r.Index.Annotations[nativeImage])
-	c := config{
-		ID: r.Name, Name: r.Name, RootfsImage: name, RootfsImageName: name,
-		Runtime: cmp.Or(r.Index.Annotations[nativeRuntime], shim), Checkpointed: r.Created.UTC(),
+	c := config{RootfsImage: name, RootfsImageName: name, Runtime: cmp.Or(r.Index.Annotations[nativeRuntime], shim)}
+	var err error
+	if c.ID, err = r.id(); err != nil {
+		return err
+	}
+	c.Name = c.ID
+	if info, err := r.root.Stat(path.Join(ImagesDir, inventoryFile)); err == nil {
+		c.Checkpointed = info.ModTime().UTC()
 	}
 	if r.base.Digest != "" && repository(name) != "" {
 		c.RootfsImageRef = pinned(Base{Name: name, Digest: r.base.Digest})
@@ -165,4 +169,19 @@ func (r *nativeReader) config() error {
 		return err
 	}
 	return r.create(configFile, strings.NewReader(string(raw)), r.limits.JSON)
+}
+
+// id is how all clients of containerd call a container's cgroup: /NAMESPACE/ID, or with
+// systemd SLICE:PREFIX:ID.
+func (r *nativeReader) id() (string, error) {
+	l := loader{r.root, r.limits}
+	var spec struct{ Linux struct{ CgroupsPath string } }
+	if err := l.json(specFile, &spec); err != nil {
+		return "", l.needed(specFile, err)
+	}
+	cgroup := spec.Linux.CgroupsPath
+	if id := cgroup[strings.LastIndexAny(cgroup, "/:")+1:]; id != "" {
+		return id, nil
+	}
+	return "container", nil
 }

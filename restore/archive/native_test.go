@@ -29,7 +29,7 @@ func nativeCheckpoint(t *testing.T, images []member, spec string) archive.Native
 		return protowire.AppendString(protowire.AppendTag(b, n, protowire.BytesType), v)
 	}
 	blobs := map[digest.Digest][]byte{}
-	n := archive.Native{Name: "n1", Created: someTime, Fetch: func(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	n := archive.Native{Fetch: func(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 		b, ok := blobs[d.Digest]
 		if !ok {
 			return nil, fmt.Errorf("%s: %w", d.Digest, errdefs.ErrNotFound)
@@ -56,12 +56,12 @@ func nativeCheckpoint(t *testing.T, images []member, spec string) archive.Native
 
 func TestNative(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ck")
-	got, err := nativeCheckpoint(t, tinyImages(), `{"hostname":"n"}`).Read(t.Context(), dir, archive.Limits{})
+	got, err := nativeCheckpoint(t, tinyImages(), `{"linux":{"cgroupsPath":"/default/n1"}}`).Read(t.Context(), dir, archive.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := &archive.Checkpoint{
-		Format: archive.Containerd, ID: "n1", Name: "n1", Runtime: "runc", Checkpointed: someTime, Spec: []byte(`{"hostname":"n"}`),
+		Format: archive.Containerd, ID: "n1", Name: "n1", Runtime: "runc", Checkpointed: someTime, Spec: []byte(`{"linux":{"cgroupsPath":"/default/n1"}}`),
 		Base: archive.Base{Name: "docker.io/library/busybox:1.36", Digest: baseDigest},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -67,3 +67,41 @@ func TestCheckpointImport(t *testing.T) {
 		t.Errorf("something was published of half an archive: %s", got)
 	}
 }
+
+// TestCheckpointImportNative restores what containerd's own client has made, out of its
+// store and out of a file of its.
+func TestCheckpointImportNative(t *testing.T) {
+	if testing.Short() {
+		t.Skip("containerd's own checkpoints, two restored: long lane")
+	}
+	d, registry, c := startCounting(t, 2, "overlayfs")
+	c.goesOn(t, 3)
+	at := c.count(t)
+	d.ctr("containers", "checkpoint", "--task", "--rw", "--image", c.id, "native")
+	d.ctr("containers", "checkpoint", "--task", "--rw", c.id, "unpinned")
+	file := filepath.Join(t.TempDir(), "native.tar")
+	d.ctr("images", "export", "--skip-manifest-json", file, "native")
+	for name, src := range map[string]string{"stored": "containerd:native", "exported": "oci-archive:" + file} {
+		t.Run(name, func(t *testing.T) {
+			ref := strings.TrimSpace(output(t, lithify(t), "checkpoint", "import", "--insecure", "--containerd", d.address, src, registry+"/imported:"+name))
+			raw, err := crane.Manifest(ref, crane.Insecure)
+			if got := string(raw); err != nil || !strings.Contains(got, `"org.criu.checkpoint.container.name":"`+c.id+`"`) || !strings.Contains(got, registry+"/base:1") {
+				t.Errorf("%v: %s: want the container %s and its image", err, got, c.id)
+			}
+			two := d.restored(t, name)
+			output(t, lithify(t), d.restoreArgs(ref, name)...)
+			two.goesOn(t, at)
+			if got := two.does(t, "ls /etc/issue /wrong 2>/dev/null || true"); got != "" {
+				t.Errorf("in the restored container: %q, want no file that was removed or should not be", got)
+			}
+		})
+	}
+	for src, want := range map[string]string{"containerd:unpinned": "--base", "containerd:none": "not found", "oci-archive:" + file + ":none": "no image"} {
+		if code, said := exit(t, lithify(t), "checkpoint", "import", "--insecure", "--containerd", d.address, src, registry+"/refused:1"); code == 0 || !strings.Contains(said, want) {
+			t.Errorf("%s: exit code %d, %q; want it to say %q", src, code, said, want)
+		}
+	}
+	if got := strings.TrimSpace(tags(t, registry, "refused")); got != "" {
+		t.Errorf("something was published: %s", got)
+	}
+}
