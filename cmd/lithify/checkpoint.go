@@ -131,7 +131,7 @@ func (f *checkpointFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&j.Stop, "stop", false, "end the container once the image is published; it stands still until then")
 	fs.BoolVar(&j.TCPEstablished, "tcp-established", false, "dump open TCP connections, too, which takes iptables; without it CRIU refuses them")
 	fs.BoolVar(&j.FileLocks, "file-locks", false, "dump locks of files, too; without it CRIU refuses them")
-	fs.BoolVar(&j.Split, "split", false, "publish memory in chunks: where DST names such a checkpoint, what that has is not moved again; lithify alone restores it")
+	fs.BoolVar(&j.Split, "split", false, "publish memory in chunks: where DST names such a checkpoint, what that has is not moved again, unless it is encrypted; lithify alone restores it")
 	fs.StringArrayVar(&f.encryptTo, "encrypt-to", nil, "PEM file with a public key, RSA or EC, of one who can read the image, as of ocicrypt (jwe:); may be repeated (default whoever can pull it)")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registry")
 	f.addSet(fs)

@@ -65,9 +65,6 @@ func (a Args) Validate() error {
 	if (a.Container == "") == (len(a.Set) == 0) || slices.Contains(a.Set, "") {
 		return errors.New("a container is required, or those of a set")
 	}
-	if a.Split && len(a.EncryptTo) > 0 {
-		return errors.New("a checkpoint that is split is not encrypted: leave out --split, or --encrypt-to")
-	}
 	for _, key := range a.EncryptTo {
 		// A private key would be stored with the job.
 		if block, rest := pem.Decode([]byte(key)); block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {

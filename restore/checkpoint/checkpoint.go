@@ -35,7 +35,7 @@ type Options struct {
 	// Key signs the image; nil: nobody does.
 	Key ed25519.PrivateKey
 	// Recipients are for whom the checkpoint is encrypted; none: it is not. One that is split
-	// is not encrypted.
+	// shares nothing with others then, and all of it is moved.
 	Recipients encrypt.Recipients
 	// TempDir has room for the container's memory, twice, and containerd sees it under
 	// the same name. Default os.TempDir().

@@ -77,12 +77,14 @@ func (o Options) publish(ctx context.Context, dst convert.Target, cp *archive.Ch
 		return nil, err
 	}
 	first := image.Blob{Descriptor: layer.Descriptor, DiffID: layer.DiffID, Open: func() (io.ReadCloser, error) { return layer.Open(), nil }}
+	layers := append([]image.Blob{first}, packs...)
 	if len(o.Recipients) > 0 {
-		if first.Descriptor, first.Open, err = o.Recipients.Seal(first.Descriptor, first.Open); err != nil {
-			return nil, err
+		for i, l := range layers {
+			if layers[i].Descriptor, layers[i].Open, err = o.Recipients.Seal(l.Descriptor, l.Open); err != nil {
+				return nil, err
+			}
 		}
 	}
-	layers := append([]image.Blob{first}, packs...)
 	desc, err := image.Push(ctx, dst, layers, cp, o.Key)
 	if err != nil {
 		return nil, err

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/restore/archive"
+	"github.com/lithify/lithify/restore/encrypt"
 	"github.com/lithify/lithify/restore/image"
 	"github.com/lithify/lithify/restore/pages"
 )
@@ -53,10 +55,14 @@ func (o Options) split(ctx context.Context, dst convert.Target, dir string) (pac
 }
 
 // previous is the index of the checkpoint that dst names now; nil if there is none that
-// could be leaned on, whyever: then all is moved.
+// could be leaned on, whyever: then all is moved. None is if one of the two is encrypted: its packs
+// have keys of their own.
 func (o Options) previous(ctx context.Context, dst convert.Target) *pages.Index {
+	if len(o.Recipients) > 0 {
+		return nil
+	}
 	img, err := image.Open(ctx, dst)
-	if err != nil || len(img.Packs) == 0 {
+	if err != nil || len(img.Packs) == 0 || slices.ContainsFunc(img.Packs, encrypt.Is) {
 		return nil
 	}
 	for _, p := range img.Packs {

@@ -108,6 +108,29 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+func TestRange(t *testing.T) {
+	p := keys.EC(t)
+	desc, open := seal(t, p)
+	sealed := read(t, open)
+	private, err := encrypt.ParseKeys(p.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := private.Unwrap(desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key.Plain() != digest.FromBytes(plain) {
+		t.Errorf("it was %s, want %s", key.Plain(), digest.FromBytes(plain))
+	}
+	for _, off := range []int{0, 1, 15, 16, 17, 4096, 100_001, len(plain) - 1, len(plain)} {
+		got, err := io.ReadAll(iotest.OneByteReader(key.Range(bytes.NewReader(sealed[off:]), int64(off))))
+		if err != nil || !bytes.Equal(got, plain[off:]) {
+			t.Errorf("from %d on: %d bytes, %v, want what was encrypted", off, len(got), err)
+		}
+	}
+}
+
 func TestDamage(t *testing.T) {
 	p := keys.EC(t)
 	desc, open := seal(t, p)

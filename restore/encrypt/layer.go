@@ -13,6 +13,8 @@ import (
 	"hash"
 	"io"
 	"maps"
+	"math/big"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -62,6 +64,21 @@ func (k *Key) Reader(r io.Reader) io.Reader {
 	return &reader{r: r, stream: cipher.NewCTR(k.block, k.nonce()), sum: hmac.New(sha256.New, k.private.Key), want: k.public.HMAC}
 }
 
+// Plain is the digest of the layer before it was encrypted, by the word of who did that.
+func (k *Key) Plain() digest.Digest { return k.private.Digest }
+
+// Range decrypts what r reads of a layer from its byte off on. What it gives is not known to be
+// what was encrypted, ever: whoever reads it has a sum of it.
+func (k *Key) Range(r io.Reader, off int64) io.Reader {
+	at := new(big.Int).SetBytes(k.nonce()) // counts blocks, and begins again after the last one
+	at.Add(at, big.NewInt(off/aes.BlockSize))
+	counter := at.FillBytes(make([]byte, aes.BlockSize+1))[1:]
+	stream := cipher.NewCTR(k.block, counter)
+	skipped := make([]byte, off%aes.BlockSize)
+	stream.XORKeyStream(skipped, skipped)
+	return cipher.StreamReader{S: stream, R: r}
+}
+
 type reader struct {
 	r      io.Reader
 	stream cipher.Stream
@@ -78,6 +95,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// PlainType is the media type that a layer had before it was encrypted, if it was.
+func PlainType(mediaType string) string { return strings.TrimSuffix(mediaType, suffix) }
 
 // Seal encrypts the layer desc, which open reads, under a new key for the recipients. It reads
 // the layer once, and again whenever sealed is called: nothing is kept of it. The

@@ -34,12 +34,20 @@ type Image struct {
 	Name       string               // the full reference
 	Descriptor ocispec.Descriptor   // of the manifest
 	Layer      ocispec.Descriptor   // the archive
-	Packs      []ocispec.Descriptor // of memory that the archive has not: package pages
+	Packs      []ocispec.Descriptor // of memory that the archive has not, unlocked: package pages
 	Checkpoint *archive.Checkpoint  // as the annotations tell of it
 	Ours       bool                 // lithify has made it
 
-	src convert.Source
-	key *encrypt.Key // of Layer, once it is unlocked
+	src   convert.Source
+	packs []ocispec.Descriptor // as the manifest has them
+	key   *encrypt.Key         // of Layer, once it is unlocked
+	keys  map[digest.Digest]sealed
+}
+
+// sealed is a pack that is encrypted, and its key.
+type sealed struct {
+	ocispec.Descriptor
+	*encrypt.Key
 }
 
 // Open reads the manifest of a checkpoint image. What is none is a [convert.RefusedError].
@@ -66,11 +74,11 @@ func Open(ctx context.Context, src convert.Source) (*Image, error) {
 		return refuse("has no layer, and a checkpoint has one")
 	}
 	for _, l := range m.Layers[1:] {
-		if l.MediaType != pages.MediaType {
+		if encrypt.PlainType(l.MediaType) != pages.MediaType {
 			return refuse("has a second layer, " + l.MediaType + ", and a checkpoint has one, and packs of memory")
 		}
 	}
-	return &Image{Name: src.Name(), Descriptor: desc, Layer: m.Layers[0], Packs: m.Layers[1:], Checkpoint: cp, Ours: m.Annotations[AnnotationMade] != "", src: src}, nil
+	return &Image{Name: src.Name(), Descriptor: desc, Layer: m.Layers[0], Packs: m.Layers[1:], packs: m.Layers[1:], Checkpoint: cp, Ours: m.Annotations[AnnotationMade] != "", src: src}, nil
 }
 
 // Archive opens the archive. What is read is checked: where the layer has other bytes
@@ -92,7 +100,7 @@ func (i *Image) Archive(ctx context.Context) (io.ReadCloser, error) {
 
 // Encrypted says that all of it can be read by those alone who have a key, packs too.
 func (i *Image) Encrypted() bool {
-	return encrypt.Is(i.Layer) && !slices.ContainsFunc(i.Packs, func(d ocispec.Descriptor) bool { return !encrypt.Is(d) })
+	return encrypt.Is(i.Layer) && !slices.ContainsFunc(i.packs, func(p ocispec.Descriptor) bool { return !encrypt.Is(p) })
 }
 
 // lookups is how many layers are asked for at a time.
@@ -104,7 +112,7 @@ const lookups = 8
 func (i *Image) Readable(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(lookups)
-	for _, desc := range slices.Concat([]ocispec.Descriptor{i.Layer}, i.Packs) {
+	for _, desc := range slices.Concat([]ocispec.Descriptor{i.Layer}, i.packs) {
 		g.Go(func() error {
 			has, err := i.src.Has(ctx, desc)
 			if err == nil && !has {
@@ -116,14 +124,27 @@ func (i *Image) Readable(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Unlock finds the key of an archive that is encrypted, by one of keys: an
-// errdefs.ErrPermissionDenied if there is none.
-func (i *Image) Unlock(keys encrypt.Keys) (err error) {
-	if !encrypt.Is(i.Layer) {
-		return nil
+// Unlock finds the keys of what is encrypted, by one of keys: an errdefs.ErrPermissionDenied
+// if there is none.
+func (i *Image) Unlock(keys encrypt.Keys) error {
+	wrong := func(err error) error { return fmt.Errorf("checkpoint %s: %w", i.Name, err) }
+	var err error
+	if encrypt.Is(i.Layer) {
+		if i.key, err = keys.Unwrap(i.Layer); err != nil {
+			return wrong(err)
+		}
 	}
-	if i.key, err = keys.Unwrap(i.Layer); err != nil {
-		return fmt.Errorf("checkpoint %s: %w", i.Name, err)
+	i.Packs, i.keys = slices.Clone(i.packs), map[digest.Digest]sealed{}
+	for n, p := range i.packs {
+		if !encrypt.Is(p) {
+			continue
+		}
+		key, err := keys.Unwrap(p)
+		if err != nil {
+			return wrong(err)
+		}
+		i.Packs[n] = ocispec.Descriptor{MediaType: pages.MediaType, Digest: key.Plain(), Size: p.Size}
+		i.keys[key.Plain()] = sealed{p, key}
 	}
 	return nil
 }
@@ -138,10 +159,36 @@ func (i *Image) Unpacked() digest.Digest {
 	return i.key.Name(i.Layer.Digest)
 }
 
-// Pages is where the packs are read; nil if the source does not give ranges.
+// Pages is where the packs are read, once they are unlocked; nil if the source does not give
+// ranges.
 func (i *Image) Pages() pages.Source {
-	src, _ := i.src.(pages.Source)
-	return src
+	src, ok := i.src.(pages.Source)
+	if !ok {
+		return nil
+	}
+	return unlocked{src, i.keys}
+}
+
+// unlocked decrypts packs. Each chunk has a sum in the archive, which says what was changed.
+type unlocked struct {
+	src  pages.Source
+	keys map[digest.Digest]sealed
+}
+
+// FetchRange implements pages.Source.
+func (u unlocked) FetchRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	pack, ok := u.keys[desc.Digest]
+	if !ok {
+		return u.src.FetchRange(ctx, desc, off, n)
+	}
+	r, err := u.src.FetchRange(ctx, pack.Descriptor, off, n)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{pack.Range(r, off), r}, nil
 }
 
 // Blob is content to be published. Open is called once for each attempt; nil says that

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -25,11 +27,16 @@ var content = []byte("memory of a process")
 // sealed encrypts the layer for a key's owner.
 func sealed(t *testing.T, key keys.Pair) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
 	t.Helper()
+	return sealedAs(t, key, ocispec.MediaTypeImageLayerZstd)
+}
+
+func sealedAs(t *testing.T, key keys.Pair, mediaType string) (ocispec.Descriptor, func() (io.ReadCloser, error)) {
+	t.Helper()
 	to, err := encrypt.ParseRecipients(key.Public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(content), Size: int64(len(content))}
+	plain := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
 	desc, open, err := to.Seal(plain, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 	if err != nil {
 		t.Fatal(err)
@@ -111,5 +118,58 @@ func TestEncrypted(t *testing.T) {
 		if err != nil || img.Encrypted() != tc.want {
 			t.Errorf("%s: encrypted is %v, want %v: %v", name, img.Encrypted(), tc.want, err)
 		}
+	}
+}
+
+// Packs are decrypted where they are read, by the names that the archive has for them.
+func TestPacks(t *testing.T) {
+	key := keys.EC(t)
+	private, err := encrypt.ParseKeys(key.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, openLayer := sealed(t, key)
+	pack, openPack := sealedAs(t, key, pages.MediaType)
+	plain := ocispec.Descriptor{MediaType: pages.MediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+	open := func(packs ...image.Blob) *image.Image {
+		t.Helper()
+		dst, err := registry.Create("oci:"+filepath.Join(t.TempDir(), "layout")+":web", registry.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers := append([]image.Blob{{Descriptor: layer, DiffID: plain.Digest, Open: openLayer}}, packs...)
+		if _, err := image.Push(t.Context(), dst, layers, &archive.Checkpoint{Format: archive.Containerd, Name: "web", Checkpointed: time.Now()}, nil); err != nil {
+			t.Fatal(err)
+		}
+		img, err := image.Open(t.Context(), dst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	img := open(image.Blob{Descriptor: pack, DiffID: plain.Digest, Open: openPack})
+	if !img.Encrypted() {
+		t.Error("it is not encrypted")
+	}
+	if err := img.Unlock(nil); !errdefs.IsPermissionDenied(err) {
+		t.Errorf("without a key: %v", err)
+	}
+	if err := img.Unlock(private); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]ocispec.Descriptor{plain}, img.Packs); diff != "" || !img.Encrypted() {
+		t.Errorf("packs, unlocked (-want +got):\n%s", diff)
+	}
+	r, err := img.Pages().FetchRange(t.Context(), plain, 3, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, err := io.ReadAll(r); err != nil || string(got) != string(content[3:11]) {
+		t.Errorf("got %q, %v, want %q", got, err, content[3:11])
+	}
+
+	if open(image.Blob{Descriptor: plain, DiffID: plain.Digest, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }}).Encrypted() {
+		t.Error("memory in the open is called encrypted")
 	}
 }

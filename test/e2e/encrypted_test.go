@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/test/keys"
@@ -99,12 +100,49 @@ func TestCheckpointEncrypted(t *testing.T) {
 	}
 	refused("when it is in the cache")
 
-	if code, said := exit(t, lithify(t), "checkpoint", "--split", "--encrypt-to", public, c.id, registry+"/x:1"); code != 2 || !strings.Contains(said, "--split") {
-		t.Errorf("split: exit code %d, %q", code, said)
-	}
 	if code, said := exit(t, lithify(t), "checkpoint", "--encrypt-to", private, c.id, registry+"/x:1"); code != 2 || !strings.Contains(said, "PUBLIC KEY") {
 		t.Errorf("to a private key: exit code %d, %q", code, said)
 	}
+}
+
+// TestCheckpointSplitEncrypted encrypts memory in chunks, of which no two checkpoints have
+// one in common.
+func TestCheckpointSplitEncrypted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("five checkpoints: long lane")
+	}
+	d, registry, c := startCounting(t, 1, "overlayfs")
+	c.goesOn(t, 3)
+	public, private := pemPair(t)
+	seen := map[digest.Digest]bool{}
+	var ref string
+	for _, flags := range [][]string{nil, {"--encrypt-to", public}, {"--encrypt-to", public}, nil} {
+		args := append([]string{"checkpoint", "--split", "--containerd", d.address, "--insecure"}, flags...)
+		made := strings.TrimSpace(output(t, lithify(t), append(args, c.id, registry+"/split:1")...))
+		var m ocispec.Manifest
+		raw := output(t, need(t, "crane"), "manifest", "--insecure", made)
+		if err := json.Unmarshal([]byte(raw), &m); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.Layers) < 2 {
+			t.Fatalf("%s: %d layers, want packs", made, len(m.Layers))
+		}
+		for _, l := range m.Layers {
+			if seen[l.Digest] || strings.HasSuffix(l.MediaType, "+encrypted") != (flags != nil) {
+				t.Errorf("%s after %d others has %s of type %s", made, len(seen), l.Digest, l.MediaType)
+			}
+			seen[l.Digest] = true
+		}
+		if flags != nil {
+			ref = made
+		}
+	}
+	if code, said := exit(t, lithify(t), d.restoreArgs(ref, "two")...); code == 0 || !strings.Contains(said, "key") {
+		t.Errorf("without a key: exit code %d, %q", code, said)
+	}
+	two := d.restored(t, "two")
+	output(t, lithify(t), d.restoreArgs(ref, two.id, "--decrypt-with", private)...)
+	two.goesOn(t, two.count(t))
 }
 
 // In a pool the worker has the key, and the job the public one.
