@@ -48,7 +48,7 @@ func (a *app) showCheckpointCommand() *cobra.Command {
 		Short: "Show a set of checkpoints, and the sets that its name named before",
 		Long: `Show the set of checkpoints that SET names and, one after the other, those that it named
 before: when they were taken, and of which containers. Each set and each checkpoint of one can
-be restored by its digest. A set that the registry has no more ends the list.`,
+be restored by its digest. Sets that the registry has no more are left out.`,
 		Example: `  lithify checkpoint show registry.example.com/shop:checkpoint`,
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,19 +64,22 @@ be restored by its digest. A set that the registry has no more ends the list.`,
 	return cmd
 }
 
-// earlierSets are a set and those before it, the latest first.
+// earlierSets are a set and those before it that are still there, the latest first.
 func earlierSets(ctx context.Context, ref string, insecure bool, limit int) (sets []*set.Set, err error) {
 	if limit < 1 {
 		return nil, usageError{fmt.Errorf("--versions %d is not above zero", limit)}
 	}
-	for at := ref; len(sets) < limit; {
+	next := []string{ref}
+	for len(next) > 0 && len(sets) < limit {
+		at := next[0]
+		next = next[1:]
 		src, err := convertrun.Handler{}.Open(at, insecure)
 		if err != nil {
 			return nil, usageError{err}
 		}
 		s, err := set.Open(ctx, src)
 		if errors.Is(err, convert.ErrNotFound) && len(sets) > 0 {
-			return sets, nil
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -84,10 +87,10 @@ func earlierSets(ctx context.Context, ref string, insecure bool, limit int) (set
 		if len(sets) > 0 && s.Generation >= sets[len(sets)-1].Generation {
 			return nil, fmt.Errorf("%s is of generation %d, and not before one of generation %d: %w", at, s.Generation, sets[len(sets)-1].Generation, errdefs.ErrDataLoss)
 		}
-		if sets = append(sets, s); s.Previous == "" {
-			break
+		sets, next = append(sets, s), nil
+		for _, d := range s.Ancestors() {
+			next = append(next, convertjob.Pinned(convertjob.Unpinned(ref), d))
 		}
-		at = convertjob.Pinned(convertjob.Unpinned(ref), s.Previous)
 	}
 	return sets, nil
 }

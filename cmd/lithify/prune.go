@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -15,7 +16,8 @@ const pruneLong = `Show which checkpoints of a repository are kept for long enou
 them from the registry, with their signatures. REPOSITORY is one of a registry, without a tag.
 
 Of each container, and of each set of containers, the newest --keep stay, and whatever is
-younger than --older-than; what is neither goes. What has a tag that --except matches stays.
+younger than --older-than; what is neither goes. What has a tag that --except matches stays, and
+so does what says that it was taken in the future: it is not one of the newest.
 Only what a tag names is found, and of sets also those that it named before. What lithify
 checkpoint has not made is left alone, cosign's signatures that have a tag as well. What is in
 a checkpoint is the registry's to collect afterwards; of a split one that is what no other
@@ -44,11 +46,9 @@ func (a *app) pruneCheckpointsCommand() *cobra.Command {
 				return convertrun.WithKind(err)
 			}
 			if remove {
-				if err := plan.Delete(cmd.Context(), repo); err != nil {
-					return convertrun.WithKind(err)
-				}
+				err = plan.Delete(cmd.Context(), repo)
 			}
-			return a.printPlan(plan, remove)
+			return errors.Join(a.printPlan(plan, remove), convertrun.WithKind(err))
 		},
 	}
 	fs := cmd.Flags()
@@ -71,8 +71,11 @@ func (a *app) printPlan(p *retain.Plan, removed bool) error {
 		what := "stays: " + item.Stays
 		if item.Stays == "" {
 			gone++
-			if what = "to be deleted"; removed {
+			switch what = "to be deleted"; {
+			case item.Deleted:
 				what = "deleted"
+			case removed:
+				what = "not deleted"
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", strings.Join(item.Containers, ","), item.Taken.Local().Format(time.DateTime), item.Digest, strings.Join(item.Tags, ","), what)

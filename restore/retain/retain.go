@@ -60,8 +60,9 @@ type Item struct {
 	Tags       []string      `json:"tags,omitempty"`
 	Containers []string      `json:"containers"`
 	Taken      time.Time     `json:"taken"`
-	// Stays says why; "" is to be deleted.
-	Stays string `json:"stays,omitempty"`
+	// Stays says why; "" is to be deleted, or was.
+	Stays   string `json:"stays,omitempty"`
+	Deleted bool   `json:"deleted"`
 
 	members []digest.Digest // of a set
 }
@@ -118,7 +119,7 @@ func (p *Plan) add(item Item) {
 }
 
 // look is what a tag names, if it is ours: and of a set also the sets before.
-func look(ctx context.Context, repo *registry.Repository, tag string) ([]Item, error) {
+func look(ctx context.Context, repo *registry.Repository, tag string) (items []Item, err error) {
 	src, err := repo.WithTag(tag)
 	if err != nil {
 		return nil, err
@@ -128,22 +129,24 @@ func look(ctx context.Context, repo *registry.Repository, tag string) ([]Item, e
 		return nil, err
 	}
 	item.Tags = []string{tag}
-	items := []Item{*item}
-	for range maxBefore {
-		if before == "" {
-			break
+	items = append(items, *item)
+	for seen := map[digest.Digest]bool{}; len(before) > 0 && len(seen) < maxBefore; {
+		d := before[0]
+		if before = before[1:]; seen[d] {
+			continue
 		}
-		src, err := repo.WithDigest(before)
+		seen[d] = true
+		src, err := repo.WithDigest(d)
 		if err != nil {
 			return nil, err
 		}
-		if item, before, err = read(ctx, src); err != nil {
+		item, more, err := read(ctx, src)
+		if err != nil {
 			return nil, err
 		}
-		if item == nil {
-			break
+		if item != nil { // else others know of those before it
+			items, before = append(items, *item), append(before, more...)
 		}
-		items = append(items, *item)
 	}
 	return items, nil
 }
@@ -152,35 +155,35 @@ func look(ctx context.Context, repo *registry.Repository, tag string) ([]Item, e
 const maxBefore = 1000
 
 // read is nil for what is gone, or none of ours.
-func read(ctx context.Context, src convert.Source) (_ *Item, before digest.Digest, err error) {
+func read(ctx context.Context, src convert.Source) (_ *Item, before []digest.Digest, err error) {
 	desc, err := src.Root(ctx)
 	switch {
 	case errors.Is(err, convert.ErrNotFound):
-		return nil, "", nil
+		return nil, nil, nil
 	case err != nil:
-		return nil, "", err
+		return nil, nil, err
 	case images.IsIndexType(desc.MediaType):
 		return readSet(ctx, src)
 	case !images.IsManifestType(desc.MediaType):
-		return nil, "", nil
+		return nil, nil, nil
 	}
 	img, err := image.Open(ctx, src)
 	if _, refused := errors.AsType[*convert.RefusedError](err); refused {
-		return nil, "", nil
+		return nil, nil, nil
 	}
 	if err != nil || !img.Ours {
-		return nil, "", err
+		return nil, nil, err
 	}
-	return &Item{Digest: desc.Digest, Containers: []string{img.Checkpoint.Name}, Taken: img.Checkpoint.Checkpointed}, "", nil
+	return &Item{Digest: desc.Digest, Containers: []string{img.Checkpoint.Name}, Taken: img.Checkpoint.Checkpointed}, nil, nil
 }
 
-func readSet(ctx context.Context, src convert.Source) (*Item, digest.Digest, error) {
+func readSet(ctx context.Context, src convert.Source) (*Item, []digest.Digest, error) {
 	s, err := set.Open(ctx, src)
 	if _, refused := errors.AsType[*convert.RefusedError](err); refused {
-		return nil, "", nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	item := &Item{Digest: s.Descriptor.Digest, Taken: s.Created}
 	for _, c := range s.Containers {
@@ -188,23 +191,35 @@ func readSet(ctx context.Context, src convert.Source) (*Item, digest.Digest, err
 		item.members = append(item.members, c.Image.Digest)
 	}
 	slices.Sort(item.Containers)
-	return item, s.Previous, nil
+	return item, s.Ancestors(), nil
+}
+
+// compare tells whether two are of the same: a container, or a set of containers, which may
+// be one.
+func (i Item) compare(o Item) int {
+	return cmp.Or(slices.Compare(i.Containers, o.Containers), min(len(i.members), 1)-min(len(o.members), 1))
 }
 
 // decide says of each item whether it stays.
 func (p *Plan) decide(policy Policy, now time.Time) {
 	slices.SortFunc(p.Items, func(a, b Item) int {
-		return cmp.Or(slices.Compare(a.Containers, b.Containers), b.Taken.Compare(a.Taken), cmp.Compare(a.Digest, b.Digest))
+		return cmp.Or(a.compare(b), b.Taken.Compare(a.Taken), cmp.Compare(a.Digest, b.Digest))
 	})
 	n := 0
 	for i := range p.Items {
 		item := &p.Items[i]
-		if n++; i > 0 && !slices.Equal(p.Items[i-1].Containers, item.Containers) {
-			n = 1
+		if i > 0 && p.Items[i-1].compare(*item) != 0 {
+			n = 0
+		}
+		future := item.Taken.After(now)
+		if !future {
+			n++
 		}
 		switch tag := policy.pins(item.Tags); {
 		case tag != "":
 			item.Stays = "tag " + tag
+		case future: // by a clock that was wrong, or to have others deleted in its place
+			item.Stays = "its date is in the future: does not count as one of the newest"
 		case n <= policy.Keep:
 			item.Stays = fmt.Sprintf("newest %d", policy.Keep)
 		case policy.OlderThan > 0 && now.Sub(item.Taken) < policy.OlderThan:
@@ -228,34 +243,37 @@ func (p Policy) pins(tags []string) string {
 	return ""
 }
 
-// Delete removes what does not stay, with its signatures, and of a set the checkpoints of
-// lithify's that no set and no tag that stays has. The oldest goes first, and a set after what
-// is in it: what is left when this process dies a second plan finds, by what names it.
+// Delete removes what does not stay, with what names it as its subject, and of a set the
+// checkpoints of lithify's that no set and no tag that stays has. The oldest goes first, and a set
+// after what is in it: what is left when this process dies a second plan finds, by what names it.
+// The items say what was deleted, also after an error.
+//
 // Delete looks at each tag once more: one that names something else now is an
 // errdefs.ErrConflict. Between that look and the deletion a tag that is moved to what is
 // deleted is lost with it.
 func (p *Plan) Delete(ctx context.Context, repo *registry.Repository) error {
-	stays := map[digest.Digest]bool{}
-	for _, item := range p.Items {
-		if item.Stays != "" {
-			for _, d := range append(item.members, item.Digest) {
-				stays[d] = true
-			}
-		}
-	}
-	oldest := slices.SortedStableFunc(slices.Values(p.Items), func(a, b Item) int { return a.Taken.Compare(b.Taken) })
-	for _, item := range oldest {
-		if item.Stays != "" {
+	stays, gone := map[digest.Digest]bool{}, []*Item{}
+	for i := range p.Items {
+		item := &p.Items[i]
+		if item.Stays == "" {
+			gone = append(gone, item)
 			continue
 		}
+		for _, d := range append(item.members, item.Digest) {
+			stays[d] = true
+		}
+	}
+	slices.SortStableFunc(gone, func(a, b *Item) int { return a.Taken.Compare(b.Taken) })
+	for _, item := range gone {
 		if err := item.remove(ctx, repo, stays); err != nil {
 			return err
 		}
+		item.Deleted = true
 	}
 	return nil
 }
 
-func (i Item) remove(ctx context.Context, repo *registry.Repository, stays map[digest.Digest]bool) error {
+func (i *Item) remove(ctx context.Context, repo *registry.Repository, stays map[digest.Digest]bool) error {
 	if _, err := i.named(ctx, repo); err != nil {
 		return err
 	}
@@ -284,7 +302,7 @@ func (i Item) remove(ctx context.Context, repo *registry.Repository, stays map[d
 }
 
 // named are those of the tags that are still there. They name what they did.
-func (i Item) named(ctx context.Context, repo *registry.Repository) (tags []string, err error) {
+func (i *Item) named(ctx context.Context, repo *registry.Repository) (tags []string, err error) {
 	for _, tag := range i.Tags {
 		t, err := repo.WithTag(tag)
 		if err != nil {

@@ -189,6 +189,17 @@ func TestDelete(t *testing.T) {
 		t.Fatalf("the signature: %v, %v", about, err)
 	}
 	plan, _ := k.look(retain.Policy{Keep: 1})
+	deleted := func(plan *retain.Plan) (tags []string) {
+		for _, i := range plan.Items {
+			if i.Deleted {
+				tags = append(tags, i.Tags...)
+			}
+		}
+		return tags
+	}
+	if got := deleted(plan); len(got) > 0 {
+		t.Errorf("called deleted: %q", got)
+	}
 	if diff := cmp.Diff([]string{"new", "old", "other"}, k.tags()); diff != "" {
 		t.Errorf("a look has changed something (-want +got):\n%s", diff)
 	}
@@ -198,6 +209,9 @@ func TestDelete(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"new", "other"}, k.tags()); diff != "" {
 			t.Errorf("tags (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"old"}, deleted(plan)); diff != "" {
+			t.Errorf("called deleted (-want +got):\n%s", diff)
 		}
 	}
 	for name, d := range map[string]ocispec.Descriptor{"checkpoint": old, "signature": about[0]} {
@@ -235,6 +249,46 @@ func TestDeleteSets(t *testing.T) {
 		if has, err := k.repo.Has(t.Context(), images[name]); has != want || err != nil {
 			t.Errorf("%s: %v, %v; want %v", name, has, err, want)
 		}
+	}
+}
+
+// A set between two others may be gone, by hand or by a policy that counts it among others.
+func TestGap(t *testing.T) {
+	k := newKept(t, plainly)
+	images := map[string]ocispec.Descriptor{"a": k.checkpoint("a", "a", 5)}
+	k.set("shop", 5, images)
+	k.set("shop", 4, images)
+	middle, err := k.target("shop").Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.set("shop", 3, images)
+	if err := k.repo.Delete(t.Context(), middle.Digest); err != nil {
+		t.Fatal(err)
+	}
+	k.set("shop", 2, images)
+	plan, got := k.look(retain.Policy{OlderThan: time.Hour})
+	if len(plan.Items) != 4 { // the checkpoint, by its own tag
+		t.Errorf("%d found of three sets and a checkpoint: %q", len(plan.Items), got)
+	}
+	// A set of one container is none of this container's checkpoints.
+	want := []string{"a a: newest 1", "a shop: newest 1", "a : ", "a : "}
+	if _, got := k.look(retain.Policy{Keep: 1}); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Who dates a checkpoint into the future has no other deleted by that.
+func TestFuture(t *testing.T) {
+	k := newKept(t, plainly)
+	k.checkpoint("future", "web", -30)
+	k.checkpoint("soon", "web", -1)
+	k.checkpoint("new", "web", 1)
+	k.checkpoint("old", "web", 2)
+	const future = "its date is in the future: does not count as one of the newest"
+	want := []string{"web future: " + future, "web soon: " + future, "web new: newest 1", "web old: "}
+	if _, got := k.look(retain.Policy{Keep: 1}); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -345,6 +399,15 @@ func TestDeleteResumed(t *testing.T) {
 		deletions.Store(left)
 		stopped := plan.Delete(t.Context(), k.repo)
 		deletions.Store(1 << 20)
+		for _, i := range plan.Items {
+			has, err := k.repo.Has(t.Context(), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: i.Digest})
+			if err != nil || i.Deleted && has {
+				t.Errorf("after %d deletions %s is called deleted and there: %v", left, i.Digest, err)
+			}
+			if stopped == nil && i.Deleted == (i.Stays != "") {
+				t.Errorf("after all of them: %+v", i)
+			}
+		}
 		plan, _ = k.look(retain.Policy{Keep: 1})
 		if err := plan.Delete(t.Context(), k.repo); err != nil {
 			t.Fatal(err)

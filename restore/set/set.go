@@ -8,9 +8,11 @@
 //	org.opencontainers.image.created            when they were taken
 //	io.github.lithify.checkpoint.generation     1, and one more each time the tag is moved to a newer set
 //	io.github.lithify.checkpoint.previous       digest of the set that the tag named before
+//	io.github.lithify.checkpoint.earlier        digests of up to 100 sets before that, the latest first
 //
-// The tag moves; an older set stays what it is and is found by its digest, which the newer
-// one names. A registry that removes what has no tag may remove it.
+// The tag moves; an older set stays what it is and is found by its digest, which newer
+// ones name: also where one between them was deleted. A registry that removes what has no tag
+// may remove it.
 //
 // What is signed is each checkpoint image, and not that they belong together: whoever may
 // write to the repository can put another set together of the same images.
@@ -23,6 +25,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -43,10 +46,15 @@ const (
 	AnnotationGeneration = "io.github.lithify.checkpoint.generation"
 	// AnnotationPrevious is the digest of the set before.
 	AnnotationPrevious = "io.github.lithify.checkpoint.previous"
+	// AnnotationEarlier is the digests of the sets before that, separated by commas.
+	AnnotationEarlier = "io.github.lithify.checkpoint.earlier"
 )
 
 // MaxContainers is far above what one service has on one machine.
 const MaxContainers = 64
+
+// maxEarlier makes 7 KiB of a set's manifest.
+const maxEarlier = 100
 
 // Set is one that was found, or published.
 type Set struct {
@@ -54,8 +62,18 @@ type Set struct {
 	Descriptor ocispec.Descriptor `json:"descriptor"`
 	Generation int                `json:"generation"`
 	Previous   digest.Digest      `json:"previous,omitempty"`
+	Earlier    []digest.Digest    `json:"-"` // those before Previous, the latest first
 	Created    time.Time          `json:"created"`
 	Containers []Container        `json:"containers"`
+}
+
+// Ancestors are the sets that the tag has named before, as far as s knows of them, the latest
+// first. Some may be gone.
+func (s *Set) Ancestors() []digest.Digest {
+	if s.Previous == "" {
+		return nil
+	}
+	return append([]digest.Digest{s.Previous}, s.Earlier...)
 }
 
 // Container is a checkpoint of a set.
@@ -101,6 +119,16 @@ func read(index ocispec.Index) (s *Set, why string) {
 	}
 	if s.Previous != "" && s.Previous.Validate() != nil {
 		return nil, fmt.Sprintf("the set before it is %q", s.Previous)
+	}
+	if list := index.Annotations[AnnotationEarlier]; list != "" {
+		for d := range strings.SplitSeq(list, ",") {
+			s.Earlier = append(s.Earlier, digest.Digest(d))
+		}
+	}
+	for _, d := range s.Earlier {
+		if d.Validate() != nil || len(s.Earlier) > maxEarlier {
+			return nil, fmt.Sprintf("of the %d sets before the last one is %q", len(s.Earlier), d)
+		}
 	}
 	if s.Created, err = time.Parse(time.RFC3339Nano, index.Annotations[ocispec.AnnotationCreated]); err != nil {
 		return nil, fmt.Sprintf("it was created at %q", index.Annotations[ocispec.AnnotationCreated])
@@ -171,7 +199,8 @@ func Push(ctx context.Context, dst convert.Target, taken time.Time, all []Contai
 		return nil, err
 	}
 	if before != nil {
-		s.Generation, s.Previous = before.Generation+1, before.Descriptor.Digest
+		s.Generation, s.Previous, s.Earlier = before.Generation+1, before.Descriptor.Digest, before.Ancestors()
+		s.Earlier = s.Earlier[:min(len(s.Earlier), maxEarlier)]
 	}
 	raw, err := json.Marshal(s.index())
 	if err != nil {
@@ -194,6 +223,13 @@ func (s *Set) index() ocispec.Index {
 	}
 	if s.Previous != "" {
 		index.Annotations[AnnotationPrevious] = s.Previous.String()
+	}
+	var earlier []string
+	for _, d := range s.Earlier {
+		earlier = append(earlier, d.String())
+	}
+	if len(earlier) > 0 {
+		index.Annotations[AnnotationEarlier] = strings.Join(earlier, ",")
 	}
 	for _, c := range s.Containers {
 		m := ocispec.Descriptor{MediaType: c.Image.MediaType, Digest: c.Image.Digest, Size: c.Image.Size, Annotations: map[string]string{AnnotationContainer: c.Name}}

@@ -3,6 +3,7 @@ package set_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +41,8 @@ func put(t *testing.T, dst convert.Target, name, content string) set.Container {
 
 func TestGenerations(t *testing.T) {
 	ref := "oci:" + t.TempDir() + ":saved"
-	var before digest.Digest
-	for generation := 1; generation <= 3; generation++ {
+	var before []digest.Digest
+	for generation := 1; generation <= 104; generation++ {
 		dst := layout(t, ref)
 		web := put(t, dst, "web", time.Now().String())
 		if _, err := set.Push(t.Context(), dst, time.Now(), []set.Container{web, put(t, dst, "db", "same")}); err != nil {
@@ -55,10 +56,10 @@ func TestGenerations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Generation != generation || s.Previous != before || len(s.Containers) != 2 || s.Containers[0].Name != "web" || s.Containers[0].Image.Digest != web.Image.Digest {
+		if s.Generation != generation || !slices.Equal(s.Ancestors(), before[:min(len(before), 101)]) || len(s.Containers) != 2 || s.Containers[0].Name != "web" || s.Containers[0].Image.Digest != web.Image.Digest {
 			t.Errorf("generation %d: %+v, want %s before it", generation, s, before)
 		}
-		before = s.Descriptor.Digest
+		before = append([]digest.Digest{s.Descriptor.Digest}, before...)
 	}
 
 	// Of two who began with the same set one fails.
@@ -93,12 +94,16 @@ func TestOpenRefuses(t *testing.T) {
 		`generation is "0"`:   func(i *ocispec.Index) { i.Annotations[set.AnnotationGeneration] = "0" },
 		`generation is "x"`:   func(i *ocispec.Index) { i.Annotations[set.AnnotationGeneration] = "x" },
 		`before it is "../x"`: func(i *ocispec.Index) { i.Annotations[set.AnnotationPrevious] = "../x" },
-		"created at":          func(i *ocispec.Index) { i.Annotations[ocispec.AnnotationCreated] = "yesterday" },
-		"0 checkpoints":       func(i *ocispec.Index) { i.Manifests = nil },
-		"65 checkpoints":      func(i *ocispec.Index) { i.Manifests = make([]ocispec.Descriptor, 65) },
-		`"../db" is no name`:  func(i *ocispec.Index) { i.Manifests[1] = member("../db") },
-		"two containers web":  func(i *ocispec.Index) { i.Manifests[1] = member("web") },
-		"no manifest":         func(i *ocispec.Index) { i.Manifests[1].MediaType = ocispec.MediaTypeImageIndex },
+		"of the 1 sets":       func(i *ocispec.Index) { i.Annotations[set.AnnotationEarlier] = "../x" },
+		"of the 101 sets": func(i *ocispec.Index) {
+			i.Annotations[set.AnnotationEarlier] = strings.TrimSuffix(strings.Repeat(digest.FromString("x").String()+",", 101), ",")
+		},
+		"created at":         func(i *ocispec.Index) { i.Annotations[ocispec.AnnotationCreated] = "yesterday" },
+		"0 checkpoints":      func(i *ocispec.Index) { i.Manifests = nil },
+		"65 checkpoints":     func(i *ocispec.Index) { i.Manifests = make([]ocispec.Descriptor, 65) },
+		`"../db" is no name`: func(i *ocispec.Index) { i.Manifests[1] = member("../db") },
+		"two containers web": func(i *ocispec.Index) { i.Manifests[1] = member("web") },
+		"no manifest":        func(i *ocispec.Index) { i.Manifests[1].MediaType = ocispec.MediaTypeImageIndex },
 	} {
 		ref := "oci:" + t.TempDir() + ":x"
 		dst, index := layout(t, ref), good()
