@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lithify/lithify/jobs"
 )
 
 // forgetBatch bounds one step of Forget: it reads so many records at most.
@@ -18,7 +21,8 @@ const specFilter = "st.*.*.spec"
 // Forget removes jobs that ended before a time. It takes one bounded step through
 // the records in the order of their last change, from the place that the step before
 // gave (0: the beginning), and gives the place for the next one, 0 if there is
-// nothing older. A job that is opened again meanwhile stays.
+// nothing older. A job that is opened again meanwhile stays, and so does one whose parent has not
+// ended: that may ask how it did.
 func (c *Client) Forget(ctx context.Context, before time.Time, from uint64) (next uint64, removed int, err error) {
 	old, next, err := c.endedBefore(ctx, before, from)
 	if err != nil || len(old) == 0 {
@@ -36,9 +40,17 @@ func (c *Client) Forget(ctx context.Context, before time.Time, from uint64) (nex
 	if err != nil {
 		return from, 0, fmt.Errorf("forget jobs: %w", err)
 	}
+	asking, err := c.unended(ctx, specs)
+	if err != nil {
+		return from, 0, fmt.Errorf("forget jobs: %w", err)
+	}
 	for i, ch := range old {
+		spec := specs[subjects[i]]
+		if asking[parentOf(spec)] {
+			continue
+		}
 		gone, err := deleteExact(ctx, s, ch.Revision)
-		if spec := specs[subjects[i]]; gone && spec != nil && err == nil {
+		if gone && spec != nil && err == nil {
 			// The record went first: a job without a spec could not be opened again, a
 			// spec without a record is nobody's.
 			_, err = deleteExact(ctx, s, spec.Sequence)
@@ -49,6 +61,43 @@ func (c *Client) Forget(ctx context.Context, before time.Time, from uint64) (nex
 		}
 	}
 	return next, removed, nil
+}
+
+// parentOf is empty for a job that has none, or that this version cannot read.
+func parentOf(spec *jetstream.RawStreamMsg) jobs.ID {
+	if spec == nil {
+		return ""
+	}
+	j, err := jobs.DecodeJob(spec.Data)
+	if err != nil {
+		return ""
+	}
+	return j.Parent
+}
+
+// unended are those parents of jobs that have not ended, as far as this version can tell.
+func (c *Client) unended(ctx context.Context, specs map[string]*jetstream.RawStreamMsg) (map[jobs.ID]bool, error) {
+	var subjects []string
+	for _, spec := range specs {
+		if id := parentOf(spec); id != "" {
+			subjects = append(subjects, runSubject(id))
+		}
+	}
+	slices.Sort(subjects)
+	if subjects = slices.Compact(subjects); len(subjects) == 0 {
+		return nil, nil
+	}
+	runs, err := c.last(ctx, streamState, subjects...)
+	if err != nil {
+		return nil, err
+	}
+	open := map[jobs.ID]bool{}
+	for _, m := range runs {
+		if r, err := jobs.DecodeRecord(m.Data); err == nil && !r.State.Ended() {
+			open[r.ID] = true
+		}
+	}
+	return open, nil
 }
 
 // ForgetUnfinished removes jobs that have no record: whoever submitted them died between

@@ -73,6 +73,49 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// A rollout asks before its last wave how its first one did.
+func TestForgetKeepsChildren(t *testing.T) {
+	p := newPool(t)
+	child, err := jobs.New(testArgs{Name: "child"}, jobs.Options{IdempotencyKey: "child"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := jobs.New(testArgs{Name: "second"}, jobs.Options{IdempotencyKey: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make(chan int, 1)
+	hold, held := make(chan struct{}), make(chan struct{})
+	p.scheduler(scheduler.Config{})
+	p.worker(handle(func(ctx context.Context, a testArgs) (any, error) {
+		switch found := jobs.Children(ctx); {
+		case a.Name == "second":
+			close(held)
+			<-hold
+		case a.Name == "parent" && len(found) == 0:
+			return nil, jobs.Await(child)
+		case a.Name == "parent" && len(found) == 1:
+			return nil, jobs.AwaitWith([]jobs.ID{child.ID}, second)
+		case a.Name == "parent":
+			known <- len(found)
+		}
+		return "ok", nil
+	}), worker.Config{Name: "w1"})
+	parent := p.submit(testArgs{Name: "parent"}, jobs.Options{}).ID
+	await(t, held, "second child that runs")
+	if n := p.forgetAll(time.Now()); n != 0 {
+		t.Errorf("%d removed while the parent waits", n)
+	}
+	close(hold)
+	p.waitState(parent, jobs.Done)
+	if n := <-known; n != 2 {
+		t.Errorf("the parent knows of %d children, want 2", n)
+	}
+	if n := p.forgetAll(time.Now()); n != 3 {
+		t.Errorf("%d removed, want the parent and its children", n)
+	}
+}
+
 // The record is opened again between the look and the removal.
 func TestForgetLosesNoSubmission(t *testing.T) {
 	p := newPool(t)

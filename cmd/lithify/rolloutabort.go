@@ -64,12 +64,18 @@ func (a *app) abortRollout(ctx context.Context, client *queue.Client, id jobs.ID
 		return err
 	}
 	begun, err := client.GetAll(ctx, ids, "", 0)
+	if err == nil {
+		st, err = client.Get(ctx, id) // as it ended
+	}
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(c containerStatus) bool { return begun[c.Job].State == "" })
+	list = slices.DeleteFunc(list, func(c containerStatus) bool {
+		_, known := begun[c.Job]
+		return !known && !slices.Contains(st.Children, c.Job) // a job that was begun may be forgotten
+	})
 	// Also of those that failed or were cancelled: the last moment of a restore may have made one.
-	removes, err := submitRemoves(ctx, client, id, args.Restore.Namespace, list, timeout)
+	removes, err := submitRemoves(ctx, client, st.Record, args.Restore.Namespace, list, timeout)
 	if err != nil {
 		return err
 	}
@@ -119,10 +125,10 @@ func ended(ctx context.Context, client *queue.Client, ids ...jobs.ID) error {
 
 // submitRemoves gives the IDs of the jobs that remove containers, in their order. Each abort
 // has jobs of its own: what the last one did not reach is tried again.
-func submitRemoves(ctx context.Context, client *queue.Client, rollout jobs.ID, namespace string, list []containerStatus, timeout time.Duration) (ids []jobs.ID, err error) {
+func submitRemoves(ctx context.Context, client *queue.Client, rollout jobs.Record, namespace string, list []containerStatus, timeout time.Duration) (ids []jobs.ID, err error) {
 	for _, c := range list {
-		args := removejob.Args{Name: c.Name, Job: c.Job, Node: c.Node, Namespace: namespace, Why: fmt.Sprintf("rollout %s was aborted", rollout)}
-		j, err := jobs.New(args, jobs.Options{Timeout: timeout})
+		args := removejob.Args{Name: c.Name, Job: c.Job, Node: c.Node, Namespace: namespace, Why: fmt.Sprintf("rollout %s was aborted", rollout.ID)}
+		j, err := jobs.New(args, jobs.Options{Timeout: timeout, Tenant: rollout.Tenant})
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +145,7 @@ func (a *app) printAborted(ctx context.Context, client *queue.Client, list []con
 	if err != nil {
 		return err
 	}
-	var gone []containerStatus
+	gone := []containerStatus{}
 	for i, c := range list {
 		if failed := found[removes[i]].Err(); failed != nil {
 			err = errors.Join(err, fmt.Errorf("%s on %s may still run: %w", c.Name, c.Node, failed))

@@ -127,7 +127,7 @@ func (s *state) await(js []jobs.Job) error {
 }
 
 func (s *state) result() *Result {
-	r := &Result{Failed: s.failed(), Reasons: s.reasons()}
+	r := &Result{Containers: []Container{}, Failed: s.failed(), Reasons: s.reasons()}
 	for _, one := range s.all {
 		for _, c := range one.containers {
 			if one.runs() {

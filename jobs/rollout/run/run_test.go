@@ -126,6 +126,18 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// Programs read a list, also if there is nothing in it.
+func TestNothingRestored(t *testing.T) {
+	a := rolloutjob.Args{Restore: restorejob.Args{Source: "r.example.com/web:saved", Name: "web"}, Nodes: []string{"a"}, MaxFailed: 1}
+	_, result, err := play(t, a, "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := json.Marshal(result); err != nil || !strings.HasPrefix(string(raw), `{"containers":[],"failed":1,`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
+
 // The record of a large rollout that fails stays small.
 func TestReasonsAreBounded(t *testing.T) {
 	a := rolloutjob.Args{Restore: restorejob.Args{Source: "r.example.com/web:saved", Name: "web"}, Nodes: []string{"a", "b"}, Replicas: 300}
