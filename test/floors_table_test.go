@@ -43,6 +43,7 @@ var sameFloor = []edge{
 	{"jobs/commit", "jobs/convert"}, {"jobs/commit", "jobs/layer"}, {"jobs/commit/run", "jobs/convert/run"}, // what is committed is converted
 	{"jobs/checkpoint", "jobs/convert"}, {"jobs/checkpoint", "jobs/layer"}, {"jobs/checkpoint/run", "jobs/convert/run"}, // references to images
 	{"jobs/restore", "jobs/convert"}, {"jobs/restore", "jobs/layer"}, {"jobs/restore/run", "jobs/convert/run"}, {"jobs/restore/run", "jobs/convert"}, // likewise
+	{"jobs/prune", "jobs/convert"}, {"jobs/prune", "jobs/layer"}, {"jobs/prune/run", "jobs/convert/run"}, // likewise
 	{"jobs/remove/run", "jobs/convert/run"}, {"jobs/rollout", "jobs/restore"}, {"jobs/rollout/run", "jobs/remove"}, {"jobs/rollout/run", "jobs/restore"}, // what a rollout is made of
 	{"jobs/build", "jobs/convert"}, {"jobs/build", "jobs/layer"}, {"jobs/build/run", "jobs/convert/run"}, // so is what is built
 	{"jobs/all/run", "jobs/all"}, {"console", "jobs/all"},

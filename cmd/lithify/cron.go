@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -11,6 +12,7 @@ import (
 	convertjob "github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/queue"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func (a *app) cronCommand() *cobra.Command {
@@ -36,15 +38,50 @@ week), six with seconds first, @hourly, @daily, @weekly, @monthly, @yearly, or
 Where the pool was down when it should have fired, it fires once when it is up.`,
 	}
 	group(cmd)
-	cmd.AddCommand(a.cronAddConvert(p))
+	cmd.AddCommand(a.cronAddConvert(p), a.cronAddPrune(p))
 	return cmd
+}
+
+// timetable holds the flags of every timetable.
+type timetable struct {
+	zone    string
+	timeout time.Duration
+	share   shareFlags
+}
+
+func (t *timetable) add(fs *pflag.FlagSet) {
+	fs.StringVar(&t.zone, "timezone", "", "IANA time zone of SCHEDULE, for example Europe/Zurich (default UTC)")
+	t.share.add(fs, jobs.Bulk)
+	fs.DurationVar(&t.timeout, "timeout", jobs.DefaultTimeout, "give each job up after this time")
+}
+
+// setCron makes the timetable of which args begin with NAME and SCHEDULE. It finds the pool
+// before it has the job's args looked for.
+func (a *app) setCron(ctx context.Context, p *poolFlags, t timetable, args []string, job func() (jobs.Args, error)) error {
+	if t.timeout <= 0 {
+		return usageError{fmt.Errorf("--timeout %v is not above zero", t.timeout)}
+	}
+	return a.withPool(ctx, p, func(client *queue.Client) error {
+		job, err := job()
+		if err != nil {
+			return err
+		}
+		made, err := jobs.NewTemplate(job, jobs.Options{Timeout: t.timeout, Submitter: "cron " + args[0],
+			Priority: jobs.Priority(t.share.priority), Tenant: t.share.tenant})
+		if err != nil {
+			return usageError{err}
+		}
+		err = client.SetCron(ctx, queue.Cron{Name: args[0], Schedule: args[1], TimeZone: t.zone, Job: made})
+		if errdefs.IsInvalidArgument(err) {
+			return usageError{err}
+		}
+		return err
+	})
 }
 
 func (a *app) cronAddConvert(p *poolFlags) *cobra.Command {
 	var f convertFlags
-	var zone string
-	var timeout time.Duration
-	var share shareFlags
+	var t timetable
 	cmd := &cobra.Command{
 		Use:   "convert NAME SCHEDULE SRC DST",
 		Short: "Convert an image by a timetable",
@@ -54,33 +91,16 @@ that it is there, and then whenever the job runs.`,
     docker.io/library/debian:12 registry.example.com/debian:12-erofs`,
 		Args: exactArgs(4),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if timeout <= 0 {
-				return usageError{fmt.Errorf("--timeout %v is not above zero", timeout)}
-			}
-			return a.withPool(cmd.Context(), p, func(client *queue.Client) error {
+			return a.setCron(cmd.Context(), p, t, args, func() (jobs.Args, error) {
 				job, err := f.poolArgs(cmd.Context(), args[2], args[3])
-				if err != nil {
-					return err
-				}
 				job.SourceDigest = ""
-				made, err := jobs.NewTemplate(job, jobs.Options{Timeout: timeout, Submitter: "cron " + args[0],
-					Priority: jobs.Priority(share.priority), Tenant: share.tenant})
-				if err != nil {
-					return usageError{err}
-				}
-				err = client.SetCron(cmd.Context(), queue.Cron{Name: args[0], Schedule: args[1], TimeZone: zone, Job: made})
-				if errdefs.IsInvalidArgument(err) {
-					return usageError{err}
-				}
-				return err
+				return job, err
 			})
 		},
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().StringVar(&f.job.LedgerRepo, "ledger-repo", convertjob.DefaultLedgerRepo, "repository of DST's registry in which converted layers are found again; empty for none")
-	cmd.Flags().StringVar(&zone, "timezone", "", "IANA time zone of SCHEDULE, for example Europe/Zurich (default UTC)")
-	share.add(cmd.Flags(), jobs.Bulk)
-	cmd.Flags().DurationVar(&timeout, "timeout", jobs.DefaultTimeout, "give each job up after this time")
+	t.add(cmd.Flags())
 	return cmd
 }
 

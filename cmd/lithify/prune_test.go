@@ -115,3 +115,31 @@ func TestShowPassesOver(t *testing.T) {
 		t.Errorf("without the third, generations %q", got)
 	}
 }
+
+// The pool prunes now, or by a timetable.
+func TestPrunePool(t *testing.T) {
+	servePool(t)
+	repository := checkpointed(t, 4, 1<<20)
+	left := func() int {
+		return strings.Count(must(t, "checkpoint", "prune", "--keep", "9", repository), "newest 9")
+	}
+	if got := must(t, "submit", "prune", "--wait", "--keep", "3", repository); got != "0 deleted of 2 that are kept for long enough, 6 stay\n" || left() != 8 {
+		t.Errorf("a look: %q, %d left", got, left())
+	}
+	if got := must(t, "submit", "prune", "--wait", "--keep", "3", "--delete", repository); got != "2 deleted of 2 that are kept for long enough, 6 stay\n" || left() != 6 {
+		t.Errorf("got %q, %d left", got, left())
+	}
+	must(t, "cron", "add", "prune", "old", "@daily", "--keep", "1", "--delete", repository)
+	id := strings.TrimSpace(must(t, "cron", "run", "old"))
+	if history := must(t, "jobs", "watch", id); strings.Count(history, "checkpoint deleted") != 4 || left() != 2 {
+		t.Errorf("%d left, and the history says %s", left(), history)
+	}
+	for _, tc := range [][]string{
+		{"submit", "prune", "--delete", repository}, {"submit", "prune", "--keep", "1", repository + ":tag"},
+		{"cron", "add", "prune", "x", "@daily", "--keep", "-1", repository}, {"submit", "prune", "--keep", "1", "oci:here"},
+	} {
+		if code, _, said := lithify(t, tc...); code != 2 {
+			t.Errorf("%v: exit code %d, %s", tc, code, said)
+		}
+	}
+}

@@ -54,7 +54,7 @@ func (a *app) submitCommand() *cobra.Command {
 		Long:  "Submit a job to the pool. The verbs take the flags they take without a pool.",
 	}
 	group(cmd)
-	cmd.AddCommand(a.submitConvertCommand(), a.submitCommitCommand(), a.submitBuildCommand(), a.submitCheckpointCommand(), a.submitRestoreCommand(), a.submitRolloutCommand())
+	cmd.AddCommand(a.submitConvertCommand(), a.submitCommitCommand(), a.submitBuildCommand(), a.submitCheckpointCommand(), a.submitRestoreCommand(), a.submitRolloutCommand(), a.submitPruneCommand())
 	return cmd
 }
 

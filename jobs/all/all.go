@@ -13,6 +13,7 @@ import (
 	"github.com/lithify/lithify/jobs/commit"
 	"github.com/lithify/lithify/jobs/convert"
 	"github.com/lithify/lithify/jobs/layer"
+	"github.com/lithify/lithify/jobs/prune"
 	"github.com/lithify/lithify/jobs/remove"
 	"github.com/lithify/lithify/jobs/restore"
 	"github.com/lithify/lithify/jobs/rollout"
@@ -24,6 +25,7 @@ var kinds = map[string]kind{
 	commit.Kind:     of[commit.Args](),
 	convert.Kind:    of[convert.Args](layer.Kind),
 	layer.Kind:      of[layer.Args](),
+	prune.Kind:      of[prune.Args](),
 	remove.Kind:     of[remove.Args](),
 	restore.Kind:    of[restore.Args](),
 	rollout.Kind:    of[rollout.Args](restore.Kind, remove.Kind),

@@ -39,6 +39,7 @@ func TestReferences(t *testing.T) {
 	}{
 		"convert": {`{"source":"r.example.com/a:1","target":"r.example.com/b:2","ledgerRepo":"some/where"}`,
 			[]string{"r.example.com/a:1"}, []string{"r.example.com/b:2", "r.example.com/some/where"}},
+		"prune":  {`{"repository":"r.example.com/b","keep":1}`, nil, []string{"r.example.com/b"}},
 		"commit": {`{"container":"c","target":"r.example.com/b:2","ledgerRepo":"lithify/ledger"}`, nil, []string{"r.example.com/b:2"}},
 		"build": {`{"context":"https://example.com/a.git","target":"r.example.com/b:2","cacheFrom":["type=registry,ref=r.example.com/c"],"cacheTo":["\"ref=r.example.com/d\",type=registry,Ref=r.example.com/e"]}`,
 			[]string{"https://example.com/a.git", "r.example.com/c"}, []string{"r.example.com/b:2", "r.example.com/d", "r.example.com/e"}},

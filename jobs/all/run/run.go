@@ -8,6 +8,7 @@ import (
 	commitrun "github.com/lithify/lithify/jobs/commit/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
 	layerrun "github.com/lithify/lithify/jobs/layer/run"
+	prunerun "github.com/lithify/lithify/jobs/prune/run"
 	removerun "github.com/lithify/lithify/jobs/remove/run"
 	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	rolloutrun "github.com/lithify/lithify/jobs/rollout/run"
@@ -32,6 +33,7 @@ func (h Handlers) Mux() *jobs.Mux {
 	h.Convert.Register(m)
 	layerrun.Register(m, h.Convert)
 	rolloutrun.Register(m)
+	prunerun.Handler{Convert: h.Convert}.Register(m)
 	if h.Containerd != "" {
 		commitrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
 		checkpointrun.Handler{Convert: h.Convert, Address: h.Containerd}.Register(m)
