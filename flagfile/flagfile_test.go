@@ -188,7 +188,8 @@ func TestRenamed(t *testing.T) {
 		})
 	}
 	for text, want := range map[string]string{
-		"version: 1\nserver: a\nnats: b\n": "worker.yaml:2: server is called nats now, and that is in line 3, too",
+		"version: 1\nserver: a\nnats: b\n": "worker.yaml:2: server is called nats now, and that is in line 3, too: delete one of them",
+		"{version: 1, server: a, nats: b}": "worker.yaml:1: server is called nats now, and that is in line 1, too: delete one of them",
 		"version: 3\nserver: a\n":          `unknown key "server"`,
 	} {
 		if _, _, err := load(t, false, later, "--config", write(t, text)); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want) {

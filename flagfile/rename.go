@@ -44,8 +44,10 @@ func (d *document) rename(all []renamed) (warnings []Warning, _ error) {
 		if now == e.key {
 			continue
 		}
-		if j := slices.IndexFunc(d.entries, func(o entry) bool { return o.key == now && o.line != e.line }); j >= 0 {
-			return nil, d.wrong(e.line, "%s is called %s now, and that is in line %d, too", e.key, now, d.entries[j].line)
+		for j, o := range d.entries {
+			if j != i && o.key == now {
+				return nil, d.wrong(e.line, "%s is called %s now, and that is in line %d, too: delete one of them", e.key, now, o.line)
+			}
 		}
 		warnings = append(warnings, Warning{d.path, e.line, e.key, now})
 	}

@@ -262,11 +262,23 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// A number is what TOML calls one, as containerd takes it.
+func TestVersion(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "version = 3": 3, "version = 0x3": 3, "version = +4 # ours": 4} {
+		c, err := daemonconf.Read(file(t, t.TempDir(), "config.toml", text))
+		if err != nil || c.Files[0].Version != want {
+			t.Errorf("%q: %+v, %v, want version %d", text, c, err, want)
+		}
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
 		"no TOML":      {"version = 3\n[plugins\n", "config.toml:2: "},
 		"cut string":   {"version = 3\n\nroot = 'x\n", "config.toml:3: "},
-		"words":        {"version = 'three'\n", "config.toml:1: version three is no number"},
+		"words":        {"version = 'three'\n", `config.toml:1: version "three" is no whole number`},
+		"quotes":       {"version = '3'\n", `config.toml:1: version "3" is no whole number: write version = 4, without quotes`},
+		"a fraction":   {"version = 3.5\n", `config.toml:1: version "3.5" is no whole number`},
 		"import":       {"imports = ['none.toml']\n", "none.toml: no such file"},
 		"import of no": {"imports = ['[*']\n", "imports"},
 		"too large":    {strings.Repeat("#\n", 3<<20), "larger than"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -32,6 +33,7 @@ type setting struct {
 	value span     // of a string; empty for other values
 	text  string   // likewise
 	list  []string // an array of strings
+	kind  unstable.Kind
 }
 
 // zero reports whether the value is as if there were none.
@@ -135,9 +137,11 @@ func parse(path string, text []byte) (*File, error) {
 	}
 	for _, k := range f.keys {
 		if len(k.path) == 1 && k.path[0] == "version" {
-			if _, err := fmt.Sscanf(k.text, "%d", &f.Version); err != nil {
-				return nil, fmt.Errorf("%s:%d: version %s is no number: %w", path, f.line(k.key.from), k.text, errdefs.ErrInvalidArgument)
+			n, err := strconv.ParseInt(k.text, 0, 32) // hexadecimal, too, as TOML has it
+			if k.kind != unstable.Integer || err != nil {
+				return nil, fmt.Errorf("%s:%d: version %q is no whole number: write version = 4, without quotes: %w", path, f.line(k.key.from), k.text, errdefs.ErrInvalidArgument)
 			}
+			f.Version = int(n)
 		}
 	}
 	return f, nil
@@ -159,8 +163,9 @@ func spanOf(n *unstable.Node) span {
 // add takes up a key, or those of an inline table.
 func (f *File) add(table []string, e *unstable.Node) {
 	parts, at := names(e.Key())
-	k := setting{path: append(append([]string{}, table...), parts...), key: at}
-	switch v := e.Value(); v.Kind {
+	v := e.Value()
+	k := setting{path: append(append([]string{}, table...), parts...), key: at, kind: v.Kind}
+	switch v.Kind {
 	case unstable.InlineTable:
 		for it := v.Children(); it.Next(); {
 			f.add(k.path, it.Node())
