@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -160,18 +161,19 @@ func buffer[K comparable](m map[K]*strings.Builder, k K) *strings.Builder {
 	return m[k]
 }
 
-// reason is what a skipped test said, on one line.
+// logged is a line of t.Log, and so of t.Skip.
+var logged = regexp.MustCompile(`^\S+\.go:\d+: `)
+
+// reason is what a test said when it skipped itself: the last that it logged. Servers that it
+// had started may have written more.
 func reason(output string) string {
-	var said []string
+	said := "no reason given"
 	for line := range strings.Lines(output) {
-		if line = strings.TrimSpace(line); line != "" && !chatter(line) {
-			said = append(said, line)
+		if line = strings.TrimSpace(line); logged.MatchString(line) {
+			said = line
 		}
 	}
-	if len(said) == 0 {
-		return "no reason given"
-	}
-	return strings.Join(said, " ")
+	return said
 }
 
 // complains reports whether a parent test said more than that its subtests failed.

@@ -37,6 +37,22 @@ func TestSummary(t *testing.T) {
 `,
 			skipped: 1, want: "  p TestA: a_test.go:9: needs root\n",
 		},
+		"skip among what servers write": {
+			in: `{"Action":"output","Package":"p","Test":"TestA","Output":"    registry: GET /v2/\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:7: starts\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:9: long lane\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    registry: ends\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"--- SKIP: TestA (0.00s)\n"}
+{"Action":"skip","Package":"p","Test":"TestA"}
+`,
+			skipped: 1, want: "  p TestA: a_test.go:9: long lane\n",
+		},
+		"skip without a reason": {
+			in: `{"Action":"output","Package":"p","Test":"TestA","Output":"    registry: GET /v2/\n"}
+{"Action":"skip","Package":"p","Test":"TestA"}
+`,
+			skipped: 1, want: "  p TestA: no reason given\n",
+		},
 		"does not build": {
 			in: `{"Action":"build-output","ImportPath":"p","Output":"p.go:1: no\n"}
 {"Action":"build-fail","ImportPath":"p"}
