@@ -27,7 +27,7 @@ func TestHcsshim(t *testing.T) {
 	p := wine.New(t)
 	t.Run("rules", func(t *testing.T) { p.Test(t, "github.com/lithify/lithify/test/wine/internal/rules") })
 	for name, test := range map[string]func(*testing.T, *wine.Prefix){
-		"import": testImport, "random": testRandom, "upstream": testUpstream, "fail": testFail, "hang": testHang,
+		"import": testImport, "random": testRandom, "unpack": testUnpack, "upstream": testUpstream, "fail": testFail, "hang": testHang,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, p) })
 	}
@@ -66,10 +66,11 @@ func testRandom(t *testing.T, p *wine.Prefix) {
 	}
 }
 
-// result is that of the importer.
+// result is that of a program.
 type result struct {
 	dir   string // what it wrote
 	calls string // what it asked for, a line each
+	out   string // what it said
 	err   error  // with what it said
 }
 
@@ -79,6 +80,12 @@ func imported(t *testing.T, p *wine.Prefix, args []string, layers ...[]byte) res
 }
 
 func importedWith(t *testing.T, p *wine.Prefix, env, args []string, layers ...[]byte) result {
+	t.Helper()
+	return given(t, p, p.Program(t, "importer", importer), env, args, layers...)
+}
+
+// given runs a program with a folder and files of layers as its last arguments.
+func given(t *testing.T, p *wine.Prefix, exe string, env, args []string, layers ...[]byte) result {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "calls.jsonl")
@@ -90,7 +97,7 @@ func importedWith(t *testing.T, p *wine.Prefix, env, args []string, layers ...[]
 		}
 		args = append(args, wine.Path(tar))
 	}
-	cmd := p.Command(t.Context(), p.Program(t, "importer", importer), append(env, "CIMEMU_LOG="+wine.Path(log)), args...)
+	cmd := p.Command(t.Context(), exe, append(env, "CIMEMU_LOG="+wine.Path(log)), args...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
@@ -100,7 +107,7 @@ func importedWith(t *testing.T, p *wine.Prefix, env, args []string, layers ...[]
 		c.Block, c.Path = strings.TrimPrefix(c.Block, wine.Path(dir)), strings.TrimPrefix(c.Path, wine.Path(dir))
 		fmt.Fprintln(&calls, c)
 	}
-	return result{dir, calls.String(), err}
+	return result{dir, calls.String(), string(out), err}
 }
 
 func read(t *testing.T, elem ...string) []byte {
