@@ -24,6 +24,7 @@ const importer = "github.com/lithify/lithify/test/wine/internal/importer"
 
 // hcsshim's writer, with the cimwriter.dll of the tests.
 func TestHcsshim(t *testing.T) {
+	t.Parallel()
 	p := wine.New(t)
 	t.Run("rules", func(t *testing.T) { p.Test(t, "github.com/lithify/lithify/test/wine/internal/rules") })
 	for name, test := range map[string]func(*testing.T, *wine.Prefix){

@@ -31,6 +31,7 @@ import (
 
 // Our own programs, and what they make of an image: the same as on Linux.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	p := wine.New(t)
 	source, want := oddImage(t)
 	t.Run("convert", func(t *testing.T) { testConvert(t, p, source, want) })
@@ -205,6 +206,7 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 
 // Tests of what our packages do otherwise on Windows, one in the short lane.
 func TestPackages(t *testing.T) {
+	t.Parallel()
 	p := wine.New(t)
 	tests := map[string]string{"queue": "TestStaleContext"}
 	if !testing.Short() {
