@@ -30,7 +30,7 @@ var sameFloor = []edge{
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"build", "convert/registry"}, // what of a URL may be shown
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
-	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"}, {"convert/preflight", "convert/daemonconf"},
+	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"}, {"convert/preflight", "cimfs"}, {"convert/preflight", "convert/daemonconf"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/set", "convert"}, {"restore/retain", "restore/*"}, {"restore/retain", "convert"}, {"restore/retain", "convert/registry"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"}, {"restore/image", "restore/encrypt"},

@@ -21,7 +21,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this machine can do, and what to do about the rest",
 		Long: `Say what this machine can do, and what to do about the rest. Each thing is tried: a small
-EROFS image is mounted, a file is sealed, containerd is asked. Its configuration is read,
+EROFS image is mounted, a file is sealed, on Windows the library that writes block CIMs is
+loaded, and containerd is asked. Its configuration is read,
 too, with what that imports: what of it containerd passes over, what will be gone in a
 later version, and what it migrates each time it starts.
 

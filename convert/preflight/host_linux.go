@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// privileged is what to do where something is not permitted.
+const privileged = "run it as root; in a container that takes CAP_SYS_ADMIN, too"
+
 // here are the probes of Linux.
 var here = []probe{
 	{

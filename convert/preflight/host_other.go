@@ -1,6 +1,8 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package preflight
 
-// here is nothing: what else lithify can do needs Linux.
+const privileged = "run it as root"
+
+// here is nothing: what else lithify can do needs Linux or Windows.
 var here []probe

@@ -15,9 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// word is what the file of the small image says.
-const word = "lithify"
-
 // EROFS mounts a small image that lies in dir as containerd does it: from its file, or
 // else by a loop device. It says which.
 func EROFS(ctx context.Context, dir string) (how string, err error) {
@@ -96,14 +93,6 @@ func mountImage(source, dir string) (err error) {
 
 // unmount does not wait for what a program that was just started still holds open.
 func unmount(at string) error { return unix.Unmount(at, unix.MNT_DETACH) }
-
-func reads(name string) error {
-	got, err := os.ReadFile(name)
-	if err == nil && string(got) != word {
-		err = fmt.Errorf("%s reads %q, want %q", name, got, word)
-	}
-	return err
-}
 
 // Overlay mounts an overlayfs whose directories lie in dir, and writes through it.
 func Overlay(dir string) error {

@@ -97,7 +97,7 @@ func (p probe) fact(ctx context.Context, o Options) Fact {
 	if f.Found, err = p.try(ctx, o); err != nil {
 		f.OK, f.Found, f.Do = false, err.Error(), p.remedy
 		if errors.Is(err, fs.ErrPermission) {
-			f.Do = "run it as root; in a container that takes CAP_SYS_ADMIN, too"
+			f.Do = privileged
 		}
 	}
 	return f
@@ -170,6 +170,17 @@ func tryTemp(_ context.Context, o Options) (found string, err error) {
 
 // probeName is the beginning of the names of what a probe makes.
 const probeName = "lithify-probe-"
+
+// word is what a file says that is written to be read.
+const word = "lithify"
+
+func reads(name string) error {
+	got, err := os.ReadFile(name)
+	if err == nil && string(got) != word {
+		err = fmt.Errorf("%s reads %q, want %q", name, got, word)
+	}
+	return err
+}
 
 // within gives try a directory of its own in dir.
 func within(dir string, try func(at string) error) (err error) {
