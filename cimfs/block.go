@@ -64,6 +64,16 @@ func Emulated(r io.Reader) (bool, error) {
 	return bytes.Equal(head, []byte(emulatedMagic)), nil
 }
 
+// CheckReal refuses what is [Emulated], with an ErrEmulated. Programs that are built for this
+// project's tests take it.
+func CheckReal(r io.Reader) error {
+	emulated, err := Emulated(r)
+	if err == nil && emulated && !allowEmulated {
+		err = ErrEmulated
+	}
+	return err
+}
+
 // measure fills in what is known of the file alone.
 func (b *Block) measure() (err error) {
 	f, err := os.Open(b.Path)
@@ -71,12 +81,8 @@ func (b *Block) measure() (err error) {
 		return err
 	}
 	defer f.Close()
-	emulated, err := Emulated(f)
-	if err == nil && emulated && !allowEmulated {
-		err = fmt.Errorf("the writer's library is a stand-in of tests: %w", ErrEmulated)
-	}
-	if err != nil {
-		return err
+	if err := CheckReal(f); err != nil {
+		return fmt.Errorf("what the writer's library made: %w", err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err

@@ -32,7 +32,7 @@ var sameFloor = []edge{
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"}, {"convert/preflight", "cimfs"}, {"convert/preflight", "convert/daemonconf"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"},
-	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"restore/*", "restore"}, {"build/*", "build"},
+	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"cimfs/differ", "cimfs/vhd"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/set", "convert"}, {"restore/retain", "restore/*"}, {"restore/retain", "convert"}, {"restore/retain", "convert/registry"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"}, {"restore/image", "restore/encrypt"},
 	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, {"restore/image", "convert/provenance"}, // a checkpoint is an image, and its container one of containerd's
 	{"restore/checkpoint", "convert"}, {"restore/checkpoint", "convert/*"}, // as a commit is made

@@ -97,7 +97,7 @@ without unpacking, and publishes them beside the originals.
 	root.AddCommand(a.convertCommand(), a.verifyCommand(), a.commitCommand(), a.buildCommand(), a.checkpointCommand(), a.restoreCommand())
 	root.AddCommand(a.submitCommand(), a.serveCommand(), a.consoleCommand())
 	root.AddCommand(a.jobsCommand(), a.rolloutCommand(), a.cronCommand(), a.poolCommand(), a.workersCommand(), a.schedulersCommand(), a.queueCommand(), a.authCommand())
-	root.AddCommand(a.planCIMCommand(), a.cimCommand(), a.doctorCommand(), a.configCommand(), a.benchCommand())
+	root.AddCommand(a.planCIMCommand(), a.cimCommand(), a.cimDifferCommand(), a.doctorCommand(), a.configCommand(), a.benchCommand())
 	return root
 }
 
@@ -106,7 +106,7 @@ func (a *app) setup(cmd *cobra.Command, _ []string) (err error) {
 		return usageError{fmt.Errorf("--output %q is neither text nor json", a.output)}
 	}
 	level := slog.LevelWarn
-	if cmd.Name() == "serve" || cmd.Name() == "console" {
+	if cmd.Name() == "serve" || cmd.Name() == "console" || cmd.Name() == "blockcim-differ" {
 		level = slog.LevelInfo
 	}
 	if a.verbose {

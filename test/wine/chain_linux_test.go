@@ -24,7 +24,7 @@ const chain = "github.com/lithify/lithify/test/wine/internal/chain"
 func TestChain(t *testing.T) {
 	p := wine.New(t)
 	for name, test := range map[string]func(*testing.T, *wine.Prefix){
-		"plan": testPlan, "image": testChained, "nothing left": testNothingLeft, "emulated": testEmulatedRefused,
+		"plan": testPlan, "image": testChained, "nothing left": testNothingLeft, "emulated": testEmulatedRefused, "pull": testPull,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, p) })
 	}

@@ -1,0 +1,22 @@
+package cimfs
+
+// What registries have of block CIMs. There is no other convention for it; docs/blockcim.md is
+// where this one is written down.
+const (
+	// MediaTypeLayer is a block CIM of one layer, sealed and without a VHD footer.
+	MediaTypeLayer     = "application/vnd.lithify.windows.blockcim.layer.v1"
+	MediaTypeLayerZstd = MediaTypeLayer + "+zstd"
+	// OSFeature tells an image of block CIMs from one of tars, in platforms.
+	OSFeature = "blockcim"
+	// WriterVersion is what decides which calls make a CIM.
+	WriterVersion = "hcsshim v0.15.0"
+)
+
+// Annotations of a layer's descriptor.
+const (
+	AnnotationRootHash = "io.github.lithify.blockcim.root-hash" // hex of 32 bytes
+	AnnotationName     = "io.github.lithify.blockcim.name"      // of the CIM in the block
+	AnnotationWriter   = "io.github.lithify.blockcim.writer"    // library, its version, the host's build
+	AnnotationSource   = "io.github.lithify.blockcim.diff-id"   // of the tar that it was made of
+	AnnotationHives    = "io.github.lithify.blockcim.hives"     // digest of a blob of MediaTypeHives
+)
