@@ -77,7 +77,7 @@ func (r *run) find(ctx context.Context) (client.Container, map[string]string, er
 // remove ends and removes a container, and what we keep of it. containerd's shim answers
 // nothing while runc restores, so that is ended first.
 func (r *run) remove(ctx context.Context, c client.Container) error {
-	if err := killRestore(r.work(), r.restoreLog()); err != nil {
+	if err := killRestore(ctx, r.work(), r.restoreLog()); err != nil {
 		return err
 	}
 	task, err := c.Task(ctx, nil)

@@ -2,6 +2,10 @@
 
 package restore
 
-import "github.com/containerd/errdefs"
+import (
+	"context"
 
-func killRestore(string, string) error { return errdefs.ErrNotImplemented }
+	"github.com/containerd/errdefs"
+)
+
+func killRestore(context.Context, string, string) error { return errdefs.ErrNotImplemented }

@@ -134,7 +134,7 @@ func (r *run) settled(ctx context.Context, task client.Task) error {
 func (r *run) endTask(ctx context.Context, task client.Task) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	err := killRestore(r.work(), r.restoreLog())
+	err := killRestore(ctx, r.work(), r.restoreLog())
 	if _, derr := task.Delete(ctx, client.WithProcessKill); derr != nil && !errdefs.IsNotFound(derr) {
 		err = errors.Join(err, fmt.Errorf("delete task of container %s: %w", r.opts.Name, derr))
 	}

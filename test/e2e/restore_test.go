@@ -422,6 +422,7 @@ func holdCRIU(t *testing.T) (hold, at, release func()) {
 	release = func() { os.Remove(held) }
 	t.Cleanup(release)
 	return func() {
+			os.Remove(here) // of the last time
 			if err := os.WriteFile(held, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
