@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,9 @@ func (m Mount) bind(at string) (err error) {
 	}
 	return unix.Mount("", at, "", unix.MS_PRIVATE|unix.MS_REC, "")
 }
+
+// unmountBelow takes away what is mounted in dir.
+func unmountBelow(dir string) error { return mount.UnmountRecursive(dir, unix.MNT_DETACH) }
 
 // unmount takes away what bind has mounted, if it has.
 func unmount(at string) error {

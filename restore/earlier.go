@@ -41,7 +41,7 @@ func (r *run) earlier(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if c == nil { // whoever has removed it knows nothing of ours
-		return nil, errors.Join(r.unbind(), r.disconnect(ctx), os.RemoveAll(r.state()))
+		return nil, errors.Join(r.unbind(), r.disconnect(ctx), r.clear())
 	}
 	ours := r.opts.Job != "" && labels[labelJob] == r.opts.Job && labels[labelCheckpoint] == r.img.Descriptor.Digest.String()
 	half := labels[labelUse] == useHalf && labels[labelRoot] == r.opts.Root // and nobody is at it, for we have the lock
@@ -92,6 +92,15 @@ func (r *run) remove(ctx context.Context, c client.Container) error {
 	}
 	if err := c.Delete(ctx, client.WithSnapshotCleanup); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove container %s: %w", c.ID(), err)
+	}
+	return r.clear()
+}
+
+// clear removes the container's directory. CRIU that was killed leaves the machine's control
+// groups mounted in there, and who removed the directory with them would remove those.
+func (r *run) clear() error {
+	if err := unmountBelow(r.state()); err != nil {
+		return fmt.Errorf("what CRIU has left in %s: %w", r.state(), err)
 	}
 	return os.RemoveAll(r.state())
 }

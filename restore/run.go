@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -87,7 +86,7 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 	if err := r.apply(ctx, c, cp, rights); err != nil {
 		return nil, err
 	}
-	back = append(back, func(context.Context) error { return os.RemoveAll(r.state()) })
+	back = append(back, func(context.Context) error { return r.clear() })
 	if r.opts.Network == CNINetwork {
 		back = append(back, r.disconnect)
 		if err := r.connect(ctx, cp); err != nil {

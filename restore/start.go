@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -64,19 +63,18 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 	if err := r.bind(ctx); err != nil {
 		return nil, err
 	}
-	watched, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	limit, done := context.WithTimeoutCause(watched, r.opts.Timeout, errTimeout)
+	// The shim kills runc at a deadline that it hears of, and what runc has made then stays (2.4.2).
+	// So it hears of none: endTask knows better.
+	limit, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	defer done()
+	defer stop(nil)
+	defer context.AfterFunc(ctx, func() { stop(context.Cause(ctx)) })()
+	defer time.AfterFunc(r.opts.Timeout, func() { stop(errTimeout) }).Stop()
 	watch.Go(func() { r.watch(limit, r.restoreLog(), stop) })
 	if err := task.Start(limit); err != nil {
-		switch cause := context.Cause(limit); {
-		case cause != nil:
+		if cause := context.Cause(limit); cause != nil {
 			err = cause
-		case timedOut(err):
-			err = errTimeout
 		}
 		return nil, fmt.Errorf("restore container %s: %w%s", c.ID(), err, logtail.Of("CRIU", r.restoreLog()))
 	}
@@ -85,12 +83,6 @@ func (r *run) start(ctx context.Context, c client.Container, cp *checkpoint) (_ 
 		return nil, err
 	}
 	return task, r.settled(ctx, task)
-}
-
-// timedOut reports whether containerd's clock, which has the same limit, was first. The shim's
-// answer then is an error of no kind, whose text tells.
-func timedOut(err error) bool {
-	return errdefs.IsDeadlineExceeded(err) || strings.Contains(err.Error(), context.DeadlineExceeded.Error())
 }
 
 // watch ends the restore if its log grows too long.
