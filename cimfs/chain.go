@@ -26,23 +26,23 @@ var writers = semaphore.NewWeighted(maxWriters)
 //
 // A Chain writes on Windows only: elsewhere its methods return an errdefs.ErrNotImplemented.
 type Chain struct {
-	dir     string
-	command []string
-	depth   int    // layers so far, those made elsewhere too
-	hives   string // a directory with those of the topmost layer; "" below the base
-	own     []*Block
+	dir   string
+	depth int    // layers so far, those made elsewhere too
+	hives string // a directory with those of the topmost layer; "" below the base
+	own   []*Block
 }
 
 // NewChain begins an image, in a directory that is the caller's to make and to remove.
-// command is a program, and its first arguments, that calls [Write] with its last: each CIM
-// is written by a process of its own. Where hcsshim v0.15.0 fails its file stays open, and can
-// not be removed, until the process ends; and a fault of Microsoft's library ends no worker.
-func NewChain(dir string, command ...string) *Chain { return &Chain{dir: dir, command: command} }
+//
+// Each CIM is written by a process of its own, see [RunWriter]: where hcsshim v0.15.0 fails
+// its file stays open, and cannot be removed, until the process ends; and a fault of
+// Microsoft's library ends no worker.
+func NewChain(dir string) *Chain { return &Chain{dir: dir} }
 
 // Continue begins above depth layers that were made elsewhere, of which hives are what
 // WriteHives has written.
-func Continue(dir string, depth int, hives io.Reader, command ...string) (*Chain, error) {
-	c := &Chain{dir: dir, command: command, depth: depth, hives: filepath.Join(dir, "below")}
+func Continue(dir string, depth int, hives io.Reader) (*Chain, error) {
+	c := &Chain{dir: dir, depth: depth, hives: filepath.Join(dir, "below")}
 	if err := readHives(hives, c.hives); err != nil {
 		return nil, fmt.Errorf("hives of the layers below: %w", err)
 	}

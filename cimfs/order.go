@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
-
-	"github.com/containerd/errdefs"
 )
 
 // order is what a process is to write: the CIM of a layer whose tar it reads, or one that
@@ -31,12 +30,28 @@ type written struct {
 	Writer   Writer `json:"writer"`
 }
 
-// Write writes one CIM, as a [Chain] says in arg, of the tar that stdin reads, and says of it
-// on stdout what the chain wants to know. It is all that the chain's command does.
-func Write(ctx context.Context, arg string, stdin io.Reader, stdout io.Writer) error {
+// orderEnv has the order of a process that a chain has started.
+const orderEnv = "LITHIFY_WRITE_CIM"
+
+// RunWriter returns at once, but in a process that a [Chain] has started to write one CIM:
+// that does it, of the tar on its stdin, says on stdout what the chain wants to know, and
+// ends. A program that uses chains calls it first in main.
+func RunWriter() {
+	raw, ok := os.LookupEnv(orderEnv)
+	if !ok {
+		return
+	}
+	if err := runOrder(context.Background(), raw, os.Stdin, os.Stdout); err != nil { // the chain kills it to end it
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func runOrder(ctx context.Context, raw string, stdin io.Reader, stdout io.Writer) error {
 	var o order
-	if err := json.Unmarshal([]byte(arg), &o); err != nil {
-		return fmt.Errorf("what to write: %w: %w", err, errdefs.ErrInvalidArgument)
+	if err := json.Unmarshal([]byte(raw), &o); err != nil {
+		return fmt.Errorf("$%s: %w", orderEnv, err)
 	}
 	w, err := o.write(ctx, stdin)
 	if err != nil {
@@ -48,21 +63,26 @@ func Write(ctx context.Context, arg string, stdin io.Reader, stdout io.Writer) e
 // maxSaid bounds what is kept of a process' words, in bytes.
 const maxSaid = 16 << 10
 
-// run has the command write b. An error says what the process said last.
+// run has a process write b. An error says what that said last.
 func (c *Chain) run(ctx context.Context, b *Block, o order, tar io.Reader) error {
-	if len(c.command) == 0 || !canWrite {
-		return errNotWindows
+	if err := supported(); err != nil {
+		return err
 	}
 	o.File, o.Name = b.Path, b.Name
-	arg, err := json.Marshal(o)
+	raw, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, c.command[0], append(c.command[1:len(c.command):len(c.command)], string(arg))...)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), orderEnv+"="+string(raw))
 	cmd.WaitDelay = 10 * time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tar, &stdout, &last{&stderr}
-	err = cmd.Run()
+	err = runBound(cmd)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -74,7 +94,7 @@ func (c *Chain) run(ctx context.Context, b *Block, o order, tar io.Reader) error
 	}
 	var w written
 	if err := json.Unmarshal(stdout.Bytes(), &w); err != nil {
-		return fmt.Errorf("writing %s: what %s said: %w", b.Name, c.command[0], err)
+		return fmt.Errorf("writing %s: what its process said: %w", b.Name, err)
 	}
 	b.RootHash, b.Writer = w.RootHash, w.Writer
 	return nil

@@ -2,7 +2,6 @@ package cimfs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -11,9 +10,7 @@ import (
 	"github.com/Microsoft/hcsshim/pkg/ociwclayer/cim"
 )
 
-const canWrite = true
-
-var errNotWindows = errors.New("a chain without a command")
+func supported() error { return nil }
 
 // write has hcsshim write a CIM and seal it.
 func (o order) write(ctx context.Context, tar io.Reader) (w written, err error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	"github.com/lithify/lithify/cimfs"
 	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,11 +26,12 @@ type LayerTask struct {
 // error ends the conversion as it is.
 type Elsewhere func(ctx context.Context, missing []LayerTask) (needs map[digest.Digest]erofs.Needs, err error)
 
-// LayerResult is what [Layer] made: either is set.
+// LayerResult is what [Layer] made: one of these is set.
 type LayerResult struct {
 	Layer *erofs.Layer `json:"layer,omitempty"`
 	// Needs is of a layer that cannot be made without a context.
 	Needs *erofs.Needs `json:"needs,omitempty"`
+	CIM   *CIMLayer    `json:"cim,omitempty"` // of Windows
 }
 
 // Layer converts one layer from src into the ledger, where [Image] finds it. It
@@ -39,8 +41,12 @@ type LayerResult struct {
 // A job of another writer's version than this one's is an errdefs.ErrUnavailable:
 // another worker may have that version.
 func Layer(ctx context.Context, src Source, t LayerTask, opts Options) (*LayerResult, error) {
-	if t.Writer != erofs.WriterVersion {
-		return nil, fmt.Errorf("layer %s is to be written by version %s, and this is %s: %w", t.Source, t.Writer, erofs.WriterVersion, errdefs.ErrUnavailable)
+	writer := erofs.WriterVersion
+	if t.Profile == ProfileBlockCIM {
+		writer = cimfs.WriterVersion
+	}
+	if t.Writer != writer {
+		return nil, fmt.Errorf("layer %s is to be written by version %s, and this is %s: %w", t.Source, t.Writer, writer, errdefs.ErrUnavailable)
 	}
 	dst, err := opts.Ledger.Open(ledgerTag(t.Key()))
 	if err != nil {
@@ -48,6 +54,9 @@ func Layer(ctx context.Context, src Source, t LayerTask, opts Options) (*LayerRe
 	}
 	opts = opts.withDefaults()
 	c := &conversion{src: src, dst: dst, opts: opts, log: opts.Log, ledgerOnly: true}
+	if t.Profile == ProfileBlockCIM {
+		return c.cimLayer(ctx, t)
+	}
 	l, err := c.run(ctx, task{LayerJob: t.LayerJob, desc: ocispec.Descriptor{MediaType: t.MediaType, Digest: t.Source, Size: t.Size}}, false)
 	if err != nil {
 		return nil, err

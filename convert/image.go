@@ -33,6 +33,9 @@ type Options struct {
 	// every Linux manifest instead. The rest passes through untouched.
 	Platforms    []ocispec.Platform
 	AllPlatforms bool
+	// BlockCIM converts the manifests for Windows that are asked for, too, to block CIMs: by
+	// Elsewhere, or here, which takes Windows and a program that calls cimfs.RunWriter.
+	BlockCIM bool
 	// Replace publishes the EROFS manifests alone.
 	Replace bool
 	// InPlace permits the target to be the source's own tag.
@@ -82,7 +85,7 @@ func (o Options) withDefaults() Options {
 type Event struct {
 	Layer digest.Digest // the source's layer or, when copying, blob
 	// Phase is read while a commit reads a container, of which Done bytes of tar have
-	// been made. It is convert, push or copy while Done moves to Total, and one of
+	// been made. It is convert, compress, push or copy while Done moves to Total, and one of
 	// converted, reused, copied or failed at the end. In resolve, which has no end,
 	// Done bytes have been read once more of the converted Layer, for the layers
 	// above it. Work goes on where Done stays: no phase is silent for more than a few
@@ -91,7 +94,7 @@ type Event struct {
 	Done   int64 // bytes
 	Total  int64 // bytes
 	Took   time.Duration
-	Result *erofs.Layer // of converted and reused
+	Result *ocispec.Descriptor // the blob, of converted and reused
 }
 
 // Result tells what was published.
@@ -122,6 +125,7 @@ type Converted struct {
 	Source digest.Digest `json:"source"`
 	Key    digest.Digest `json:"key"` // of the LayerJob
 	*erofs.Layer
+	CIM *CIMLayer `json:"cim,omitempty"` // instead, of an image for Windows
 }
 
 // Skipped is a manifest that passed through though it was asked for.
@@ -203,18 +207,26 @@ func (c *conversion) convertAll(ctx context.Context, p *plan) ([]*variant, error
 	}
 	var variants []*variant
 	for _, m := range p.selected {
-		layers, jobs, err := c.assemble(ctx, m)
+		convert := c.erofs
+		if m.isWindows() {
+			convert = c.windows
+		}
+		v, err := convert(ctx, m)
 		if err != nil {
 			return nil, err
 		}
-		v, err := makeVariant(m, layers, c.opts)
-		if err != nil {
-			return nil, err
-		}
-		v.layers, v.jobs = layers, jobs
 		variants = append(variants, v)
 	}
 	return variants, nil
+}
+
+// erofs is the variant of a manifest for Linux whose layers are converted.
+func (c *conversion) erofs(ctx context.Context, m *manifest) (*variant, error) {
+	layers, jobs, err := c.assemble(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return makeEROFS(m, layers, jobs, c.opts)
 }
 
 // convertLayers gets the tasks' layers: from others, and the rest by converting

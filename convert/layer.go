@@ -26,7 +26,9 @@ type LayerJob struct {
 	Profile   erofs.Profile  `json:"profile"`
 	Bottom    bool           `json:"bottom"`
 	Context   *erofs.Context `json:"context,omitempty"`
-	Writer    string         `json:"writer"`
+	// Below is the key of the layer below, of a layer of Windows.
+	Below  digest.Digest `json:"below,omitempty"`
+	Writer string        `json:"writer"`
 }
 
 // Key is the digest of the job's one and only JSON form.
@@ -80,7 +82,8 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 		c.event(Event{Layer: t.desc.Digest, Phase: "failed", Total: t.desc.Size})
 		return nil, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
 	}
-	c.event(Event{Layer: t.desc.Digest, Phase: "converted", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: l.Layer})
+	blob := c.blobOf(l.Layer)
+	c.event(Event{Layer: t.desc.Digest, Phase: "converted", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &blob})
 	return l, nil
 }
 
@@ -99,7 +102,7 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 	if err := c.pushFile(ctx, t, made, f.File); err != nil {
 		return nil, err
 	}
-	if err := c.opts.Ledger.put(ctx, c.dst, record{t.LayerJob, made, []string{RegistryOf(c.src.Name())}}, c.copying(t, made)); err != nil {
+	if err := c.opts.Ledger.put(ctx, c.dst, record{Job: t.LayerJob, Layer: made, Seen: []string{RegistryOf(c.src.Name())}}, c.copying(t, made.Size)); err != nil {
 		if c.ledgerOnly {
 			return nil, err
 		}

@@ -40,12 +40,29 @@ type Ledger struct {
 	Trusted []ed25519.PublicKey
 }
 
-// record is the signed statement that Job gives Layer, and that all of the source
+// record is the signed statement that Job gives Layer, or CIM, and that all of the source
 // blob was read from the registries Seen.
 type record struct {
 	Job   LayerJob     `json:"job"`
-	Layer *erofs.Layer `json:"layer"`
+	Layer *erofs.Layer `json:"layer,omitempty"`
+	CIM   *CIMLayer    `json:"cim,omitempty"`
 	Seen  []string     `json:"seen,omitempty"`
+}
+
+// blobs are what the artifact keeps, the layer first.
+func (r *record) blobs() []ocispec.Descriptor {
+	if r.CIM != nil {
+		return []ocispec.Descriptor{r.CIM.Blob, r.CIM.Hives}
+	}
+	return []ocispec.Descriptor{{MediaType: erofs.DialectSpec.MediaType(r.Layer.Profile), Digest: r.Layer.Digest, Size: r.Layer.Size}}
+}
+
+// fits reports whether the record is of what its job's profile makes.
+func (r *record) fits() bool {
+	if r.Job.Profile == ProfileBlockCIM {
+		return r.CIM != nil && r.CIM.Block != nil && r.CIM.Layer != nil
+	}
+	return r.Layer != nil
 }
 
 // maxSeen bounds a record. More registries than this have to send the blob each time.
@@ -62,13 +79,13 @@ func signed(raw []byte) []byte { return append([]byte(mediaTypeRecord+"\n"), raw
 
 func ledgerTag(key digest.Digest) string { return "layer-" + key.Encoded() }
 
-// get finds the job's record and where its blob can be mounted from. It gives nil
+// get finds the record of a job's key and where its blob can be mounted from. It gives nil
 // where there is none to be believed.
-func (l *Ledger) get(ctx context.Context, job LayerJob) (*record, Target, error) {
+func (l *Ledger) get(ctx context.Context, key digest.Digest) (*record, Target, error) {
 	if l == nil {
 		return nil, nil, nil
 	}
-	repo, err := l.Open(ledgerTag(job.Key()))
+	repo, err := l.Open(ledgerTag(key))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,11 +96,11 @@ func (l *Ledger) get(ctx context.Context, job LayerJob) (*record, Target, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := l.read(ctx, repo, desc, job)
+	r, err := l.read(ctx, repo, desc, key)
 	return r, repo, err
 }
 
-func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor, job LayerJob) (*record, error) {
+func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor, key digest.Digest) (*record, error) {
 	raw, err := fetchAll(ctx, repo, desc)
 	if err != nil {
 		return nil, err
@@ -106,7 +123,7 @@ func (l *Ledger) read(ctx context.Context, repo Target, desc ocispec.Descriptor,
 	if err := decode(env.Record, m.Config, &r); err != nil {
 		return nil, err
 	}
-	if r.Job.Key() != job.Key() || r.Layer == nil {
+	if r.Job.Key() != key || !r.fits() {
 		return nil, refused(m.Config.Digest, "the ledger's record is of another layer than its tag says")
 	}
 	return &r, nil
@@ -130,23 +147,24 @@ func (l *Ledger) put(ctx context.Context, dst Target, r record, meter func(io.Re
 		return err
 	}
 	config := Describe(mediaTypeRecord, raw)
-	blob := ocispec.Descriptor{MediaType: erofs.DialectSpec.MediaType(r.Layer.Profile), Digest: r.Layer.Digest, Size: r.Layer.Size}
 	if err := PushDocument(ctx, repo, config, raw); err != nil {
 		return err
 	}
-	if err := transfer(ctx, dst, repo, blob, meter); err != nil {
-		return err
+	for _, blob := range r.blobs() {
+		if err := transfer(ctx, dst, repo, blob, meter); err != nil {
+			return err
+		}
 	}
-	return l.enter(ctx, repo, config, blob)
+	return l.enter(ctx, repo, config, r.blobs())
 }
 
-func (l *Ledger) enter(ctx context.Context, repo Target, config, blob ocispec.Descriptor) error {
+func (l *Ledger) enter(ctx context.Context, repo Target, config ocispec.Descriptor, blobs []ocispec.Descriptor) error {
 	raw, err := encode(ocispec.Manifest{
 		Versioned:    schemaVersion,
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: MediaTypeLedger,
 		Config:       config,
-		Layers:       []ocispec.Descriptor{blob},
+		Layers:       blobs,
 	})
 	if err != nil {
 		return err
@@ -175,34 +193,42 @@ func (l *Ledger) enter(ctx context.Context, repo Target, config, blob ocispec.De
 // knows a digest could have its content.
 func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 	began := time.Now()
-	if c.opts.Ledger == nil {
-		return nil, nil
-	}
-	has, err := c.src.Has(ctx, t.desc)
-	if err != nil {
-		return nil, err
-	}
-	if !has {
-		return nil, fmt.Errorf("%s: %w", c.src.Name(), ErrNotFound)
-	}
-	r, repo, err := c.opts.Ledger.get(ctx, t.LayerJob)
-	if err != nil {
-		c.log.WarnContext(ctx, "ledger not read", "layer", t.desc.Digest, "err", err)
-		return nil, nil
-	}
-	if r == nil {
-		return nil, nil
-	}
-	if err := c.prove(ctx, t, *r, repo); err != nil {
+	r, repo, err := c.lookIn(ctx, t)
+	if r == nil || err != nil {
 		return nil, err
 	}
 	made := r.Layer
-	if err := transfer(ctx, repo, c.dst, c.blobOf(made), c.copying(t, made)); err != nil {
+	if err := transfer(ctx, repo, c.dst, c.blobOf(made), c.copying(t, made.Size)); err != nil {
 		c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
 		return nil, nil
 	}
-	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: made})
+	blob := c.blobOf(made)
+	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &blob})
 	return &layer{Layer: made, view: c.viewOf(made)}, nil
+}
+
+// lookIn finds the task's record in the ledger, if this job may have what it is of, and
+// where that is. It gives nil where there is none.
+func (c *conversion) lookIn(ctx context.Context, t task) (*record, Target, error) {
+	if c.opts.Ledger == nil {
+		return nil, nil, nil
+	}
+	has, err := c.src.Has(ctx, t.desc)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !has {
+		return nil, nil, fmt.Errorf("%s: %w", c.src.Name(), ErrNotFound)
+	}
+	r, repo, err := c.opts.Ledger.get(ctx, t.Key())
+	if err != nil {
+		c.log.WarnContext(ctx, "ledger not read", "layer", t.desc.Digest, "err", err)
+		return nil, nil, nil
+	}
+	if r == nil {
+		return nil, nil, nil
+	}
+	return r, repo, c.prove(ctx, t, *r, repo)
 }
 
 // prove makes sure that the source has the task's blob. The word of its registry is
@@ -227,7 +253,7 @@ func (c *conversion) prove(ctx context.Context, t task, r record, ledger Target)
 		return err
 	}
 	r.Seen = append(slices.Clone(r.Seen), from)
-	if err := c.opts.Ledger.put(ctx, ledger, r, c.copying(t, r.Layer)); err != nil {
+	if err := c.opts.Ledger.put(ctx, ledger, r, c.copying(t, r.blobs()[0].Size)); err != nil {
 		c.log.WarnContext(ctx, "layer's registry not entered in the ledger", "layer", t.desc.Digest, "err", err)
 	}
 	return nil
@@ -251,9 +277,9 @@ func RegistryOf(name string) string {
 
 // copying meters a converted layer's way between the ledger and the target, where
 // it cannot be mounted.
-func (c *conversion) copying(t task, made *erofs.Layer) func(io.Reader) io.Reader {
+func (c *conversion) copying(t task, size int64) func(io.Reader) io.Reader {
 	return func(r io.Reader) io.Reader {
-		return c.metered(r, Event{Layer: t.desc.Digest, Phase: "copy", Total: made.Size})
+		return c.metered(r, Event{Layer: t.desc.Digest, Phase: "copy", Total: size})
 	}
 }
 

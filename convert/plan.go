@@ -96,7 +96,11 @@ func (p *plan) consider(m *manifest, platform ocispec.Platform) error {
 	skip := func(why string) {
 		p.skipped = append(p.skipped, Skipped{m.desc.Digest, platforms.FormatAll(platform), why})
 	}
-	if platform.OS != "linux" {
+	switch {
+	case platform.OS == "windows" && !p.conv.opts.BlockCIM:
+		skip("EROFS is for Linux; the manifest passes through untouched (block CIMs are for Windows: --blockcim)")
+		return nil
+	case platform.OS != "linux" && platform.OS != "windows":
 		skip("EROFS is for Linux; the manifest passes through untouched")
 		return nil
 	}
@@ -205,11 +209,11 @@ func (c *conversion) tasksOf(m *manifest) []task {
 	return tasks
 }
 
-// tasks lists the distinct layers of all selected manifests.
+// tasks lists the distinct layers of all selected manifests for Linux.
 func (p *plan) tasks() []task {
 	seen := map[digest.Digest]bool{}
 	var out []task
-	for _, m := range p.selected {
+	for _, m := range p.linux() {
 		for _, t := range p.conv.tasksOf(m) {
 			if key := t.Key(); !seen[key] {
 				seen[key] = true

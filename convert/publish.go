@@ -112,7 +112,7 @@ func (p *plan) newRoot(variants []*variant) (*document, error) {
 		index.Manifests = originals
 	}
 	for _, v := range variants {
-		index.Manifests = append(index.Manifests, v.entry(opts))
+		index.Manifests = append(index.Manifests, v.entry())
 	}
 	raw, err := encode(index)
 	if err != nil {
@@ -331,15 +331,12 @@ func (c *conversion) result(p *plan, variants []*variant, root ocispec.Descripto
 		Skipped:      p.skipped,
 	}
 	for _, v := range variants {
-		out := Variant{
+		r.Variants = append(r.Variants, Variant{
 			Platform: platforms.FormatAll(v.platform),
 			Source:   v.source.desc.Digest,
 			Digest:   v.manifest.desc.Digest,
-		}
-		for i, l := range v.layers {
-			out.Layers = append(out.Layers, Converted{v.jobs[i].Source, v.jobs[i].Key(), l})
-		}
-		r.Variants = append(r.Variants, out)
+			Layers:   v.layers,
+		})
 	}
 	return r
 }

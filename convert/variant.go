@@ -17,50 +17,75 @@ import (
 const (
 	// AnnotationSource is the digest of the manifest the variant was made from.
 	AnnotationSource = "io.github.lithify.source"
-	// AnnotationProfile is the erofs.Profile of its layers.
+	// AnnotationProfile is the erofs.Profile of its layers, or ProfileBlockCIM.
 	AnnotationProfile = "io.github.lithify.profile"
-	// AnnotationWriter is the erofs.WriterVersion that made its layers.
+	// AnnotationWriter is the erofs.WriterVersion, or cimfs.WriterVersion, that made its layers.
 	AnnotationWriter = "io.github.lithify.writer"
 )
 
 // variant is a converted manifest, ready to be published.
 type variant struct {
 	source   *manifest
-	platform ocispec.Platform // with the erofs feature
+	platform ocispec.Platform // with the feature of its format
 	manifest document
 	config   document
-	layers   []*erofs.Layer
-	jobs     []LayerJob // one a layer
+	notes    map[string]string // of its entry in the index
+	layers   []Converted
+}
+
+// variantContent is what a variant has in the place of its source's layers.
+type variantContent struct {
+	diffIDs []digest.Digest
+	layers  []ocispec.Descriptor
+	feature string // of its platform
+	profile erofs.Profile
+	writer  string
+}
+
+// makeEROFS writes manifest and config of m with layers of EROFS.
+func makeEROFS(m *manifest, layers []*erofs.Layer, jobs []LayerJob, opts Options) (*variant, error) {
+	content := variantContent{feature: erofs.OSFeature, profile: opts.Profile, writer: erofs.WriterVersion}
+	for i, l := range layers {
+		content.diffIDs = append(content.diffIDs, l.ImageDigest)
+		content.layers = append(content.layers, opts.Dialect.Descriptor(l, i == len(layers)-1))
+	}
+	v, err := makeVariant(m, content)
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range layers {
+		v.layers = append(v.layers, Converted{Source: jobs[i].Source, Key: jobs[i].Key(), Layer: l})
+	}
+	return v, nil
 }
 
 // makeVariant writes manifest and config of m with its layers replaced. The
 // config keeps every field that it had but the two that describe the layers.
-func makeVariant(m *manifest, layers []*erofs.Layer, opts Options) (*variant, error) {
+func makeVariant(m *manifest, content variantContent) (*variant, error) {
 	platform, err := m.platform()
 	if err != nil {
 		return nil, err
 	}
-	platform.OSFeatures = withFeature(platform.OSFeatures)
-	diffIDs := make([]digest.Digest, len(layers))
-	descs := make([]ocispec.Descriptor, len(layers))
-	for i, l := range layers {
-		diffIDs[i] = l.ImageDigest
-		descs[i] = opts.Dialect.Descriptor(l, i == len(layers)-1)
-	}
-	config, err := rewriteConfig(m.config, diffIDs)
+	platform.OSFeatures = withFeature(platform.OSFeatures, content.feature)
+	config, err := rewriteConfig(m.config, content)
 	if err != nil {
 		return nil, err
+	}
+	notes := map[string]string{
+		AnnotationSource:  m.desc.Digest.String(),
+		AnnotationProfile: string(content.profile),
+		AnnotationWriter:  content.writer,
 	}
 	annotations := maps.Clone(m.Annotations)
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	maps.Copy(annotations, ourAnnotations(m.desc.Digest, opts))
+	maps.Copy(annotations, notes)
 	raw, err := encode(ocispec.Manifest{
 		Versioned:   schemaVersion,
 		MediaType:   ocispec.MediaTypeImageManifest,
 		Config:      config.desc,
-		Layers:      descs,
+		Layers:      content.layers,
 		Annotations: annotations,
 	})
 	if err != nil {
@@ -71,26 +96,19 @@ func makeVariant(m *manifest, layers []*erofs.Layer, opts Options) (*variant, er
 		platform: platforms.Normalize(platform),
 		manifest: document{Describe(ocispec.MediaTypeImageManifest, raw), raw},
 		config:   *config,
+		notes:    notes,
 	}, nil
 }
 
 // entry is how the index names the variant.
-func (v *variant) entry(opts Options) ocispec.Descriptor {
+func (v *variant) entry() ocispec.Descriptor {
 	d := v.manifest.desc
 	d.Platform = &v.platform
-	d.Annotations = ourAnnotations(v.source.desc.Digest, opts)
+	d.Annotations = maps.Clone(v.notes)
 	return d
 }
 
-func ourAnnotations(source digest.Digest, opts Options) map[string]string {
-	return map[string]string{
-		AnnotationSource:  source.String(),
-		AnnotationProfile: string(opts.Profile),
-		AnnotationWriter:  erofs.WriterVersion,
-	}
-}
-
-func rewriteConfig(config document, diffIDs []digest.Digest) (*document, error) {
+func rewriteConfig(config document, content variantContent) (*document, error) {
 	fields := map[string]json.RawMessage{}
 	if err := decode(config.raw, config.desc, &fields); err != nil {
 		return nil, err
@@ -102,14 +120,14 @@ func rewriteConfig(config document, diffIDs []digest.Digest) (*document, error) 
 	if err := decode(config.raw, config.desc, &old); err != nil {
 		return nil, err
 	}
-	if len(old.RootFS.DiffIDs) != len(diffIDs) {
-		return nil, refused(config.desc.Digest, "the config lists %d layers and the manifest %d", len(old.RootFS.DiffIDs), len(diffIDs))
+	if len(old.RootFS.DiffIDs) != len(content.diffIDs) {
+		return nil, refused(config.desc.Digest, "the config lists %d layers and the manifest %d", len(old.RootFS.DiffIDs), len(content.diffIDs))
 	}
 	var err error
-	if fields["rootfs"], err = encode(ocispec.RootFS{Type: "layers", DiffIDs: diffIDs}); err != nil {
+	if fields["rootfs"], err = encode(ocispec.RootFS{Type: "layers", DiffIDs: content.diffIDs}); err != nil {
 		return nil, err
 	}
-	if fields["os.features"], err = encode(withFeature(old.OSFeatures)); err != nil {
+	if fields["os.features"], err = encode(withFeature(old.OSFeatures, content.feature)); err != nil {
 		return nil, err
 	}
 	raw, err := encode(fields)
@@ -131,8 +149,8 @@ func (m *manifest) diffIDs() ([]digest.Digest, error) {
 	return c.RootFS.DiffIDs, nil
 }
 
-func withFeature(features []string) []string {
-	out := append(slices.Clone(features), erofs.OSFeature)
+func withFeature(features []string, feature string) []string {
+	out := append(slices.Clone(features), feature)
 	slices.Sort(out)
 	return slices.Compact(out)
 }

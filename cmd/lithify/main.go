@@ -8,11 +8,13 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/lithify/lithify/cimfs"
 	"github.com/lithify/lithify/convert/stack"
 )
 
 func main() {
 	stack.RunGuard()
+	cimfs.RunWriter()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

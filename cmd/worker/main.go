@@ -13,12 +13,15 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/lithify/lithify/cimfs"
 	"github.com/lithify/lithify/convert/preflight"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/flagfile"
+	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/jobs/all/run"
 	buildrun "github.com/lithify/lithify/jobs/build/run"
 	convertrun "github.com/lithify/lithify/jobs/convert/run"
+	layerrun "github.com/lithify/lithify/jobs/layer/run"
 	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/queue/worker"
@@ -27,6 +30,7 @@ import (
 
 func main() {
 	stack.RunGuard()
+	cimfs.RunWriter()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
@@ -102,10 +106,19 @@ func serve(ctx context.Context) (err error) {
 	}
 	if builds.Enabled() {
 		var stop func() error
-		if handlers.Build, cfg.More, stop, err = builds.Start(ctx, log); err != nil {
+		var more []jobs.Class
+		if handlers.Build, more, stop, err = builds.Start(ctx, log); err != nil {
 			return err
 		}
+		cfg.More = append(cfg.More, more...)
 		defer func() { err = errors.Join(err, stop()) }()
+	}
+	if h.SigningKey != nil && runtime.GOOS == "windows" {
+		cims, err := layerrun.Classes()
+		if err != nil {
+			log.WarnContext(ctx, "no layers become block CIMs here", "error", err)
+		}
+		cfg.More = append(cfg.More, cims...)
 	}
 	w, err := worker.New(client, handlers.Mux(), cfg)
 	if err != nil {

@@ -29,6 +29,9 @@ type Args struct {
 	Platforms    []string `json:"platforms,omitempty"` // os/arch[/variant]; default the worker's
 	AllPlatforms bool     `json:"allPlatforms,omitempty"`
 	InPlace      bool     `json:"inPlace,omitempty"`
+	// BlockCIM converts the manifests for Windows that are asked for, too, by workers on
+	// Windows.
+	BlockCIM bool `json:"blockCIM,omitempty"`
 
 	Output
 }

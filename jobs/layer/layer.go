@@ -7,11 +7,16 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/lithify/lithify/jobs"
 	"github.com/opencontainers/go-digest"
 )
 
 // Kind names the job kind.
 const Kind = "layer"
+
+// BlockCIM is the class of the jobs whose layers become block CIMs. A worker serves it that can
+// write them.
+var BlockCIM = jobs.Class{Kind: Kind, OS: "windows", Arch: jobs.Any, Feature: "blockcim"}
 
 // Args say which blob to convert, where it is, and what becomes of it.
 type Args struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -66,6 +67,8 @@ func (h Handler) elsewhere(a convertjob.Args, ledger string) convert.Elsewhere {
 			// ledger. The image converts it itself, and has its own error if that fails too.
 			case err != nil && child.Record.Quarantined():
 				return nil, jobs.Permanent(fmt.Errorf("layer %s: %w", t.Source, err))
+			case err != nil && t.Profile == convert.ProfileBlockCIM && runtime.GOOS != "windows":
+				return nil, err // which is all that can be said of it here
 			}
 		}
 		if len(await) > 0 {
@@ -81,6 +84,9 @@ func layerJob(ctx context.Context, a convertjob.Args, t convert.LayerTask, sourc
 		return jobs.Job{}, err
 	}
 	var o jobs.Options
+	if t.Profile == convert.ProfileBlockCIM {
+		o.Class = layerjob.BlockCIM
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		o.Timeout = max(time.Until(deadline), time.Second)
 	}

@@ -71,7 +71,7 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err := selectPlatforms(&opts, a); err != nil {
 		return nil, err
 	}
-	opts.InPlace = a.InPlace
+	opts.InPlace, opts.BlockCIM = a.InPlace, a.BlockCIM
 	ends := h.ends(a.Insecure)
 	src, err := h.source(ctx, a, ends)
 	if err != nil {

@@ -18,16 +18,11 @@ import (
 )
 
 func main() {
+	cimfs.RunWriter()
 	log.SetFlags(0)
 	merge := flag.Bool("merge", false, "merge them")
 	again := flag.Int("continue", 0, "begin anew above so many")
 	flag.Parse()
-	if flag.Arg(0) == "write" {
-		if err := cimfs.Write(context.Background(), flag.Arg(1), os.Stdin, os.Stdout); err != nil {
-			log.Fatal(err)
-		}
-		return
-	}
 	if err := run(context.Background(), flag.Arg(0), flag.Args()[1:], *merge, *again); err != nil {
 		log.Fatal(err)
 	}
@@ -35,7 +30,7 @@ func main() {
 
 func run(ctx context.Context, dir string, tars []string, merge bool, again int) error {
 	var blocks []*cimfs.Block
-	chain := cimfs.NewChain(dir, os.Args[0], "write")
+	chain := cimfs.NewChain(dir)
 	for _, tar := range tars {
 		if again > 0 && chain.Depth() == again {
 			var err error
@@ -68,7 +63,7 @@ func anew(c *cimfs.Chain, dir string) (*cimfs.Chain, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return cimfs.Continue(dir, c.Depth(), &hives, os.Args[0], "write")
+	return cimfs.Continue(dir, c.Depth(), &hives)
 }
 
 func imported(ctx context.Context, c *cimfs.Chain, tar string) (*cimfs.Block, error) {

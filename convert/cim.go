@@ -1,0 +1,345 @@
+package convert
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/zstd"
+	"github.com/lithify/lithify/cimfs"
+	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ProfileBlockCIM is the profile of layers of Windows images.
+const ProfileBlockCIM erofs.Profile = "blockcim"
+
+// CIMLayer is a layer of Windows as a block CIM, in a registry. docs/blockcim.md says what
+// manifests have of it.
+type CIMLayer struct {
+	*cimfs.Block
+	Blob ocispec.Descriptor `json:"blob"` // the block, compressed
+	// Hives are what the next layer's job needs of this one and of those below it.
+	Hives ocispec.Descriptor `json:"hives"`
+}
+
+// descriptor is how a manifest names the layer.
+func (l *CIMLayer) descriptor() ocispec.Descriptor {
+	d := l.Blob
+	d.Annotations = map[string]string{
+		cimfs.AnnotationRootHash: l.RootHash,
+		cimfs.AnnotationName:     l.Name,
+		cimfs.AnnotationWriter:   l.Writer.String(),
+		cimfs.AnnotationSource:   l.Layer.DiffID.String(),
+		cimfs.AnnotationHives:    l.Hives.Digest.String(),
+	}
+	return d
+}
+
+// cimTasks lists the layers of a manifest for Windows, base first. Each is named with the
+// one below it: what a layer changes of the registry is merged with what that is there.
+func (c *conversion) cimTasks(m *manifest) []task {
+	tasks := c.tasksOf(m)
+	for i := range tasks {
+		tasks[i].Profile, tasks[i].Writer = ProfileBlockCIM, cimfs.WriterVersion
+		if i > 0 {
+			tasks[i].Below = tasks[i-1].Key()
+		}
+	}
+	return tasks
+}
+
+// windows converts a manifest for Windows, one layer after the other.
+func (c *conversion) windows(ctx context.Context, m *manifest) (_ *variant, err error) {
+	w := &cimChain{conversion: c}
+	defer func() { err = errors.Join(err, w.close()) }()
+	var layers []*CIMLayer
+	var keys []LayerJob
+	for _, t := range c.cimTasks(m) {
+		l, err := w.layer(ctx, t)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
+		}
+		if l.Layer.DiffID != t.diffID {
+			return nil, refused(t.desc.Digest, "the tar's digest is %s and the config says %s", l.Layer.DiffID, t.diffID)
+		}
+		w.below = l
+		layers, keys = append(layers, l), append(keys, t.LayerJob)
+	}
+	return makeCIMVariant(m, layers, keys)
+}
+
+// cimChain makes layers that lie on each other.
+type cimChain struct {
+	*conversion
+	below *CIMLayer // the topmost so far
+
+	dir   string
+	chain *cimfs.Chain
+	made  *CIMLayer // what chain made last
+}
+
+func (w *cimChain) close() error {
+	if w.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(w.dir)
+}
+
+// layer gives the task's layer, present in the target: from the ledger, made by others, or
+// made here.
+func (w *cimChain) layer(ctx context.Context, t task) (*CIMLayer, error) {
+	ctx, span := tracer.Start(ctx, "block CIM")
+	defer span.End()
+	l, err := w.reuseCIM(ctx, t)
+	if l == nil && err == nil && w.opts.Elsewhere != nil && w.opts.Ledger != nil && w.opts.Ledger.Key != nil {
+		if _, err = w.opts.Elsewhere(ctx, []LayerTask{{t.LayerJob, t.desc.Size}}); err == nil {
+			l, err = w.reuseCIM(ctx, t)
+		}
+	}
+	if l == nil && err == nil {
+		l, err = w.make(ctx, t)
+	}
+	if err != nil {
+		span.RecordError(err)
+	}
+	return l, err
+}
+
+// cimLayer makes one layer into the ledger, which has that below it.
+func (c *conversion) cimLayer(ctx context.Context, lt LayerTask) (_ *LayerResult, err error) {
+	t := task{LayerJob: lt.LayerJob, desc: ocispec.Descriptor{MediaType: lt.MediaType, Digest: lt.Source, Size: lt.Size}}
+	w := &cimChain{conversion: c}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if t.Below != "" {
+		r, _, err := c.opts.Ledger.get(ctx, t.Below)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil || r.CIM == nil {
+			return nil, fmt.Errorf("layer %s: the ledger lacks the layer below, %s: %w", t.Source, t.Below, errdefs.ErrUnavailable)
+		}
+		w.below = r.CIM
+	}
+	l, err := w.layer(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", t.Source, err)
+	}
+	return &LayerResult{CIM: l}, nil
+}
+
+// reuseCIM is reuse, of a layer of Windows.
+func (c *conversion) reuseCIM(ctx context.Context, t task) (*CIMLayer, error) {
+	r, repo, err := c.lookIn(ctx, t)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	for _, d := range []ocispec.Descriptor{r.CIM.Blob, r.CIM.Hives} {
+		if err := transfer(ctx, repo, c.dst, d, c.copying(t, d.Size)); err != nil {
+			c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
+			return nil, nil
+		}
+	}
+	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Result: &r.CIM.Blob})
+	return r.CIM, nil
+}
+
+// make makes a layer on w.below, and pushes and enters it.
+func (w *cimChain) make(ctx context.Context, t task) (_ *CIMLayer, err error) {
+	began := time.Now()
+	if err := w.begin(ctx, t); err != nil {
+		return nil, err
+	}
+	l, err := w.write(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.push(ctx, t, l); err != nil {
+		return nil, err
+	}
+	if err := w.opts.Ledger.put(ctx, w.dst, record{Job: t.LayerJob, CIM: l, Seen: []string{RegistryOf(w.src.Name())}}, w.copying(t, l.Blob.Size)); err != nil {
+		if w.ledgerOnly {
+			return nil, err
+		}
+		w.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
+	}
+	w.made = l
+	w.event(Event{Layer: t.desc.Digest, Phase: "converted", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &l.Blob})
+	return l, os.Remove(l.Path) // nothing else of it is needed, and it may be large
+}
+
+// begin has a chain ready that goes on above w.below.
+func (w *cimChain) begin(ctx context.Context, t task) (err error) {
+	if w.chain != nil && w.made == w.below {
+		return nil
+	}
+	if err := w.close(); err != nil {
+		return err
+	}
+	sweepCIMs(cmp.Or(w.opts.TempDir, os.TempDir()))
+	if w.dir, err = os.MkdirTemp(w.opts.TempDir, fmt.Sprintf(cimDir+"%d-", os.Getpid())); err != nil {
+		return fmt.Errorf("%w: %w", ErrTemp, err)
+	}
+	if w.below == nil {
+		w.chain = cimfs.NewChain(w.dir)
+		return nil
+	}
+	hives, err := fetch(ctx, w.dst, w.below.Hives)
+	if err != nil {
+		return err
+	}
+	defer hives.Close()
+	tar, err := decompress(hives)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	if w.chain, err = cimfs.Continue(w.dir, 1, tar); err != nil {
+		return err
+	}
+	return hives.drain()
+}
+
+// cimDir begins the name of a chain's directory, before its process' number.
+const cimDir = "lithify-blockcim-"
+
+// sweepCIMs removes what processes have left that were killed: on Windows no file is gone
+// with its process. What cannot be removed is tried again for the next image.
+func sweepCIMs(temp string) {
+	dirs, err := filepath.Glob(filepath.Join(temp, cimDir+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(dir), cimDir+"%d-", &pid); err != nil {
+			continue
+		}
+		p, err := os.FindProcess(pid)
+		if err != nil { // there is none: elsewhere than on Windows it is no error, and nobody makes them
+			os.RemoveAll(dir)
+			continue
+		}
+		p.Release()
+	}
+}
+
+func (w *cimChain) write(ctx context.Context, t task) (*CIMLayer, error) {
+	blob, err := w.open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	tar, err := decompress(blob)
+	if err != nil {
+		return nil, w.blame(blob, err)
+	}
+	defer tar.Close()
+	b, err := w.chain.Import(ctx, tar)
+	if errdefs.IsNotImplemented(err) {
+		return nil, fmt.Errorf("%w: a pool with a worker on Windows makes them, see lithify submit convert --blockcim", err)
+	}
+	if err != nil {
+		return nil, w.blame(blob, err)
+	}
+	return &CIMLayer{Block: b}, blob.drain()
+}
+
+// push compresses and pushes a layer and its hives.
+func (w *cimChain) push(ctx context.Context, t task, l *CIMLayer) (err error) {
+	l.Blob, err = w.pushCompressed(ctx, t, cimfs.MediaTypeLayerZstd, func(to io.Writer) error {
+		f, err := os.Open(l.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(to, f)
+		return err
+	})
+	if err == nil {
+		l.Hives, err = w.pushCompressed(ctx, t, cimfs.MediaTypeHives+"+zstd", w.chain.WriteHives)
+	}
+	return err
+}
+
+// pushCompressed pushes what write writes.
+func (c *conversion) pushCompressed(ctx context.Context, t task, mediaType string, write func(io.Writer) error) (desc ocispec.Descriptor, err error) {
+	f, err := TempFile(c.opts.TempDir)
+	if err != nil {
+		return desc, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	sum := digest.Canonical.Digester()
+	z, err := zstd.NewWriter(io.MultiWriter(f, sum.Hash()), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return desc, err
+	}
+	if err := errors.Join(write(c.alive(t, z)), z.Close()); err != nil {
+		return desc, err
+	}
+	n, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return desc, err
+	}
+	desc = ocispec.Descriptor{MediaType: mediaType, Digest: sum.Digest(), Size: n}
+	if has, err := c.dst.Has(ctx, desc); has || err != nil {
+		return desc, err
+	}
+	return desc, c.dst.Push(ctx, desc, func() (io.ReadCloser, error) {
+		return io.NopCloser(c.metered(io.NewSectionReader(f, 0, n), Event{Layer: t.desc.Digest, Phase: "push", Total: n})), nil
+	})
+}
+
+// alive reports what is written as progress of the conversion.
+func (c *conversion) alive(t task, w io.Writer) io.Writer {
+	return &writeMeter{w, c, Event{Layer: t.desc.Digest, Phase: "compress"}}
+}
+
+type writeMeter struct {
+	io.Writer
+	c *conversion
+	e Event
+}
+
+func (m *writeMeter) Write(p []byte) (int, error) {
+	n, err := m.Writer.Write(p)
+	m.e.Done += int64(n)
+	m.c.event(m.e)
+	return n, err
+}
+
+// makeCIMVariant writes the manifest of block CIMs.
+func makeCIMVariant(m *manifest, layers []*CIMLayer, keys []LayerJob) (*variant, error) {
+	content := variantContent{feature: cimfs.OSFeature, profile: ProfileBlockCIM, writer: cimfs.WriterVersion}
+	for _, l := range layers {
+		content.diffIDs = append(content.diffIDs, l.Digest)
+		content.layers = append(content.layers, l.descriptor())
+	}
+	v, err := makeVariant(m, content)
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range layers {
+		v.layers = append(v.layers, Converted{Source: keys[i].Source, Key: keys[i].Key(), CIM: l})
+	}
+	return v, nil
+}
+
+// isWindows reports whether a selected manifest is for Windows.
+func (m *manifest) isWindows() bool {
+	p, err := m.platform()
+	return err == nil && p.OS == "windows"
+}
+
+// linux are the manifests of a plan that become EROFS.
+func (p *plan) linux() []*manifest {
+	return slices.DeleteFunc(slices.Clone(p.selected), (*manifest).isWindows)
+}
