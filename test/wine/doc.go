@@ -13,6 +13,6 @@
 //
 // What it cannot show: the bytes of a CIM and its root hash, whether the writer of Windows
 // gives the same bytes twice, whether Windows mounts them, what a merged hive holds, NTFS,
-// services, named pipes (they hang under Wine 8), and any speed. A block that these DLLs
+// restarts and accounts of services, named pipes (they hang under Wine 8), and any speed. A block that these DLLs
 // wrote is no CIM: it begins with "EMUCIM1 ".
 package wine

@@ -10,10 +10,10 @@ import (
 	"github.com/lithify/lithify/test/wine"
 )
 
-// What lithify doctor says of a Windows that writes block CIMs.
-func TestDoctor(t *testing.T) {
-	p := wine.New(t)
-	exe := p.Program(t, "lithify", "github.com/lithify/lithify/cmd/lithify")
+// What lithify doctor says of a Windows that writes block CIMs, and in the end of one without
+// the library.
+func testDoctor(t *testing.T, p *wine.Prefix) {
+	exe := p.Program(t, "lithify", lithify)
 	temp := t.TempDir()
 	doctor := func(env ...string) (facts map[string]preflight.Fact, err error) {
 		out, err := p.Command(t.Context(), exe, env, "doctor", "--for", "blockcim", "--containerd", "", "-o", "json", "--dir", wine.Path(temp)).Output()

@@ -37,6 +37,8 @@ func TestPrograms(t *testing.T) {
 	t.Run("convert", func(t *testing.T) { testConvert(t, p, source, want) })
 	t.Run("worker", func(t *testing.T) { testWorker(t, p, source, want) })
 	t.Run("serve", func(t *testing.T) { testServe(t, p, source) })
+	t.Run("service", func(t *testing.T) { testService(t, p) })
+	t.Run("doctor", func(t *testing.T) { testDoctor(t, p) })
 }
 
 // oddImage is one of every kind of entry, whose config does not say for which system it is,
