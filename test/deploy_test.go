@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 // TestUnits has systemd read the units. The programs are not installed here, so
@@ -38,5 +41,60 @@ func TestUnits(t *testing.T) {
 				t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// TestHostProcess reads the DaemonSet for Windows: what Kubernetes demands of HostProcess
+// pods, and that lithify-worker has the flags.
+func TestHostProcess(t *testing.T) {
+	text, err := os.ReadFile("../deploy/windows/daemonset.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct {
+		Kind string
+		Spec struct {
+			Selector struct {
+				MatchLabels map[string]string `yaml:"matchLabels"`
+			}
+			Template struct {
+				Metadata struct{ Labels map[string]string }
+				Spec     struct {
+					NodeSelector    map[string]string `yaml:"nodeSelector"`
+					HostNetwork     bool              `yaml:"hostNetwork"`
+					SecurityContext struct {
+						WindowsOptions struct {
+							HostProcess   bool   `yaml:"hostProcess"`
+							RunAsUserName string `yaml:"runAsUserName"`
+						} `yaml:"windowsOptions"`
+					} `yaml:"securityContext"`
+					Containers []struct {
+						Args         []string
+						VolumeMounts []struct{ Name string } `yaml:"volumeMounts"`
+					}
+					Volumes []struct{ Name string }
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &set); err != nil {
+		t.Fatal(err)
+	}
+	pod := set.Spec.Template.Spec
+	if o := pod.SecurityContext.WindowsOptions; set.Kind != "DaemonSet" || !o.HostProcess || !pod.HostNetwork || o.RunAsUserName == "" || pod.NodeSelector["kubernetes.io/os"] != "windows" {
+		t.Errorf("no HostProcess pods: %+v", pod)
+	}
+	if diff := cmp.Diff(set.Spec.Selector.MatchLabels, set.Spec.Template.Metadata.Labels); diff != "" {
+		t.Errorf("selector and labels differ: %s", diff)
+	}
+	if len(pod.Containers) != 1 {
+		t.Fatalf("%d containers", len(pod.Containers))
+	}
+	if diff := cmp.Diff(pod.Containers[0].VolumeMounts, pod.Volumes); diff != "" {
+		t.Errorf("mounts and volumes differ: %s", diff)
+	}
+	args := append([]string{"run", "../cmd/worker"}, pod.Containers[0].Args...)
+	if out, err := exec.CommandContext(t.Context(), "go", append(args, "--help")...).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
