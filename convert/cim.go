@@ -120,20 +120,44 @@ func (c *conversion) cimLayer(ctx context.Context, lt LayerTask) (_ *LayerResult
 	w := &cimChain{conversion: c}
 	defer func() { err = errors.Join(err, w.close()) }()
 	if t.Below != "" {
-		r, _, err := c.opts.Ledger.get(ctx, t.Below)
-		if err != nil {
-			return nil, err
+		if w.below, err = c.lowerCIM(ctx, t.Below); err != nil {
+			return nil, fmt.Errorf("layer %s: %w", t.Source, err)
 		}
-		if r == nil || r.CIM == nil {
-			return nil, fmt.Errorf("layer %s: the ledger lacks the layer below, %s: %w", t.Source, t.Below, errdefs.ErrUnavailable)
-		}
-		w.below = r.CIM
 	}
 	l, err := w.layer(ctx, t)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", t.Source, err)
 	}
 	return &LayerResult{CIM: l}, nil
+}
+
+// lowerCIM is the layer of a key in the ledger. What it and those below it have of the registry
+// goes into the next, so the source has to have the blobs of all, as it would for an image; that
+// it does not lie the image's job has made sure of, which asks from the base upwards.
+func (c *conversion) lowerCIM(ctx context.Context, key digest.Digest) (*CIMLayer, error) {
+	var top *CIMLayer
+	for n := 0; key != ""; n++ {
+		r, ledger, err := c.opts.Ledger.get(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil || r.CIM == nil || n == maxLayers {
+			return nil, fmt.Errorf("the ledger lacks the layer below, %s: %w", key, errdefs.ErrUnavailable)
+		}
+		has, err := c.src.Has(ctx, ocispec.Descriptor{MediaType: r.Job.MediaType, Digest: r.Job.Source})
+		if err != nil {
+			return nil, err
+		}
+		from := RegistryOf(c.src.Name())
+		if !has || from == "" || from != RegistryOf(ledger.Name()) && !slices.Contains(r.Seen, from) {
+			return nil, fmt.Errorf("%s has not been seen to have the layer below, %s: %w", c.src.Name(), r.Job.Source, errdefs.ErrPermissionDenied)
+		}
+		if top == nil {
+			top = r.CIM
+		}
+		key = r.Job.Below
+	}
+	return top, nil
 }
 
 // reuseCIM is reuse, of a layer of Windows.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/cimfs"
 	"github.com/lithify/lithify/convert"
@@ -42,6 +43,51 @@ func TestBlockCIMElsewhere(t *testing.T) {
 	if _, err := h.target("app:1-cim").Head(t.Context()); !errors.Is(err, convert.ErrNotFound) {
 		t.Errorf("the tag: %v, want none", err)
 	}
+}
+
+// TestBlockCIMBelow asks for a layer above one of which the source has no blob, or is said to: the
+// registry's hives of that one would be in the result.
+func TestBlockCIMBelow(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("here it is made")
+	}
+	h := newHub(t)
+	public, private := keys(t)
+	base, child := windowsBlob(t, winlayer.Base()), windowsBlob(t, winlayer.Child())
+	theirs, mine := h.target("theirs:1"), h.target("mine:1")
+	tag(t, theirs, manifest(t, theirs, "windows", "amd64", base))
+	tag(t, mine, manifest(t, mine, "windows", "amd64", child))
+	below := convert.LayerJob{Source: digest.FromBytes(base.bytes), MediaType: base.mediaType, Profile: convert.ProfileBlockCIM, Bottom: true, Writer: cimfs.WriterVersion}
+	made := descOf(cimfs.MediaTypeLayerZstd, []byte("CIM"))
+	push(t, theirs, made, []byte("CIM"))
+	ledger := h.ledger(private, public)
+	err := convert.PutCIM(t.Context(), ledger, theirs, below, &convert.CIMLayer{Block: &cimfs.Block{Layer: &cimfs.Layer{}}, Blob: made, Hives: made})
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := convert.LayerTask{Size: int64(len(child.bytes)), LayerJob: convert.LayerJob{Source: digest.FromBytes(child.bytes), MediaType: child.mediaType, Profile: convert.ProfileBlockCIM, Below: below.Key(), Writer: cimfs.WriterVersion}}
+	opts := convert.Options{Ledger: ledger}
+	w := without{h.source("mine:1"), below.Source}
+	if _, err := convert.Layer(t.Context(), w, task, opts); !errdefs.IsPermissionDenied(err) {
+		t.Errorf("the base is another's: %v, want a denied permission", err)
+	}
+	if _, err := convert.Layer(t.Context(), w.Source, task, opts); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "hives of the layers below") {
+		t.Errorf("the base is there: %v, want to come as far as its hives, which are none", err)
+	}
+}
+
+// without is a source that lacks a blob. (go-containerregistry's registry has each blob in all
+// repositories.)
+type without struct {
+	convert.Source
+	blob digest.Digest
+}
+
+func (w without) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if d.Digest == w.blob {
+		return false, nil
+	}
+	return w.Source.Has(ctx, d)
 }
 
 // TestWindowsPassesThrough has no --blockcim.
