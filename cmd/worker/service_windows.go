@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
@@ -158,20 +159,27 @@ func stopService(s *mgr.Service) error {
 
 // await waits for a state, as long as the service says that it is there.
 func await(s *mgr.Service, want svc.State) error {
-	var last svc.Status
+	var last windows.SERVICE_STATUS_PROCESS
 	for since := time.Now(); time.Since(since) < silent; time.Sleep(stillThere / 10) {
-		now, err := s.Query()
-		if err != nil || now.State == want {
+		now, err := query(s)
+		if err != nil || svc.State(now.CurrentState) == want {
 			return err
 		}
-		if now.State == svc.Stopped {
+		if now.CurrentState == windows.SERVICE_STOPPED {
 			return fmt.Errorf("the service has ended, with code %d: its log and Windows' events say why", now.ServiceSpecificExitCode)
 		}
 		if now != last {
 			last, since = now, time.Now()
 		}
 	}
-	return fmt.Errorf("the service is %s for %v", stateNames[last.State], silent)
+	return fmt.Errorf("the service is %s and has said nothing for %v", stateNames[svc.State(last.CurrentState)], silent)
+}
+
+// query is Query with the checkpoint, which mgr leaves out.
+func query(s *mgr.Service) (now windows.SERVICE_STATUS_PROCESS, err error) {
+	size := uint32(unsafe.Sizeof(now))
+	err = windows.QueryServiceStatusEx(s.Handle, windows.SC_STATUS_PROCESS_INFO, (*byte)(unsafe.Pointer(&now)), size, &size)
+	return now, err
 }
 
 var stateNames = map[svc.State]string{
