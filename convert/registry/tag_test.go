@@ -268,7 +268,10 @@ func TestPushOfAnotherSize(t *testing.T) {
 			desc := describe("application/octet-stream", "layer")
 			s := &script{on: map[string]http.HandlerFunc{
 				"POST /v2/app/blobs/uploads/": status(202, "Location", "/v2/app/blobs/uploads/1"),
-				"PUT /v2/app/blobs/uploads/1": func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) },
+				"PUT /v2/app/blobs/uploads/1": func(_ http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					<-r.Context().Done() // an answer may be there before the client has seen that there is more
+				},
 			}}
 			err := open(t, s, options()).Push(t.Context(), desc, opener(blob))
 			if !errors.Is(err, errdefs.ErrInvalidArgument) {
