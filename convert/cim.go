@@ -216,20 +216,10 @@ func (w *cimChain) begin(ctx context.Context, t task) (err error) {
 		w.chain = cimfs.NewChain(w.dir)
 		return nil
 	}
-	hives, err := fetch(ctx, w.dst, w.below.Hives)
-	if err != nil {
+	return withTar(ctx, w.dst, w.below.Hives, func(hives io.Reader) (err error) {
+		w.chain, err = cimfs.Continue(w.dir, 1, hives)
 		return err
-	}
-	defer hives.Close()
-	tar, err := decompress(hives)
-	if err != nil {
-		return err
-	}
-	defer tar.Close()
-	if w.chain, err = cimfs.Continue(w.dir, 1, tar); err != nil {
-		return err
-	}
-	return hives.drain()
+	})
 }
 
 // cimDir begins the name of a chain's directory, before its process' number.

@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/cimfs"
@@ -93,20 +94,28 @@ func (w *WindowsImage) plan(ctx context.Context, src Source, m *manifest, emit f
 	return nil
 }
 
-func planLayer(ctx context.Context, src Source, desc ocispec.Descriptor, base bool, emit func(cimfs.Call) error) (*cimfs.Layer, error) {
+func planLayer(ctx context.Context, src Source, desc ocispec.Descriptor, base bool, emit func(cimfs.Call) error) (l *cimfs.Layer, err error) {
+	err = withTar(ctx, src, desc, func(tar io.Reader) (err error) {
+		l, err = cimfs.Plan(ctx, tar, base, emit)
+		return err
+	})
+	return l, err
+}
+
+// withTar has read called with a blob, decompressed, and checks all of the blob.
+func withTar(ctx context.Context, src Source, desc ocispec.Descriptor, read func(io.Reader) error) error {
 	blob, err := fetch(ctx, src, desc)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer blob.Close()
 	tar, err := decompress(blob)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer tar.Close()
-	l, err := cimfs.Plan(ctx, tar, base, emit)
-	if err != nil {
-		return nil, err
+	if err := read(tar); err != nil {
+		return err
 	}
-	return l, blob.drain()
+	return blob.drain()
 }
