@@ -94,10 +94,11 @@ func testConvert(t *testing.T, p *wine.Prefix, source, want string) {
 	}
 }
 
-// A worker takes jobs of a pool on Linux.
-func testWorker(t *testing.T, p *wine.Prefix, source, want string) {
+// startQueue starts a queue on Linux, of which context is the context file.
+func startQueue(t *testing.T) (server *natsd.Server, client *queue.Client, context string) {
+	t.Helper()
 	dir := t.TempDir()
-	context := filepath.Join(dir, "context.json")
+	context = filepath.Join(dir, "context.json")
 	server, err := natsd.Start(natsd.Config{Dir: filepath.Join(dir, "queue"), ContextFile: context})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func testWorker(t *testing.T, p *wine.Prefix, source, want string) {
 			t.Error(err)
 		}
 	})
-	client, err := queue.Connect(t.Context(), server.Client())
+	client, err = queue.Connect(t.Context(), server.Client())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +116,12 @@ func testWorker(t *testing.T, p *wine.Prefix, source, want string) {
 	if err := client.Setup(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
+	return server, client, context
+}
+
+// A worker takes jobs of a pool on Linux.
+func testWorker(t *testing.T, p *wine.Prefix, source, want string) {
+	_, client, context := startQueue(t)
 	ended := make(chan error, 1)
 	go func() { ended <- scheduler.New(client, all.Validators(), scheduler.Config{}).Run(t.Context()) }()
 	t.Cleanup(func() { <-ended })

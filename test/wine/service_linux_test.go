@@ -2,14 +2,12 @@ package wine_test
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lithify/lithify/queue"
-	"github.com/lithify/lithify/queue/natsd"
 	"github.com/lithify/lithify/test/wine"
 )
 
@@ -17,24 +15,7 @@ import (
 // services neither restart nor pass on a shutdown, and they all have the same account.
 func testService(t *testing.T, p *wine.Prefix) {
 	exe := p.Program(t, "worker", worker)
-	dir := t.TempDir()
-	server, err := natsd.Start(natsd.Config{Dir: filepath.Join(dir, "queue"), ContextFile: filepath.Join(dir, "context.json")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	client, err := queue.Connect(t.Context(), server.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	if err := client.Setup(t.Context(), 1); err != nil {
-		t.Fatal(err)
-	}
+	server, client, _ := startQueue(t)
 	service := func(args ...string) string {
 		return output(t, p.Command(t.Context(), exe, nil, append([]string{"service"}, args...)...))
 	}
