@@ -26,7 +26,7 @@ var floors = []struct {
 
 // sameFloor are the imports along a floor.
 var sameFloor = []edge{
-	{"convert", "erofs"}, {"convert", "cimfs"},
+	{"convert", "erofs"}, {"convert", "cimfs"}, {"erofs", "erofs/verity"},
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"build", "convert/registry"}, // what of a URL may be shown
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},

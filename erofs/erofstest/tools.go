@@ -31,6 +31,19 @@ func Command(t testing.TB, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), loader, append([]string{"--library-path", lib, program}, args...)...)
 }
 
+// Program finds a program of the host that may lie where only root looks for it
+// (veritysetup, fsverity). The test is skipped where it is missing.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	for _, path := range []string{name, "/usr/sbin/" + name} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	t.Skipf("no %s: run test/tools/install.sh", name)
+	return ""
+}
+
 // Fsck fails the test if fsck.erofs finds fault with an image. It is a subtest, so
 // that where there is no fsck.erofs nothing else is skipped.
 func Fsck(t *testing.T, image string) {

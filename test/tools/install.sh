@@ -16,6 +16,7 @@ cd "$(dirname "$0")"
 tools=${LITHIFY_TEST_TOOLS:-/var/lib/lithify-test-tools}
 trixie=${LITHIFY_TRIXIE_ROOT:-/var/lib/lithify-test-trixie}
 packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc git busybox-static podman"
+packages+=" cryptsetup-bin fsverity"
 packages+=" wine wine64 gcc-mingw-w64-x86-64"
 inner="erofs-utils criu"
 missing=()
