@@ -29,6 +29,7 @@ var tracer = otel.Tracer("github.com/lithify/lithify/convert")
 type Options struct {
 	Profile erofs.Profile // default erofs.ProfileRaw
 	Dialect erofs.Dialect // default erofs.DialectLegacy
+	Verity  bool          // see erofs.Options
 	// Platforms to convert; with none, this machine's. AllPlatforms converts
 	// every Linux manifest instead. The rest passes through untouched.
 	Platforms    []ocispec.Platform

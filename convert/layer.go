@@ -24,6 +24,7 @@ type LayerJob struct {
 	Source    digest.Digest  `json:"source"` // the compressed blob
 	MediaType string         `json:"mediaType"`
 	Profile   erofs.Profile  `json:"profile"`
+	Verity    bool           `json:"verity,omitempty"`
 	Bottom    bool           `json:"bottom"`
 	Context   *erofs.Context `json:"context,omitempty"`
 	// Below is the key of the layer below, of a layer of Windows.
@@ -136,6 +137,8 @@ func (c *conversion) write(ctx context.Context, f *Scratch, t task, serial bool)
 	defer tar.Close()
 	made, err := erofs.Convert(ctx, &telling{f, blob.told}, tar, erofs.Options{
 		Profile:  t.Profile,
+		Verity:   t.Verity,
+		TempDir:  c.opts.TempDir,
 		Bottom:   t.Bottom,
 		Context:  t.Context,
 		Limits:   c.opts.Limits,

@@ -18,6 +18,7 @@ type Pair struct {
 	// What it was made with. Of a manifest that says so wrongly they are wrong.
 	Profile erofs.Profile
 	Dialect erofs.Dialect
+	Verity  bool
 	Writer  string
 }
 
@@ -53,7 +54,7 @@ func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error)
 		}
 		pairs = append(pairs, Pair{
 			Platform: platform, Variant: m.desc, Source: source.desc, Config: m.Config, Layers: m.Layers,
-			Profile: erofs.Profile(m.Annotations[AnnotationProfile]), Dialect: m.dialect(), Writer: m.Annotations[AnnotationWriter],
+			Profile: erofs.Profile(m.Annotations[AnnotationProfile]), Dialect: m.dialect(), Verity: m.verity(), Writer: m.Annotations[AnnotationWriter],
 		})
 	}
 	if len(pairs) == 0 {
@@ -88,4 +89,9 @@ func (m *manifest) dialect() erofs.Dialect {
 		return erofs.DialectSpec
 	}
 	return erofs.DialectLegacy
+}
+
+// verity reports whether a variant's layers have dm-verity trees.
+func (m *manifest) verity() bool {
+	return slices.ContainsFunc(m.Layers, func(l ocispec.Descriptor) bool { return l.Annotations[erofs.AnnotationVerityRootDigest] != "" })
 }

@@ -199,6 +199,7 @@ func (c *conversion) tasksOf(m *manifest) []task {
 				Source:    d.Digest,
 				MediaType: d.MediaType,
 				Profile:   c.opts.Profile,
+				Verity:    c.opts.Verity,
 				Bottom:    i == 0,
 				Writer:    erofs.WriterVersion,
 			},

@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -8,9 +9,11 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/zstd"
+	"github.com/lithify/lithify/erofs/verity"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -23,19 +26,25 @@ import (
 // of src and dst are wrapped.
 //
 // Convert ends soon after ctx does, but not before a Read of src returns.
-func Convert(ctx context.Context, dst File, src io.Reader, opts Options) (*Layer, error) {
+func Convert(ctx context.Context, dst File, src io.Reader, opts Options) (_ *Layer, err error) {
 	if opts.Profile == "" {
 		opts.Profile = ProfileRaw
+	}
+	if opts.Verity && opts.Unhashed {
+		return nil, errors.New("a dm-verity tree is hashes: Options.Verity and Unhashed exclude each other")
 	}
 	opts.Limits = opts.Limits.withDefaults()
 	blob, err := newBlobWriter(dst, opts)
 	if err != nil {
 		return nil, err
 	}
+	if opts.Verity {
+		hashed := newHashedBlob(blob, opts)
+		defer func() { err = errors.Join(err, hashed.tree.Close()) }()
+		blob = hashed
+	}
 	c := &conversion{opts: opts, in: newInput(ctx, src, opts), out: newOutput(blob, opts)}
-	err = c.out.finish(c.stream())
-	c.in.close()
-	if err != nil {
+	if err := c.out.finish(c.write()); err != nil {
 		return nil, err
 	}
 	return c.seal(ctx, dst)
@@ -69,11 +78,26 @@ func newOutput(blob blobWriter, opts Options) *output {
 
 // conversion is one run of Convert.
 type conversion struct {
-	opts  Options
-	in    *input
-	out   *output
-	meta  metadata
-	layer Layer
+	opts   Options
+	in     *input
+	out    *output
+	meta   metadata
+	layer  Layer
+	block0 []byte // what stays zeros until the rest is written
+}
+
+// write writes everything but block 0, and makes that.
+func (c *conversion) write() error {
+	err := c.stream()
+	c.in.close()
+	if err != nil {
+		return err
+	}
+	c.block0 = c.superblock()
+	if w, ok := c.out.blob.(*hashedBlob); ok {
+		return c.appendTree(w)
+	}
+	return nil
 }
 
 // stream writes the whole image, but for block 0, which stays zero.
@@ -125,16 +149,13 @@ func (c *conversion) writeMetadata() error {
 // the digest of its tar.
 const uuidSpace = "erofs:blobs/"
 
-// seal puts the superblock in its place and digests what has been written.
-func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
+// superblock is block 0 of the image that ends here, which gets its UUID.
+func (c *conversion) superblock() []byte {
 	l := &c.layer
 	if !c.opts.Unhashed {
 		l.TarDigest = c.in.tarDigest()
 		l.UUID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(uuidSpace+l.TarDigest.String()))
 	}
-	l.ImageSize = c.out.pos
-	l.Size = c.out.blob.size()
-	l.Metadata.BlobOffset = c.out.blob.blobOffset(l.Metadata.Offset)
 	super := superblock{
 		inodes:    uint64(len(c.meta.order)),
 		blocks:    c.out.block(),
@@ -142,10 +163,19 @@ func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 		uuid:      l.UUID,
 		chunked:   c.meta.chunked,
 	}
-	if err := c.out.blob.patch(super.encode()); err != nil {
+	c.meta = metadata{}
+	return super.encode()
+}
+
+// seal puts the superblock in its place and digests what has been written.
+func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
+	l := &c.layer
+	l.ImageSize = c.out.pos
+	l.Size = c.out.blob.size()
+	l.Metadata.BlobOffset = c.out.blob.blobOffset(l.Metadata.Offset)
+	if err := c.out.blob.patch(c.block0); err != nil {
 		return nil, fmt.Errorf("write superblock: %w", err)
 	}
-	c.meta = metadata{}
 	if l.Profile == ProfileZstd {
 		l.ChunkSize = outChunk
 	}
@@ -161,18 +191,25 @@ func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 // digests reads the blob once for its own digest and those of what it holds.
 func (c *conversion) digests(ctx context.Context, dst File) error {
 	l := &c.layer
-	blob, span := sha256.New(), sha256.New()
-	image, imageSum := io.Reader(io.NewSectionReader(dst, 0, l.Size)), blob
-	m := mapperOf(dst)
+	sum, span := sha256.New(), sha256.New()
+	imageSum := sum
+	blob, image, m := io.Writer(sum), io.Reader(io.NewSectionReader(dst, 0, l.Size)), mapperOf(dst)
+	var file *verity.FileDigest
+	if c.opts.Verity {
+		file = verity.NewFileDigest()
+		blob = &bothWriter{sum, file, c.opts.Serial}
+	}
+	w := blob
 	if l.Profile == ProfileZstd {
 		dec, err := zstd.NewReader(io.TeeReader(image, blob), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return err
 		}
 		defer dec.Close()
-		image, imageSum, m = dec, sha256.New(), nil
+		imageSum = sha256.New()
+		w, image, m = imageSum, dec, nil
 	}
-	w := io.MultiWriter(imageSum, &spanWriter{w: span, span: l.Metadata})
+	w = io.MultiWriter(w, &spanWriter{w: span, span: l.Metadata})
 	n, err := c.copyMapped(ctx, w, m, l.Size)
 	if errors.Is(err, errors.ErrUnsupported) {
 		if n > 0 {
@@ -188,10 +225,33 @@ func (c *conversion) digests(ctx context.Context, dst File) error {
 	if n != l.ImageSize {
 		return fmt.Errorf("%d bytes instead of %d", n, l.ImageSize)
 	}
-	l.Digest = digest.NewDigest(digest.SHA256, blob)
+	l.Digest = digest.NewDigest(digest.SHA256, sum)
 	l.ImageDigest = digest.NewDigest(digest.SHA256, imageSum)
 	l.Metadata.Digest = digest.NewDigest(digest.SHA256, span)
+	if file != nil {
+		l.FSVerity = file.Digest()
+	}
 	return nil
+}
+
+// bothWriter writes to two writers at the same time, unless in serial mode. Neither
+// fails but for a page that cannot be read, see faultless.
+type bothWriter struct {
+	a, b   io.Writer
+	serial bool
+}
+
+func (w *bothWriter) Write(p []byte) (n int, err error) {
+	if w.serial {
+		w.a.Write(p)
+		return w.b.Write(p)
+	}
+	var berr error
+	var wg sync.WaitGroup
+	wg.Go(func() { berr = faultless(func() { w.b.Write(p) }) })
+	err = faultless(func() { w.a.Write(p) })
+	wg.Wait()
+	return len(p), cmp.Or(err, berr)
 }
 
 // copy is io.Copy for a w that does not fail. It reads ahead of what it writes, and

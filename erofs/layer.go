@@ -22,10 +22,15 @@ type Layer struct {
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"`
 
-	// ImageDigest and ImageSize are of the EROFS image: the new DiffID. For
-	// ProfileRaw they equal Digest and Size.
+	// ImageDigest and ImageSize are of the EROFS image with the dm-verity tree behind
+	// it: the new DiffID. For ProfileRaw they equal Digest and Size.
 	ImageDigest digest.Digest `json:"imageDigest"`
 	ImageSize   int64         `json:"imageSize"`
+
+	Verity *Verity `json:"verity,omitempty"`
+	// FSVerity is fs-verity's digest of the blob, as `fsverity digest` computes it; of
+	// layers that have Verity.
+	FSVerity digest.Digest `json:"fsVerity,omitempty"`
 
 	Metadata Span `json:"metadata"`
 	// ChunkSize is how many image bytes one zstd frame holds, but for the last
@@ -42,7 +47,7 @@ type Layer struct {
 // needed to look at the tree.
 type Span struct {
 	Offset     int64 `json:"offset"`     // in the image, a multiple of 4096
-	Size       int64 `json:"size"`       // in the image, to its end
+	Size       int64 `json:"size"`       // in the image, to its end but for a dm-verity tree
 	BlobOffset int64 `json:"blobOffset"` // in the blob; for ProfileZstd a frame begins there
 	// Digest is of block 0 (4096 bytes) followed by the Size bytes at Offset.
 	Digest digest.Digest `json:"digest"`

@@ -1,6 +1,7 @@
 package erofs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,8 +45,7 @@ type window struct {
 	err     error
 }
 
-// copyMapped writes the first size bytes of what m lends to a w that does not fail. What
-// is behind the first n bytes is to be read where the error is errors.ErrUnsupported.
+// copyMapped writes the first size bytes of what m lends to w. What is behind the first n bytes is to be read where the error is errors.ErrUnsupported.
 func (c *conversion) copyMapped(ctx context.Context, w io.Writer, m Mapper, size int64) (n int64, err error) {
 	if m == nil {
 		return 0, errors.ErrUnsupported
@@ -57,7 +57,8 @@ func (c *conversion) copyMapped(ctx context.Context, w io.Writer, m Mapper, size
 		if win.err != nil {
 			return n, win.err
 		}
-		err := faultless(func() { w.Write(win.p) })
+		var werr error
+		err := cmp.Or(faultless(func() { _, werr = w.Write(win.p) }), werr)
 		if rerr := win.release(); err == nil {
 			err = rerr
 		}

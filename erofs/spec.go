@@ -3,14 +3,16 @@ package erofs
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
+	"github.com/lithify/lithify/erofs/verity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // The names of the draft "EROFS image layer format", erofs/erofs-image-spec,
 // spec.md at commit 640fd6a; the number is the draft's section. It is a draft:
-// what changes there changes here and nowhere else. Its names of chunk indexes (2),
-// dm-verity (2.3) and device tables (2.4) come with the code that writes these.
+// what changes there changes here and nowhere else. Its names of chunk indexes (2)
+// and device tables (2.4) come with the code that writes these.
 const (
 	// MediaTypeImage is a raw, mountable EROFS image (2).
 	MediaTypeImage = "application/vnd.erofs"
@@ -22,6 +24,12 @@ const (
 	// AnnotationUncompressedDigest is the digest of the image inside the blob,
 	// which is the DiffID (2.3); required on +zstd.
 	AnnotationUncompressedDigest = "org.erofs.uncompressed-digest"
+
+	// Of a layer with a dm-verity tree (2.3): where it begins in the image data, in bytes,
+	// its root digest, and the size of its blocks, which may be left out if it is 4096.
+	AnnotationVerityHashOffset = "org.erofs.dmverity.hash_offset"
+	AnnotationVerityRootDigest = "org.erofs.dmverity.root_digest"
+	AnnotationVerityBlockSize  = "org.erofs.dmverity.block_size"
 
 	// RoleOverlayLower marks every layer of a stack but the top one (2.4).
 	RoleOverlayLower = "overlay-lower"
@@ -38,6 +46,9 @@ const (
 	MediaTypeLegacy     = "application/vnd.erofs.layer.v1"
 	MediaTypeLegacyZstd = "application/vnd.erofs.layer.v1+zstd"
 )
+
+// AnnotationFSVerity is the blob's fs-verity digest. The draft has no name for it.
+const AnnotationFSVerity = "io.github.lithify.fsverity"
 
 // Profile is an output format.
 type Profile string
@@ -96,14 +107,29 @@ func IsLayerMediaType(mt string) bool {
 
 // Descriptor describes l in a manifest of this dialect. top says that no layer
 // lies above it.
+//
+// What proves a layer is in both dialects: containerd passes over annotations that it
+// does not know, and has none of its own for it. It trusts a file <blob>.dmverity
+// beside a blob that it made itself or that lies in its cache of layers.
 func (d Dialect) Descriptor(l *Layer, top bool) ocispec.Descriptor {
-	desc := ocispec.Descriptor{MediaType: d.MediaType(l.Profile), Digest: l.Digest, Size: l.Size}
-	if d != DialectSpec {
-		return desc
+	notes := map[string]string{}
+	if v := l.Verity; v != nil {
+		notes[AnnotationVerityHashOffset] = strconv.FormatInt(v.HashOffset, 10)
+		notes[AnnotationVerityRootDigest] = v.RootDigest.String()
+		notes[AnnotationVerityBlockSize] = strconv.Itoa(verity.BlockSize)
 	}
-	desc.Annotations = map[string]string{AnnotationUncompressedDigest: l.ImageDigest.String()}
-	if !top {
-		desc.Annotations[AnnotationRole] = RoleOverlayLower
+	if l.FSVerity != "" {
+		notes[AnnotationFSVerity] = l.FSVerity.String()
+	}
+	if d == DialectSpec {
+		notes[AnnotationUncompressedDigest] = l.ImageDigest.String()
+		if !top {
+			notes[AnnotationRole] = RoleOverlayLower
+		}
+	}
+	desc := ocispec.Descriptor{MediaType: d.MediaType(l.Profile), Digest: l.Digest, Size: l.Size}
+	if len(notes) > 0 {
+		desc.Annotations = notes
 	}
 	return desc
 }

@@ -10,19 +10,33 @@ import (
 )
 
 func TestDescriptor(t *testing.T) {
-	l := &erofs.Layer{Profile: erofs.ProfileZstd, Digest: "sha256:b", Size: 5, ImageDigest: "sha256:i"}
+	plain := &erofs.Layer{Profile: erofs.ProfileZstd, Digest: "sha256:b", Size: 5, ImageDigest: "sha256:i"}
+	proven := &erofs.Layer{Profile: erofs.ProfileRaw, Digest: "sha256:b", Size: 5, ImageDigest: "sha256:b",
+		Verity: &erofs.Verity{HashOffset: 8192, RootDigest: "sha256:r"}, FSVerity: "sha256:f"}
+	proof := func(more ...string) map[string]string {
+		m := map[string]string{"org.erofs.dmverity.hash_offset": "8192", "org.erofs.dmverity.root_digest": "sha256:r",
+			"org.erofs.dmverity.block_size": "4096", "io.github.lithify.fsverity": "sha256:f"}
+		for i := 0; i < len(more); i += 2 {
+			m[more[i]] = more[i+1]
+		}
+		return m
+	}
 	for _, c := range []struct {
+		l       *erofs.Layer
 		dialect erofs.Dialect
 		top     bool
 		want    ocispec.Descriptor
 	}{
-		{erofs.DialectLegacy, false, ocispec.Descriptor{MediaType: "application/vnd.erofs.layer.v1+zstd", Digest: "sha256:b", Size: 5}},
-		{erofs.DialectSpec, true, ocispec.Descriptor{MediaType: "application/vnd.erofs+zstd", Digest: "sha256:b", Size: 5,
+		{proven, erofs.DialectLegacy, true, ocispec.Descriptor{MediaType: "application/vnd.erofs.layer.v1", Digest: "sha256:b", Size: 5, Annotations: proof()}},
+		{proven, erofs.DialectSpec, true, ocispec.Descriptor{MediaType: "application/vnd.erofs", Digest: "sha256:b", Size: 5,
+			Annotations: proof("org.erofs.uncompressed-digest", "sha256:b")}},
+		{plain, erofs.DialectLegacy, false, ocispec.Descriptor{MediaType: "application/vnd.erofs.layer.v1+zstd", Digest: "sha256:b", Size: 5}},
+		{plain, erofs.DialectSpec, true, ocispec.Descriptor{MediaType: "application/vnd.erofs+zstd", Digest: "sha256:b", Size: 5,
 			Annotations: map[string]string{"org.erofs.uncompressed-digest": "sha256:i"}}},
-		{erofs.DialectSpec, false, ocispec.Descriptor{MediaType: "application/vnd.erofs+zstd", Digest: "sha256:b", Size: 5,
+		{plain, erofs.DialectSpec, false, ocispec.Descriptor{MediaType: "application/vnd.erofs+zstd", Digest: "sha256:b", Size: 5,
 			Annotations: map[string]string{"org.erofs.uncompressed-digest": "sha256:i", "org.erofs.role": "overlay-lower"}}},
 	} {
-		got := c.dialect.Descriptor(l, c.top)
+		got := c.dialect.Descriptor(c.l, c.top)
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("%s, top=%v (-want +got):\n%s", c.dialect, c.top, d)
 		}

@@ -29,6 +29,10 @@ func WithProfile(p Profile) ConvertOpt { return func(c *storeConverter) { c.opts
 // WithDialect chooses the media types; the default is [DialectLegacy].
 func WithDialect(d Dialect) ConvertOpt { return func(c *storeConverter) { c.dialect = d } }
 
+// WithVerity puts a dm-verity tree behind each image, and its root digest and the
+// blob's fs-verity digest into the layer's annotations.
+func WithVerity() ConvertOpt { return func(c *storeConverter) { c.opts.Verity = true } }
+
 // WithLimits bounds the layers.
 func WithLimits(l Limits) ConvertOpt { return func(c *storeConverter) { c.opts.Limits = l } }
 
@@ -119,7 +123,7 @@ func (c *storeConverter) store(ctx context.Context, cs content.Store, desc ocisp
 	}
 	marks[labels.LabelUncompressed] = l.ImageDigest.String()
 	made := ocispec.Descriptor{MediaType: c.dialect.MediaType(l.Profile), Digest: l.Digest, Size: l.Size}
-	ref := "lithify-erofs-" + desc.Digest.String() + "-" + string(l.Profile)
+	ref := "lithify-erofs-" + desc.Digest.String() + "-" + string(l.Profile) + "-" + l.Digest.Encoded()
 	err = content.WriteBlob(ctx, cs, ref, io.NewSectionReader(f, 0, l.Size), made, content.WithLabels(marks))
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return err

@@ -74,6 +74,7 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 func addOutputFlags(fs *pflag.FlagSet, o *convertjob.Output) {
 	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, or erofs+zstd")
 	fs.StringVar(&o.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
+	fs.BoolVar(&o.Verity, "verity", false, "put a dm-verity tree behind each EROFS image, its root digest and the blob's fs-verity digest into the layer's annotations")
 	fs.BoolVar(&o.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")
 	fs.BoolVar(&o.BreakSignature, "break-signature", false, "move DST even if what it names is signed or referred to")
 	fs.BoolVar(&o.Insecure, "insecure", false, "speak plain HTTP to the registries")

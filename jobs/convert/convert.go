@@ -42,6 +42,7 @@ type Output struct {
 
 	Profile string `json:"profile,omitempty"` // an erofs.Profile; default erofs
 	Dialect string `json:"dialect,omitempty"` // an erofs.Dialect; default legacy
+	Verity  bool   `json:"verity,omitempty"`  // dm-verity trees behind the images
 
 	Replace        bool `json:"replace,omitempty"`
 	BreakSignature bool `json:"breakSignature,omitempty"`

@@ -104,6 +104,7 @@ func (h Handler) Output(ctx context.Context, o convertjob.Output) (convert.Targe
 	opts := convert.Options{
 		Profile:        erofs.Profile(o.Profile),
 		Dialect:        erofs.Dialect(o.Dialect),
+		Verity:         o.Verity,
 		Replace:        o.Replace,
 		BreakSignature: o.BreakSignature,
 		Limits:         limits(o.Limits),
