@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -132,7 +133,7 @@ func (f *checkpointFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&j.TCPEstablished, "tcp-established", false, "dump open TCP connections, too, which takes iptables; without it CRIU refuses them")
 	fs.BoolVar(&j.FileLocks, "file-locks", false, "dump locks of files, too; without it CRIU refuses them")
 	fs.BoolVar(&j.Split, "split", false, "publish memory in chunks: where DST names such a checkpoint, what that has is not moved again, unless it is encrypted; lithify alone restores it")
-	fs.StringArrayVar(&f.encryptTo, "encrypt-to", nil, "PEM file with a public key, RSA or EC, of one who can read the image, as of ocicrypt (jwe:); may be repeated (default whoever can pull it)")
+	fs.StringArrayVar(&f.encryptTo, "encrypt-to", nil, "PEM file with a public key, RSA or EC, or a certificate, RSA, of one who can read the image, as of ocicrypt (jwe:, pkcs7:); may be repeated (default whoever can pull it)")
 	fs.BoolVar(&j.Insecure, "insecure", false, "speak plain HTTP to the registry")
 	f.addSet(fs)
 }
@@ -159,16 +160,24 @@ func (f *checkpointFlags) args(args []string) (checkpointjob.Args, error) {
 	return j, nil
 }
 
-// recipient reads a public key, by the name that ctr and skopeo have for it, too.
+// recipient reads a public key or a certificate, by the names that ctr and skopeo have for
+// them, too.
 func recipient(file string) (string, error) {
-	if way, rest, ok := strings.Cut(file, ":"); ok && way == "jwe" {
+	way, rest, ok := strings.Cut(file, ":")
+	switch {
+	case ok && (way == "jwe" || way == "pkcs7"):
 		file = rest
-	} else if ok && slices.Contains([]string{"pgp", "pkcs7", "pkcs11", "provider"}, way) {
-		return "", fmt.Errorf("keys of %s are not known here; give a public key, as jwe:FILE", way)
+	case ok && slices.Contains([]string{"pgp", "pkcs11", "provider"}, way):
+		return "", fmt.Errorf("to keys of %s nothing is encrypted here; give a public key, as jwe:FILE, or a certificate, as pkcs7:FILE", way)
+	default:
+		way = ""
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
+	}
+	if certificate := bytes.Contains(raw, []byte("-----BEGIN CERTIFICATE-----")); way == "jwe" && certificate || way == "pkcs7" && !certificate {
+		return "", errors.New("jwe:FILE wants a public key, and pkcs7:FILE a certificate")
 	}
 	_, err = encrypt.ParseRecipients(string(raw))
 	return string(raw), err

@@ -67,8 +67,8 @@ func (a Args) Validate() error {
 	}
 	for _, key := range a.EncryptTo {
 		// A private key would be stored with the job.
-		if block, rest := pem.Decode([]byte(key)); block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
-			return errors.New("want a PEM file with one PUBLIC KEY to encrypt to and nothing behind it, as of `openssl pkey -in KEY -pubout`")
+		if block, rest := pem.Decode([]byte(key)); block == nil || block.Type != "PUBLIC KEY" && block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+			return errors.New("want a PEM file with one PUBLIC KEY or CERTIFICATE to encrypt to and nothing behind it, as of `openssl pkey -in KEY -pubout`")
 		}
 	}
 	if err := (convert.Output{Target: a.Target}).Validate(); err != nil {

@@ -18,6 +18,7 @@ func TestEncryptTo(t *testing.T) {
 		good bool
 	}{
 		"public":            {public + "\n", true},
+		"certificate":       {block("CERTIFICATE"), true},
 		"private":           {private, false},
 		"private behind it": {public + private, false},
 		"two in one":        {public + public, false},

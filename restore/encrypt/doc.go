@@ -10,7 +10,8 @@
 //
 // The format is ocicrypt's (github.com/containers/ocicrypt, spec/spec.md): the layer is
 // encrypted by AES-256-CTR with a key of its own and authenticated by HMAC-SHA256; the key is
-// in an annotation of the descriptor, as a JSON Web Encryption (RFC 7516) for each recipient.
-// ocicrypt itself is not used: its packages bring a cgo library for PKCS#11, OpenPGP and gRPC
-// with them. Of its ways to wrap a key this has JWE with RSA and EC keys.
+// in annotations of the descriptor: as a JSON Web Encryption (RFC 7516) for those who have a
+// public key, RSA or EC, and as EnvelopedData of PKCS #7 (RFC 5652) for those who have a
+// certificate, with a key of RSA. ocicrypt itself is not used: its packages bring a cgo library
+// for PKCS#11, OpenPGP and gRPC with them. Of its other ways to wrap a key this has none.
 package encrypt

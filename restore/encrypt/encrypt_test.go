@@ -39,7 +39,7 @@ func seal(t testing.TB, to ...keys.Pair) (ocispec.Descriptor, func() (io.ReadClo
 		t.Fatal(err)
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: digest.FromBytes(plain), Size: int64(len(plain)),
-		Annotations: map[string]string{"org.opencontainers.image.enc.keys.jwe": "of what it was made of", "more": "stays"}}
+		Annotations: map[string]string{annotationJWE: "of what it was made of", "more": "stays"}}
 	desc, sealed, err := recipients.Seal(desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil })
 	if err != nil {
 		t.Fatal(err)
@@ -147,9 +147,9 @@ func TestDamage(t *testing.T) {
 		change map[string]string
 		want   error
 	}{
-		"no keys":        {map[string]string{"org.opencontainers.image.enc.keys.jwe": ""}, errdefs.ErrNotImplemented},
-		"no base64":      {map[string]string{"org.opencontainers.image.enc.keys.jwe": "%"}, errdefs.ErrInvalidArgument},
-		"no JWE":         {map[string]string{"org.opencontainers.image.enc.keys.jwe": "eHg="}, errdefs.ErrInvalidArgument},
+		"no keys":        {map[string]string{annotationJWE: "", "org.opencontainers.image.enc.keys.pgp": "eHg="}, errdefs.ErrNotImplemented},
+		"no base64":      {map[string]string{annotationJWE: "%"}, errdefs.ErrInvalidArgument},
+		"no JWE":         {map[string]string{annotationJWE: "eHg="}, errdefs.ErrInvalidArgument},
 		"no options":     {map[string]string{"org.opencontainers.image.enc.pubopts": ""}, errdefs.ErrInvalidArgument},
 		"another cipher": {map[string]string{"org.opencontainers.image.enc.pubopts": encoded(t, map[string]any{"cipher": "ROT13", "hmac": make([]byte, 32)})}, errdefs.ErrInvalidArgument},
 		"no sum":         {map[string]string{"org.opencontainers.image.enc.pubopts": encoded(t, map[string]any{"cipher": "AES_256_CTR_HMAC_SHA256"})}, errdefs.ErrInvalidArgument},

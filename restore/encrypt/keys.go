@@ -10,7 +10,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/go-jose/go-jose/v4"
@@ -21,9 +23,10 @@ import (
 // The annotations of an encrypted layer's descriptor.
 const (
 	annotationPrefix = "org.opencontainers.image.enc."
-	annotationJWE    = annotationPrefix + "keys.jwe" // base64 of JWEs, separated by commas
-	annotationPublic = annotationPrefix + "pubopts"  // base64 of JSON
-	annotationKeys   = annotationPrefix + "keys."
+	annotationKeys   = annotationPrefix + "keys."   // and how they are wrapped: base64, separated by commas
+	annotationJWE    = annotationKeys + "jwe"       // of JWEs
+	annotationPKCS7  = annotationKeys + "pkcs7"     // of EnvelopedData in DER
+	annotationPublic = annotationPrefix + "pubopts" // base64 of JSON
 )
 
 // suffix is what ocicrypt adds to the media type of a layer.
@@ -47,46 +50,96 @@ type (
 )
 
 // Recipients are who can read a layer. None is nobody: nothing is encrypted.
-type Recipients []jose.Recipient
+type Recipients []Recipient
 
-// ParseRecipients reads public keys, RSA or EC, each as PEM. A private key among them is
-// refused, so that none travels by mistake. Errors are an errdefs.ErrInvalidArgument.
+// Recipient is one of them: by a key of JWE or by a certificate.
+type Recipient struct {
+	jwe         jose.Recipient
+	certificate *x509.Certificate
+}
+
+// ParseRecipients reads public keys, RSA or EC, and certificates with a key of RSA, each as
+// PEM. A private key among them is refused, so that none travels by mistake, and a
+// certificate that has expired or is not for this. Errors are an errdefs.ErrInvalidArgument.
 func ParseRecipients(keys ...string) (to Recipients, err error) {
 	for _, s := range keys {
-		block, rest := pem.Decode([]byte(s))
-		if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil, fmt.Errorf("want a PEM file with one PUBLIC KEY and nothing behind it, as of `openssl pkey -in KEY -pubout`: %w", errdefs.ErrInvalidArgument)
-		}
-		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		one, err := parseRecipient(s)
 		if err != nil {
-			return nil, fmt.Errorf("public key: %w: %w", err, errdefs.ErrInvalidArgument)
+			return nil, err
 		}
-		switch key := key.(type) {
-		case *rsa.PublicKey:
-			to = append(to, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: key})
-		case *ecdsa.PublicKey:
-			to = append(to, jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: key})
-		default:
-			return nil, fmt.Errorf("a public key is neither of RSA nor of EC: %w", errdefs.ErrInvalidArgument)
-		}
+		to = append(to, one)
 	}
 	return to, nil
 }
 
-func (to Recipients) wrap(p private) (string, error) {
+func parseRecipient(s string) (Recipient, error) {
+	if strings.Contains(s, "-----BEGIN PGP ") {
+		return Recipient{}, fmt.Errorf("it is a key of OpenPGP, and to those nothing is encrypted here; give a PUBLIC KEY or a CERTIFICATE: %w", errdefs.ErrInvalidArgument)
+	}
+	block, rest := pem.Decode([]byte(s))
+	if block == nil || block.Type != "PUBLIC KEY" && block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return Recipient{}, fmt.Errorf("want a PEM file with one PUBLIC KEY, as of `openssl pkey -in KEY -pubout`, or one CERTIFICATE, and nothing behind it: %w", errdefs.ErrInvalidArgument)
+	}
+	if block.Type == "CERTIFICATE" {
+		c, err := parseCertificate(block.Bytes, time.Now())
+		return Recipient{certificate: c}, err
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return Recipient{}, fmt.Errorf("public key: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return Recipient{jwe: jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: key}}, nil
+	case *ecdsa.PublicKey:
+		return Recipient{jwe: jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: key}}, nil
+	}
+	return Recipient{}, fmt.Errorf("a public key is neither of RSA nor of EC: %w", errdefs.ErrInvalidArgument)
+}
+
+// wrap gives the annotations by which recipients find the key.
+func (to Recipients) wrap(p private) (map[string]string, error) {
 	raw, err := json.Marshal(p)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	var jwe []jose.Recipient
+	var certificates []*x509.Certificate
+	for _, r := range to {
+		if r.certificate != nil {
+			certificates = append(certificates, r.certificate)
+		} else {
+			jwe = append(jwe, r.jwe)
+		}
+	}
+	wrapped := map[string]string{}
+	if len(jwe) > 0 {
+		e, err := encryptJWE(raw, jwe)
+		if err != nil {
+			return nil, fmt.Errorf("encrypt for %d recipients: %w", len(jwe), err)
+		}
+		wrapped[annotationJWE] = base64.StdEncoding.EncodeToString(e)
+	}
+	if len(certificates) > 0 {
+		e, err := envelop(raw, certificates)
+		if err != nil {
+			return nil, err
+		}
+		wrapped[annotationPKCS7] = base64.StdEncoding.EncodeToString(e)
+	}
+	return wrapped, nil
+}
+
+func encryptJWE(raw []byte, to []jose.Recipient) ([]byte, error) {
 	e, err := jose.NewMultiEncrypter(jose.A256GCM, to, nil)
 	if err != nil {
-		return "", fmt.Errorf("encrypt for %d recipients: %w: %w", len(to), err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	wrapped, err := e.Encrypt(raw)
 	if err != nil {
-		return "", fmt.Errorf("encrypt for %d recipients: %w", len(to), err)
+		return nil, err
 	}
-	return base64.StdEncoding.EncodeToString([]byte(wrapped.FullSerialize())), nil
+	return []byte(wrapped.FullSerialize()), nil
 }
 
 // Keys are private keys. They print as their number.
@@ -99,21 +152,33 @@ func (k Keys) String() string { return fmt.Sprintf("%d private keys", len(k)) }
 func (k Keys) Format(s fmt.State, _ rune) { fmt.Fprint(s, k.String()) }
 
 // ParseKeys reads private keys, RSA or EC, as PEM without a passphrase: one or more in each
-// file, and nothing else behind the first. Errors are an errdefs.ErrInvalidArgument and show
-// nothing of a key.
+// file, and their certificates, which are not needed and passed over. Errors are an
+// errdefs.ErrInvalidArgument and show nothing of a key.
 func ParseKeys(files ...[]byte) (k Keys, err error) {
-	for _, rest := range files {
-		for more := true; more; more = len(bytes.TrimSpace(rest)) > 0 {
-			var block *pem.Block
-			if block, rest = pem.Decode(rest); block == nil {
-				return nil, fmt.Errorf("want a PEM file with private keys and nothing else: %w", errdefs.ErrInvalidArgument)
-			}
-			key, err := parseKey(block)
-			if err != nil {
-				return nil, err
-			}
-			k = append(k, key)
+	for _, raw := range files {
+		keys, err := parseFile(raw)
+		if err != nil {
+			return nil, err
 		}
+		k = append(k, keys...)
+	}
+	return k, nil
+}
+
+func parseFile(rest []byte) (k Keys, err error) {
+	for len(k) == 0 || len(bytes.TrimSpace(rest)) > 0 {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, fmt.Errorf("want a PEM file with private keys and nothing else, but their certificates: %w", errdefs.ErrInvalidArgument)
+		}
+		if block.Type == "CERTIFICATE" {
+			continue
+		}
+		key, err := parseKey(block)
+		if err != nil {
+			return nil, err
+		}
+		k = append(k, key)
 	}
 	return k, nil
 }
@@ -149,30 +214,78 @@ var (
 func Is(desc ocispec.Descriptor) bool { return strings.HasSuffix(desc.MediaType, suffix) }
 
 // Unwrap finds the key of an encrypted layer by one of the private keys. An
-// errdefs.ErrPermissionDenied says that none of them is a recipient's.
+// errdefs.ErrPermissionDenied says that none of them is a recipient's, an
+// errdefs.ErrNotImplemented that it is wrapped in no way that is known here.
 func (k Keys) Unwrap(desc ocispec.Descriptor) (*Key, error) {
 	if len(k) == 0 {
 		return nil, fmt.Errorf("it is encrypted; give a private key of one for whom it is: %w", errdefs.ErrPermissionDenied)
 	}
-	if desc.Annotations[annotationJWE] == "" {
-		return nil, fmt.Errorf("it is encrypted by %s, and JWE alone is known here: %w", ways(desc), errdefs.ErrNotImplemented)
+	known := false
+	for _, way := range []struct {
+		annotation string
+		open       func([]byte) ([]byte, error)
+	}{{annotationJWE, k.openJWE}, {annotationPKCS7, k.openPKCS7}} {
+		wrapped := desc.Annotations[way.annotation]
+		if wrapped == "" {
+			continue
+		}
+		known = true
+		plain, err := openOne(wrapped, way.open)
+		if err != nil {
+			return nil, fmt.Errorf("the annotation %s: %w: %w", way.annotation, err, errdefs.ErrInvalidArgument)
+		}
+		if plain != nil {
+			return newKey(plain, desc)
+		}
 	}
-	for one := range strings.SplitSeq(desc.Annotations[annotationJWE], ",") {
+	if !known {
+		return nil, fmt.Errorf("it is encrypted by %s, and jwe and pkcs7 alone are known here: %w", ways(desc), errdefs.ErrNotImplemented)
+	}
+	return nil, fmt.Errorf("it is encrypted for others than the %d private keys given: %w", len(k), errdefs.ErrPermissionDenied)
+}
+
+// openOne opens one of what an annotation has, or none.
+func openOne(wrapped string, open func([]byte) ([]byte, error)) ([]byte, error) {
+	for one := range strings.SplitSeq(wrapped, ",") {
 		raw, err := base64.StdEncoding.DecodeString(one)
 		if err != nil {
-			return nil, fmt.Errorf("the annotation %s is no base64: %w", annotationJWE, errdefs.ErrInvalidArgument)
+			return nil, errors.New("it is no base64")
 		}
-		wrapped, err := jose.ParseEncrypted(string(raw), wrapping, content)
-		if err != nil {
-			return nil, fmt.Errorf("the annotation %s: %w: %w", annotationJWE, err, errdefs.ErrInvalidArgument)
+		if plain, err := open(raw); plain != nil || err != nil {
+			return plain, err
 		}
-		for _, key := range k {
-			if _, _, plain, err := wrapped.DecryptMulti(key); err == nil {
-				return newKey(plain, desc)
+	}
+	return nil, nil
+}
+
+// openJWE gives nothing if it is for none of the keys.
+func (k Keys) openJWE(raw []byte) ([]byte, error) {
+	wrapped, err := jose.ParseEncrypted(string(raw), wrapping, content)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range k {
+		if _, _, plain, err := wrapped.DecryptMulti(key); err == nil {
+			return plain, nil
+		}
+	}
+	return nil, nil
+}
+
+// openPKCS7 gives nothing if it is for none of the keys.
+func (k Keys) openPKCS7(raw []byte) ([]byte, error) {
+	e, err := parseEnvelope(raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range k {
+		if key, ok := key.(*rsa.PrivateKey); ok {
+			if plain, ok := e.open(key); ok {
+				return plain, nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("it is encrypted for others than the %d private keys given: %w", len(k), errdefs.ErrPermissionDenied)
+	return nil, nil
 }
 
 // ways are the ways in which a layer's key is wrapped.
@@ -186,6 +299,7 @@ func ways(desc ocispec.Descriptor) string {
 	if len(all) == 0 {
 		return "an unknown way"
 	}
+	slices.Sort(all)
 	return strings.Join(all, " and ")
 }
 

@@ -156,6 +156,8 @@ func (to Recipients) annotations(k *Key, more map[string]string) (map[string]str
 	}
 	all := map[string]string{}
 	maps.Copy(all, more)
-	all[annotationJWE], all[annotationPublic] = wrapped, base64.StdEncoding.EncodeToString(raw)
+	maps.DeleteFunc(all, func(name, _ string) bool { return strings.HasPrefix(name, annotationPrefix) })
+	maps.Copy(all, wrapped)
+	all[annotationPublic] = base64.StdEncoding.EncodeToString(raw)
 	return all, nil
 }

@@ -32,8 +32,12 @@ func TestSkopeo(t *testing.T) {
 	layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(b.Bytes()), Size: int64(b.Len())}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
 
-	for name, p := range map[string]keys.Pair{"RSA": keys.RSA(t), "EC": keys.EC(t)} {
+	for name, tc := range map[string]struct {
+		keys.Pair
+		way string
+	}{"RSA": {keys.RSA(t), "jwe"}, "EC": {keys.EC(t), "jwe"}, "certificate": {keys.Certified(t, keys.Certificate{}), "pkcs7"}} {
 		t.Run(name, func(t *testing.T) {
+			p := tc.Pair
 			dir := t.TempDir()
 			public, private := filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
 			write(t, public, []byte(p.Public))
@@ -48,14 +52,18 @@ func TestSkopeo(t *testing.T) {
 				t.Fatal(err)
 			}
 			layout(t, filepath.Join(dir, "ours"), sealed, read(t, openSealed), layer.Digest)
-			skopeo(t, "copy", "--decryption-key", private, "oci:"+filepath.Join(dir, "ours")+":1", "oci:"+filepath.Join(dir, "decrypted")+":1")
+			decrypts := []string{"copy", "--decryption-key", private}
+			if tc.way == "pkcs7" { // by which it finds what is for the key
+				decrypts = append(decrypts, "--decryption-key", public)
+			}
+			skopeo(t, append(decrypts, "oci:"+filepath.Join(dir, "ours")+":1", "oci:"+filepath.Join(dir, "decrypted")+":1")...)
 			if got := blob(t, filepath.Join(dir, "decrypted"), layer.Digest); !bytes.Equal(got, b.Bytes()) {
 				t.Errorf("skopeo decrypts our layer to %d other bytes", len(got))
 			}
 
 			layout(t, filepath.Join(dir, "plain"), layer, b.Bytes(), layer.Digest)
 			theirs := filepath.Join(dir, "theirs")
-			skopeo(t, "copy", "--encryption-key", "jwe:"+public, "oci:"+filepath.Join(dir, "plain")+":1", "oci:"+theirs+":1")
+			skopeo(t, "copy", "--encryption-key", tc.way+":"+public, "oci:"+filepath.Join(dir, "plain")+":1", "oci:"+theirs+":1")
 			var index ocispec.Index
 			var m ocispec.Manifest
 			parse(t, filepath.Join(theirs, "index.json"), &index)
