@@ -10,20 +10,22 @@ import (
 	"github.com/lithify/lithify/convert/daemonconf"
 	"github.com/lithify/lithify/convert/preflight"
 	"github.com/lithify/lithify/convert/stack"
+	"github.com/lithify/lithify/restore"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
 	var o preflight.Options
 	var verb string
-	var migrate bool
+	var migrate, list bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine can do, and what to do about the rest",
 		Long: `Say what this machine can do, and what to do about the rest. Each thing is tried: a small
 EROFS image is mounted, a file is sealed, on Windows the library that writes block CIMs is
-loaded, and containerd is asked. Its configuration is read,
-too, with what that imports: what of it containerd passes over, what will be gone in a
+loaded, and containerd is asked: for its plugins, what it calls deprecated, and its runtimes,
+whose shims it starts as for a container. That says what keeps which verb from working; CRI
+keeps none. Its configuration is read, too, with what that imports: what of it containerd passes over, what will be gone in a
 later version, and what it migrates each time it starts.
 
 The exit code is 0 if all is there that --for requires. lithify convert needs nearly nothing.`,
@@ -48,7 +50,14 @@ The exit code is 0 if all is there that --for requires. lithify convert needs ne
 				return err
 			}
 			facts := preflight.Check(cmd.Context(), o)
-			if err := a.printFacts(facts, conf, verb); err != nil {
+			var plugins []preflight.Plugin
+			if list || a.output == "json" {
+				plugins, err = preflight.Plugins(cmd.Context(), o.Containerd)
+				if err != nil && list {
+					return err
+				}
+			}
+			if err := a.printFacts(facts, plugins, conf, verb); err != nil {
 				return err
 			}
 			return preflight.Ready(facts, verb)
@@ -59,6 +68,9 @@ The exit code is 0 if all is there that --for requires. lithify convert needs ne
 	fs.StringVar(&o.Dir, "dir", "", "where is tried what depends on the file system (default $TMPDIR)")
 	fs.StringVar(&o.Containerd, "containerd", stack.DefaultAddress, "where containerd listens")
 	fs.StringVar(&o.Config, "containerd-config", "", "containerd's configuration (default what the one at --containerd was started with)")
+	fs.StringVar(&o.CNIConf, "cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured")
+	fs.StringSliceVar(&o.CNIBins, "cni-bin-dir", []string{restore.DefaultBinDir}, "where the CNI plugins are; may be repeated")
+	fs.BoolVar(&list, "plugins", false, "list all plugins of containerd, too, and what lithify has of them; -o json always does")
 	fs.BoolVar(&migrate, "migrate", false, "print nothing but how to have bin_dirs in the place of CNI's bin_dir, for containerd 2.1 and later, as a diff; nothing is written")
 	return cmd
 }
@@ -84,7 +96,7 @@ func readConfig(ctx context.Context, o *preflight.Options, needed bool) (*daemon
 	return conf, err
 }
 
-func (a *app) printFacts(facts []preflight.Fact, conf *daemonconf.Config, verb string) error {
+func (a *app) printFacts(facts []preflight.Fact, plugins []preflight.Plugin, conf *daemonconf.Config, verb string) error {
 	if a.output == "json" {
 		type config struct {
 			Files    []*daemonconf.File   `json:"files"`
@@ -99,7 +111,9 @@ func (a *app) printFacts(facts []preflight.Fact, conf *daemonconf.Config, verb s
 			Ready  bool             `json:"ready"`
 			Facts  []preflight.Fact `json:"facts"`
 			Config *config          `json:"containerd_config,omitempty"`
-		}{verb, preflight.Ready(facts, verb) == nil, facts, c})
+
+			Plugins []preflight.Plugin `json:"containerd_plugins,omitempty"`
+		}{verb, preflight.Ready(facts, verb) == nil, facts, c, plugins})
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	for _, f := range facts {
@@ -108,19 +122,32 @@ func (a *app) printFacts(facts []preflight.Fact, conf *daemonconf.Config, verb s
 			state = "missing"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, state, f.Found)
-		use := f.For
-		if len(f.Required) > 0 {
-			use += "; required by " + strings.Join(f.Required, ", ")
-		}
-		fmt.Fprintf(w, "\t\t%s\n", use)
+		fmt.Fprintf(w, "\t\t%s\n", purpose(f.For, f.Required))
 		if f.Do != "" {
 			fmt.Fprintf(w, "\t\tto do: %s\n", f.Do)
+		}
+	}
+	for i, p := range plugins {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", p.Name(), p.State, p.Reason)
+		if p.For != "" {
+			fmt.Fprintf(w, "\t\t%s\n", purpose(p.For, p.Required))
 		}
 	}
 	if err := w.Flush(); err != nil || conf == nil {
 		return err
 	}
 	return a.explain(conf)
+}
+
+// purpose is what something is for, and the verbs that need it.
+func purpose(use string, required []string) string {
+	if len(required) > 0 {
+		use += "; required by " + strings.Join(required, ", ")
+	}
+	return use
 }
 
 // explain prints what containerd makes of its configuration. Where it only migrates, people

@@ -3,7 +3,6 @@ package preflight
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // DefaultConfig is what a containerd reads that was told nothing else.
@@ -27,15 +25,10 @@ func ConfigOf(ctx context.Context, address string) (string, error) {
 }
 
 func configOf(ctx context.Context, c *client.Client) (string, error) {
-	server, err := c.IntrospectionService().Server(ctx)
+	proc, err := processOf(ctx, c)
 	if err != nil {
 		return "", err
 	}
-	var ns unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/pid", &ns); err != nil || ns.Ino != server.Pidns {
-		return "", errors.Join(err, fmt.Errorf("containerd's process is in another PID namespace: %w", errdefs.ErrNotFound))
-	}
-	proc := fmt.Sprintf("/proc/%d", server.Pid)
 	line, err := os.ReadFile(filepath.Join(proc, "cmdline"))
 	if err != nil {
 		return "", err

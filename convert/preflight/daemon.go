@@ -9,20 +9,22 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/plugin"
 )
 
 // daemon are the probes of a containerd.
 var daemon = []probe{
 	{
-		name: "containerd", use: "containers are committed, checkpointed and restored", required: []string{"commit", "checkpoint", "restore"},
+		name: "containerd", use: "containers are committed, checkpointed and restored", required: ofContainers,
 		remedy: "start containerd 2.x, or name where it listens: --containerd ADDRESS", try: asking(version),
 	}, {
 		name: "containerd-plugins", use: "all of containerd works that is configured",
-		remedy: "ctr plugins ls --detailed says more", try: asking(brokenPlugins),
+		remedy: "lithify doctor --plugins lists them; ctr plugins ls --detailed says more", try: asking(brokenPlugins),
 	}, {
 		name: "containerd-deprecations", use: "containerd's next version will run here, too",
 		remedy: "ctr deprecations list says more", try: asking(deprecations),
+	}, {
+		name: "containerd-runtime", use: "containerd starts containers, and its runtime can checkpoint and restore them", required: ofProcesses,
+		remedy: "put containerd-shim-runc-v2 beside containerd or into its PATH, and a runc or crun that is built with checkpoints", try: asking(tryRuntime),
 	},
 }
 
@@ -48,23 +50,24 @@ func version(ctx context.Context, c *client.Client) (string, error) {
 	return v.Version, err
 }
 
-// brokenPlugins are those that did not start, but for those that have nothing to do here:
-// the API tells them apart by their text alone, and ctr does so, too.
+// brokenPlugins are those that did not start, but for those that have nothing to do here.
 func brokenPlugins(ctx context.Context, c *client.Client) (string, error) {
-	all, err := c.IntrospectionService().Plugins(ctx)
+	all, err := plugins(ctx, c)
 	if err != nil {
 		return "", err
 	}
 	var broken []string
-	for _, p := range all.Plugins {
-		if p.InitErr != nil && !strings.Contains(p.InitErr.Message, plugin.ErrSkipPlugin.Error()) {
-			broken = append(broken, fmt.Sprintf("%s.%s: %s", p.Type, p.ID, p.InitErr.Message))
+	count := map[State]int{}
+	for _, p := range all {
+		count[p.State]++
+		if p.State == Failed {
+			broken = append(broken, p.Name()+": "+p.Reason)
 		}
 	}
 	if len(broken) > 0 {
 		return "", errors.New(strings.Join(broken, "; "))
 	}
-	return fmt.Sprintf("%d without an error", len(all.Plugins)), nil
+	return fmt.Sprintf("%d ok, %d skipped", count[Loaded], count[Skipped]), nil
 }
 
 func deprecations(ctx context.Context, c *client.Client) (string, error) {

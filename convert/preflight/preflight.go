@@ -34,6 +34,10 @@ type Options struct {
 	Containerd string
 	// Config is that containerd's configuration; default what it says itself.
 	Config string
+	// CNIConf and CNIBins are where networks are configured and their plugins are; with none
+	// they are not looked for.
+	CNIConf string
+	CNIBins []string
 }
 
 // Fact is one thing that this host can do, or cannot.
@@ -69,8 +73,12 @@ func Check(ctx context.Context, o Options) []Fact {
 	if o = o.withConfig(ctx); o.Config != "" {
 		all = append(all, config)
 	}
+	if o.CNIConf != "" && cni.try != nil {
+		all = append(all, cni)
+	}
+	near := slices.Concat(daemon, nearDaemon)
 	if o.Containerd != "" {
-		all = append(all, daemon...)
+		all = append(all, near...)
 	}
 	facts := make([]Fact, len(all))
 	var wg sync.WaitGroup
@@ -85,10 +93,12 @@ func Check(ctx context.Context, o Options) []Fact {
 	if o.Containerd == "" {
 		return facts
 	}
-	if first := len(facts) - len(daemon); !facts[first].OK {
+	if first := len(facts) - len(near); !facts[first].OK {
 		return facts[:first+1] // one that does not answer says nothing of itself
 	}
-	return facts
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return slices.Concat(facts, pluginFacts(ctx, o), runtimeFacts(ctx, o))
 }
 
 func (p probe) fact(ctx context.Context, o Options) Fact {
