@@ -149,6 +149,15 @@ func LowerFileOf(info fs.FileInfo) (LowerFile, error) {
 	return f, nil
 }
 
+// RdevOf gives the device number of a device in such a tree, as Linux' new_encode_dev.
+func RdevOf(info fs.FileInfo) (uint32, error) {
+	st, ok := info.Sys().(*goerofs.Stat)
+	if !ok || info.Mode()&fs.ModeDevice == 0 {
+		return 0, fmt.Errorf("%s: not a device of an EROFS image", info.Name())
+	}
+	return st.Rdev, nil
+}
+
 // IsWhiteout reports whether info is overlayfs' whiteout, a character device 0:0.
 func IsWhiteout(info fs.FileInfo) bool {
 	st, ok := info.Sys().(*goerofs.Stat)

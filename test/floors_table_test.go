@@ -31,6 +31,7 @@ var sameFloor = []edge{
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
 	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"}, {"convert/preflight", "cimfs"}, {"convert/preflight", "convert/daemonconf"},
+	{"convert/overlay", "erofs"}, {"convert/inspect", "convert"}, {"convert/inspect", "convert/overlay"}, {"convert/inspect", "convert/frames"}, {"convert/inspect", "erofs"}, {"convert/inspect", "cimfs"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"cimfs/differ", "cimfs/vhd"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/set", "convert"}, {"restore/retain", "restore/*"}, {"restore/retain", "convert"}, {"restore/retain", "convert/registry"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"}, {"restore/image", "restore/encrypt"},

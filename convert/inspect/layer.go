@@ -1,0 +1,128 @@
+package inspect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/frames"
+	"github.com/lithify/lithify/erofs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// head is how much of a layer is fetched to see what it is, in bytes; the superblock of a file
+// system ends at 1152.
+const head = 8 << 10
+
+// maxPinned is up to where all of an image's metadata is fetched at once.
+const maxPinned = 16 << 20
+
+// layer is one of EROFS, as far as it has been fetched.
+type layer struct {
+	fs.ReadLinkFS
+	io.Closer
+}
+
+// openLayer opens the file system of a layer. What is fetched of it whole lies in temp.
+func openLayer(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (*layer, error) {
+	if strings.HasSuffix(desc.MediaType, "+zstd") {
+		return openFrames(ctx, src, desc, temp)
+	}
+	r, err := newRanges(ctx, src, desc)
+	if err != nil {
+		return nil, err
+	}
+	super, err := readSuper(r)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+	}
+	if off, n := super.metadata(desc.Size); n <= maxPinned {
+		if err := r.pin(off, n); err != nil {
+			return nil, err
+		}
+	}
+	fsys, err := erofs.Open(r)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+	}
+	return &layer{fsys, closers{}}, nil
+}
+
+// openFrames fetches a layer of zstd frames, and reads those frames that are asked for.
+func openFrames(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (_ *layer, err error) {
+	f, err := fetchWhole(ctx, src, desc, temp)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	r, err := frames.Open(f, desc.Size)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+	}
+	fsys, err := erofs.Open(r)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), r.Close())
+	}
+	return &layer{fsys, closers{r, f}}, nil
+}
+
+type closers []io.Closer
+
+// Close closes all.
+func (c closers) Close() error {
+	var errs []error
+	for _, one := range c {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// fetchWhole brings a blob here and compares it with its digest.
+func fetchWhole(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (_ *convert.Scratch, err error) {
+	rc, err := convert.Fetch(ctx, src, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	f, err := convert.TempFile(temp)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(f, rc); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// readHead gives the first bytes of what a layer holds, decompressed, and fetches few more.
+func readHead(ctx context.Context, src convert.Source, desc ocispec.Descriptor) ([]byte, error) {
+	r, err := newRanges(ctx, src, desc)
+	if err != nil {
+		return nil, err
+	}
+	in := io.Reader(io.NewSectionReader(r, 0, desc.Size))
+	if strings.HasSuffix(desc.MediaType, "+zstd") {
+		dec, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			return nil, err
+		}
+		defer dec.Close()
+		in = dec
+	}
+	var b bytes.Buffer
+	_, err = io.CopyN(&b, in, head)
+	if err == io.EOF {
+		err = nil
+	}
+	return b.Bytes(), err
+}
