@@ -3,7 +3,6 @@ package cimfs
 import (
 	"archive/tar"
 	"fmt"
-	"path"
 	"strings"
 )
 
@@ -13,6 +12,7 @@ type entry int
 const (
 	plainFile entry = iota + 1
 	directory
+	removed // from those below
 )
 
 // problem keeps one, if it is among the first.
@@ -29,17 +29,6 @@ func (p *plan) problem(name, text string, refused bool) {
 func (p *plan) refuse(name, text string) { p.problem(name, text, true) }
 func (p *plan) note(name, text string)   { p.problem(name, text, false) }
 
-// checkName refuses what is no path in a layer of Windows.
-func (p *plan) checkName(name string) {
-	clean := strings.TrimSuffix(name, "/")
-	switch {
-	case path.IsAbs(name) || clean != path.Clean(name) || clean == "." || clean == ".." || strings.HasPrefix(clean, "../"):
-		p.refuse(name, "not a plain path: one that is relative, without empty parts, . and ..")
-	case strings.ContainsAny(name, "\\\x00"):
-		p.refuse(name, "a backslash or a NUL in a name")
-	}
-}
-
 // checkFile refuses what hcsshim would write, and not as the layer has it.
 func (p *plan) checkFile(h *tar.Header, c Call) {
 	switch h.Typeflag {
@@ -47,8 +36,9 @@ func (p *plan) checkFile(h *tar.Header, c Call) {
 	default:
 		p.refuse(h.Name, fmt.Sprintf("an entry of type %q: layers of Windows have files, directories and links", h.Typeflag))
 	}
-	if strings.Contains(h.Name, ":") {
-		p.refuse(h.Name, "a colon in a name, or a stream that is not behind its file")
+	p.checkColon(h.Name)
+	if apart(c.Path) && h.Typeflag != tar.TypeReg {
+		p.refuse(h.Name, "a hive, or a file that a utility VM starts by, that is no file")
 	}
 	if isDir := c.Attributes&attributeDirectory != 0; isDir && h.Typeflag == tar.TypeReg && h.Size > 0 {
 		p.refuse(h.Name, "a directory by its attributes that has content")
@@ -57,6 +47,12 @@ func (p *plan) checkFile(h *tar.Header, c Call) {
 	}
 	if len(c.Reparse) > maxReparse {
 		p.refuse(h.Name, fmt.Sprintf("the target of a link has %d bytes: Windows takes %d", len(c.Reparse), maxReparse))
+	}
+	if n := len(c.SecurityDescriptor); n > maxSD || n > 0 && !soundSD(c.SecurityDescriptor) {
+		p.refuse(h.Name, "what it has for a security descriptor is none")
+	}
+	if n := len(c.ExtendedAttributes); n > maxEA {
+		p.refuse(h.Name, fmt.Sprintf("%d bytes of extended attributes: Windows takes %d", n, maxEA))
 	}
 	if c.Path == utilityVM && !p.base {
 		p.note(h.Name, "files of a utility VM in another layer than the base: hcsshim does not merge them")
@@ -92,7 +88,7 @@ func (p *plan) checkHives() {
 func (p *plan) checkCall(c Call) {
 	folded := fold(c.Path)
 	switch c.Op {
-	case OpTombstone, OpStream:
+	case OpStream:
 		return
 	case OpLink:
 		if !p.linkable(c.Target) {
@@ -106,7 +102,10 @@ func (p *plan) checkCall(c Call) {
 		}
 	}
 	was, kind := p.names[folded], plainFile
-	if c.Attributes&attributeDirectory != 0 {
+	switch {
+	case c.Op == OpTombstone:
+		kind = removed
+	case c.Attributes&attributeDirectory != 0:
 		kind = directory
 	}
 	if was != 0 && (was != directory || kind != directory) {

@@ -1,6 +1,7 @@
 package cimfs
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -62,6 +63,28 @@ func apart(file string) bool {
 
 // noSD is D:NO_ACCESS_CONTROL, which hcsshim writes where a file has no descriptor.
 var noSD = []byte{1, 0, 4, 128, 19: 0}
+
+// What a file has at most, in bytes: Windows counts either by 16 bits.
+const (
+	maxSD = 65535
+	maxEA = 65535
+)
+
+// soundSD reports whether b is a self-relative SECURITY_DESCRIPTOR (MS-DTYP 2.4.6), whose parts are
+// in it. What they say is not looked at.
+func soundSD(b []byte) bool {
+	const head, selfRelative = 20, 0x8000
+	if len(b) < head || b[0] != 1 || binary.LittleEndian.Uint16(b[2:])&selfRelative == 0 {
+		return false
+	}
+	// The owner, the group and the two lists begin with 8 bytes at least.
+	for at := 4; at < head; at += 4 {
+		if off := int64(binary.LittleEndian.Uint32(b[at:])); off != 0 && (off < head || off+8 > int64(len(b))) {
+			return false
+		}
+	}
+	return true
+}
 
 // Attributes of files, of winnt.h.
 const (

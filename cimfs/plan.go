@@ -126,9 +126,9 @@ const maxEntries = 4 << 20
 // v0.15.0, whose source is pkg/ociwclayer/cim and internal/wclayer/cim, and which test/wine
 // compares it with.
 func Plan(ctx context.Context, r io.Reader, base bool, emit func(Call) error) (*Layer, error) {
-	whole := sha256.New()
-	r = io.TeeReader(r, whole)
-	p := &plan{base: base, emit: emit, names: make(map[string]entry), added: make(map[string]bool)}
+	whole, from := sha256.New(), &heard{Reader: r}
+	r = io.TeeReader(from, whole)
+	p := &plan{from: from, base: base, emit: emit, names: make(map[string]entry), added: make(map[string]bool)}
 	if err := p.read(ctx, tar.NewReader(r)); err != nil {
 		return nil, err
 	}
@@ -144,6 +144,7 @@ func Plan(ctx context.Context, r io.Reader, base bool, emit func(Call) error) (*
 
 // plan is a layer of which a part was read.
 type plan struct {
+	from  *heard
 	base  bool
 	emit  func(Call) error
 	layer Layer
@@ -151,6 +152,7 @@ type plan struct {
 	names map[string]entry // by folded path: what the CIM has
 	added map[string]bool  // paths as written that a hard link may name
 	last  string           // the file to which streams may be added; "" if none
+	held  int64            // bytes of the names in both
 	later []Call           // what hcsshim puts off until it has seen all of the layer
 }
 
@@ -161,31 +163,57 @@ func (p *plan) read(ctx context.Context, tr *tar.Reader) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("layer: %w: %w", err, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("layer: %w", p.ofTar(err))
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case n == maxEntries:
-			return fmt.Errorf("layer has more than %d entries: %w", maxEntries, errdefs.ErrResourceExhausted)
+			return fmt.Errorf("layer has more than %d entries: %w", maxEntries, errdefs.ErrInvalidArgument)
 		}
 		if err := p.entry(h, tr); err != nil {
-			return fmt.Errorf("layer: %s: %w", h.Name, err)
+			return fmt.Errorf("layer: %q: %w", h.Name, p.ofTar(err))
 		}
 	}
 }
 
+// heard is a reader that remembers its error.
+type heard struct {
+	io.Reader
+	err error
+}
+
+func (h *heard) Read(b []byte) (int, error) {
+	n, err := h.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		h.err = err
+	}
+	return n, err
+}
+
+// ofTar has what package tar says of its input be an errdefs.ErrInvalidArgument, and leaves what
+// was said of the input by who reads that.
+func (p *plan) ofTar(err error) error {
+	if p.from.err == nil && (errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return err
+}
+
 // entry is one of the tar's.
 func (p *plan) entry(h *tar.Header, content io.Reader) error {
-	p.checkName(h.Name)
+	if err := p.hold(h); err != nil {
+		return err
+	}
 	dir, name := path.Split(h.Name)
-	switch {
-	case strings.HasPrefix(name, whiteout):
+	if strings.HasPrefix(name, whiteout) {
 		p.last = ""
-		if name == opaque {
-			p.refuse(h.Name, "an opaque directory: layers of Windows have none")
-		}
-		return p.call(Call{Op: OpTombstone, Path: windowsPath(path.Join(dir, name[len(whiteout):]))})
+		return p.tombstone(h.Name, dir, name[len(whiteout):])
+	}
+	p.checkName(h.Name)
+	switch {
 	case h.Typeflag == tar.TypeLink:
 		p.last = ""
+		p.checkColon(h.Name)
+		p.checkName(h.Linkname)
 		return p.link(windowsPath(h.Name), windowsPath(h.Linkname))
 	case h.Typeflag == tar.TypeReg && p.last != "" && strings.HasPrefix(h.Name, p.last+":"):
 		return p.stream(h, content)
@@ -199,6 +227,40 @@ const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
 )
+
+// maxHeld bounds the bytes of names that a plan remembers. Those of Windows' largest layers
+// have some ten million.
+const maxHeld = 1 << 30
+
+// hold refuses at once what would take memory, or a disk, that the layer itself does not take.
+func (p *plan) hold(h *tar.Header) error {
+	for k := range h.PAXRecords {
+		// hcsshim would write the holes.
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return fmt.Errorf("a sparse file, which layers of Windows have not: %w", errdefs.ErrInvalidArgument)
+		}
+	}
+	if tooLong(h.Name) || tooLong(h.Linkname) {
+		return fmt.Errorf("a path of more than %d characters: %w", maxPath, errdefs.ErrInvalidArgument)
+	}
+	if p.held += int64(len(h.Name) + len(h.Linkname)); p.held > maxHeld {
+		return fmt.Errorf("names of more than %d bytes: %w", maxHeld, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// tombstone removes a file of the layers below.
+func (p *plan) tombstone(whole, dir, name string) error {
+	switch whole {
+	case dir + opaque:
+		p.refuse(whole, "an opaque directory: layers of Windows have none")
+	case dir + whiteout:
+		p.refuse(whole, "a whiteout of no name")
+	}
+	p.checkColon(dir + name)
+	p.checkName(dir + name)
+	return p.call(Call{Op: OpTombstone, Path: windowsPath(path.Join(dir, name))})
+}
 
 // file adds one, or puts it off.
 func (p *plan) file(h *tar.Header, content io.Reader) error {
