@@ -24,7 +24,8 @@ var writers = semaphore.NewWeighted(maxWriters)
 // the layers below is their registry alone; a chain knows whose that is, so that nobody names
 // parents in a wrong order. It is not safe for concurrent use.
 //
-// A Chain writes on Windows only: elsewhere its methods return an errdefs.ErrNotImplemented.
+// A Chain writes where there is a [Library]: elsewhere its methods return that error, and read
+// nothing.
 type Chain struct {
 	dir   string
 	depth int    // layers so far, those made elsewhere too
@@ -87,22 +88,29 @@ func (c *Chain) written(ctx context.Context, b *Block, tar io.Reader) (*Layer, e
 		planErr error
 		planned = make(chan struct{})
 	)
+	running, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	planner, feed := io.Pipe()
 	go func() {
 		defer close(planned)
-		layer, planErr = Plan(ctx, planner, c.depth == 0, func(Call) error { return nil })
+		if layer, planErr = Plan(ctx, planner, c.depth == 0, func(Call) error { return nil }); planErr != nil {
+			stop(planErr) // hcsshim may not mind what the plan ends at
+		}
 		planner.CloseWithError(planErr)
 	}()
 	tee := io.TeeReader(tar, feed)
-	err := c.run(ctx, b, order{Hives: c.hives}, tee)
+	err := c.run(running, b, order{Hives: c.hives}, tee)
 	// hcsshim stops where the tar ends, or where it does not go on: the plan says why.
 	_, readErr := io.Copy(io.Discard, tee)
 	feed.CloseWithError(readErr)
 	<-planned
-	if planErr == nil && layer.Err() != nil {
+	switch {
+	case planErr != nil:
+		return nil, planErr
+	case layer.Err() != nil:
 		return nil, layer.Err()
 	}
-	return layer, cmp.Or(err, readErr, planErr)
+	return layer, cmp.Or(err, readErr)
 }
 
 // Merge makes the CIM that joins those of all layers, of which this chain has to have made
@@ -129,6 +137,9 @@ func (c *Chain) Merge(ctx context.Context) (_ *Block, err error) {
 
 // begin waits until another CIM may be written, and makes its directory. end follows.
 func (c *Chain) begin(ctx context.Context, name string) (dir string, err error) {
+	if _, err := Library(); err != nil {
+		return "", err // before anything is fetched
+	}
 	if err := writers.Acquire(ctx, 1); err != nil {
 		return "", context.Cause(ctx)
 	}

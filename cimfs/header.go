@@ -87,6 +87,7 @@ func (c *Call) security(h *tar.Header) (err error) {
 		}
 	} else if s, ok := h.PAXRecords[paxSDDL]; ok {
 		c.SecurityDescriptor, c.SDDL = nil, s
+		return checkSDDL(s)
 	}
 	return nil
 }

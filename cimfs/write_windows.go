@@ -6,11 +6,18 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/Microsoft/go-winio"
 	hcscim "github.com/Microsoft/hcsshim/pkg/cimfs"
 	"github.com/Microsoft/hcsshim/pkg/ociwclayer/cim"
 )
 
-func supported() error { return nil }
+// checkSDDL has Windows read a security descriptor that is a text, as hcsshim will.
+func checkSDDL(text string) error {
+	if _, err := winio.SddlToSecurityDescriptor(text); err != nil {
+		return fmt.Errorf("%s is none: %w", paxSDDL, err)
+	}
+	return nil
+}
 
 // write has hcsshim write a CIM and seal it.
 func (o order) write(ctx context.Context, tar io.Reader) (w written, err error) {

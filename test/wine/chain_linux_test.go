@@ -197,6 +197,8 @@ func testNothingLeft(t *testing.T, p *wine.Prefix) {
 	odd.Dir("Files")
 	odd.File("Files/a", []byte("a"))
 	odd.Stream("Files/a", ":b:$DATA", []byte("b"))
+	sddl := winlayer.New()
+	sddl.Dir("Files", winlayer.Without("MSWINDOWS.rawsd"), winlayer.Record("MSWINDOWS.sd", "nonsense"))
 	for name, c := range map[string]struct {
 		fault  string
 		layers [][]byte
@@ -206,7 +208,9 @@ func testNothingLeft(t *testing.T, p *wine.Prefix) {
 		"seal":      {"CimSealImage:1=0x8007001d", [][]byte{winlayer.Base(), winlayer.Child()}, "seal"},
 		"merge":     {"CimAddFsToMergedImage2:2=0x80070002", [][]byte{winlayer.Base(), winlayer.Child()}, "merged image"},
 		"stream":    {"", [][]byte{winlayer.Base(), odd.Bytes()}, "Files/a:b:$DATA: an alternate data stream"},
-		"truncated": {"", [][]byte{winlayer.Base()[:20000]}, "unexpected EOF"},
+		"truncated": {"", [][]byte{winlayer.Base()[:20000]}, "unexpected EOF: invalid argument"},
+		"sparse":    {"", [][]byte{winlayer.Base(), winlayer.Holes()}, "a sparse file"},
+		"SDDL":      {"", [][]byte{winlayer.Base(), sddl.Bytes()}, "Files: MSWINDOWS.sd is none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := chainOf(t, p, []string{"CIMEMU_FAIL=" + c.fault}, []string{"-merge"}, c.layers...)
