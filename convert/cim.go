@@ -257,7 +257,9 @@ func (w *cimChain) write(ctx context.Context, t task) (*CIMLayer, error) {
 		return nil, w.blame(blob, err)
 	}
 	defer tar.Close()
-	b, err := w.chain.Import(ctx, tar)
+	bounded := w.cimTar(ctx, tar)
+	b, err := w.chain.Import(ctx, bounded)
+	bounded.end()
 	if errdefs.IsNotImplemented(err) {
 		return nil, fmt.Errorf("%w: a pool with a worker on Windows makes them, see lithify submit convert --blockcim", err)
 	}
@@ -275,7 +277,7 @@ func (w *cimChain) push(ctx context.Context, t task, l *CIMLayer) (err error) {
 			return err
 		}
 		defer f.Close()
-		_, err = io.Copy(to, f)
+		_, err = io.Copy(to, w.metered(f, Event{Layer: t.desc.Digest, Phase: "compress", Total: l.Size}))
 		return err
 	})
 	if err == nil {
@@ -296,7 +298,7 @@ func (c *conversion) pushCompressed(ctx context.Context, t task, mediaType strin
 	if err != nil {
 		return desc, err
 	}
-	if err := errors.Join(write(c.alive(t, z)), z.Close()); err != nil {
+	if err := errors.Join(write(z), z.Close()); err != nil {
 		return desc, err
 	}
 	n, err := f.Seek(0, io.SeekCurrent)
@@ -310,24 +312,6 @@ func (c *conversion) pushCompressed(ctx context.Context, t task, mediaType strin
 	return desc, c.dst.Push(ctx, desc, func() (io.ReadCloser, error) {
 		return io.NopCloser(c.metered(io.NewSectionReader(f, 0, n), Event{Layer: t.desc.Digest, Phase: "push", Total: n})), nil
 	})
-}
-
-// alive reports what is written as progress of the conversion.
-func (c *conversion) alive(t task, w io.Writer) io.Writer {
-	return &writeMeter{w, c, Event{Layer: t.desc.Digest, Phase: "compress"}}
-}
-
-type writeMeter struct {
-	io.Writer
-	c *conversion
-	e Event
-}
-
-func (m *writeMeter) Write(p []byte) (int, error) {
-	n, err := m.Writer.Write(p)
-	m.e.Done += int64(n)
-	m.c.event(m.e)
-	return n, err
 }
 
 // makeCIMVariant writes the manifest of block CIMs.

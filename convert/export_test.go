@@ -9,3 +9,9 @@ import (
 func PutCIM(ctx context.Context, l *Ledger, from Target, job LayerJob, cim *CIMLayer, seen ...string) error {
 	return l.put(ctx, from, record{Job: job, CIM: cim, Seen: seen}, func(r io.Reader) io.Reader { return r })
 }
+
+// CIMTar is what hcsshim, which is on Windows only, reads of a layer.
+func CIMTar(ctx context.Context, tar io.Reader, opts Options) (r io.Reader, end func()) {
+	t := (&conversion{opts: opts}).cimTar(ctx, tar)
+	return t, func() { t.end() }
+}

@@ -62,6 +62,9 @@ type Options struct {
 	// Progress hears of every step. It is called from many goroutines and must
 	// return at once.
 	Progress func(Event)
+	// Quiet, if set, is called where nothing will be heard for a while, at most bound long:
+	// hcsshim writes a block CIM. end is called when it is over.
+	Quiet func(ctx context.Context, bound time.Duration, why string) (end func())
 
 	anyPlatform bool // no platform was named
 }

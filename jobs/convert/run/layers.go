@@ -34,6 +34,7 @@ func (h Handler) Layer(ctx context.Context, a layerjob.Args) (*convert.LayerResu
 		TempDir:  h.TempDir,
 		Log:      h.Log,
 		Progress: report(ctx, h.Progress),
+		Quiet:    jobs.Quiet,
 	})
 	return r, WithKind(err)
 }

@@ -112,6 +112,7 @@ func (h Handler) Output(ctx context.Context, o convertjob.Output) (convert.Targe
 		Parallel:       h.Parallel,
 		Log:            h.Log,
 		Progress:       report(ctx, h.Progress),
+		Quiet:          jobs.Quiet,
 	}
 	dst, err := h.Create(o.Target, o.Insecure)
 	if err != nil {
