@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -82,16 +81,18 @@ type cimChain struct {
 	*conversion
 	below *CIMLayer // the topmost so far
 
-	dir   string
+	dir   *cimDir
 	chain *cimfs.Chain
 	made  *CIMLayer // what chain made last
 }
 
 func (w *cimChain) close() error {
-	if w.dir == "" {
+	if w.dir == nil {
 		return nil
 	}
-	return os.RemoveAll(w.dir)
+	dir := w.dir
+	w.dir, w.chain = nil, nil
+	return dir.remove()
 }
 
 // layer gives the task's layer, present in the target: from the ledger, made by others, or
@@ -208,42 +209,17 @@ func (w *cimChain) begin(ctx context.Context, t task) (err error) {
 	if err := w.close(); err != nil {
 		return err
 	}
-	sweepCIMs(cmp.Or(w.opts.TempDir, os.TempDir()))
-	if w.dir, err = os.MkdirTemp(w.opts.TempDir, fmt.Sprintf(cimDir+"%d-", os.Getpid())); err != nil {
-		return fmt.Errorf("%w: %w", ErrTemp, err)
+	if w.dir, err = newCIMDir(cmp.Or(w.opts.TempDir, os.TempDir())); err != nil {
+		return err
 	}
 	if w.below == nil {
-		w.chain = cimfs.NewChain(w.dir)
+		w.chain = cimfs.NewChain(w.dir.path)
 		return nil
 	}
 	return withTar(ctx, w.dst, w.below.Hives, func(hives io.Reader) (err error) {
-		w.chain, err = cimfs.Continue(w.dir, 1, hives)
+		w.chain, err = cimfs.Continue(w.dir.path, 1, hives)
 		return err
 	})
-}
-
-// cimDir begins the name of a chain's directory, before its process' number.
-const cimDir = "lithify-blockcim-"
-
-// sweepCIMs removes what processes have left that were killed: on Windows no file is gone
-// with its process. What cannot be removed is tried again for the next image.
-func sweepCIMs(temp string) {
-	dirs, err := filepath.Glob(filepath.Join(temp, cimDir+"*"))
-	if err != nil {
-		return
-	}
-	for _, dir := range dirs {
-		var pid int
-		if _, err := fmt.Sscanf(filepath.Base(dir), cimDir+"%d-", &pid); err != nil {
-			continue
-		}
-		p, err := os.FindProcess(pid)
-		if err != nil { // there is none: elsewhere than on Windows it is no error, and nobody makes them
-			os.RemoveAll(dir)
-			continue
-		}
-		p.Release()
-	}
 }
 
 func (w *cimChain) write(ctx context.Context, t task) (*CIMLayer, error) {

@@ -15,3 +15,12 @@ func CIMTar(ctx context.Context, tar io.Reader, opts Options) (r io.Reader, end 
 	t := (&conversion{opts: opts}).cimTar(ctx, tar)
 	return t, func() { t.end() }
 }
+
+// CIMDir makes a directory of block CIMs in temp. kill lets go of it as a process that is killed.
+func CIMDir(temp string) (path string, kill, remove func() error, err error) {
+	d, err := newCIMDir(temp)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	return d.path, d.mark.Close, d.remove, nil
+}
