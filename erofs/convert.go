@@ -73,7 +73,7 @@ func newOutput(blob blobWriter, opts Options) *output {
 	case opts.Profile == ProfileZstd:
 		n += maxCompressors
 	}
-	return &output{blob: blob, pool: newChunkPool(n, outChunk), max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
+	return &output{blob: blob, pool: newChunkPool(n, outChunk), bits: blocks4K, max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
 }
 
 // conversion is one run of Convert.
@@ -100,9 +100,9 @@ func (c *conversion) write() error {
 	return nil
 }
 
-// stream writes the whole image, but for block 0, which stays zero.
+// stream writes the whole image, but for its head, which stays zero.
 func (c *conversion) stream() error {
-	if err := c.out.zeros(blockSize); err != nil {
+	if err := c.out.zeros(headSize); err != nil {
 		return err
 	}
 	if err := c.out.flush(); err != nil {
@@ -117,7 +117,7 @@ func (c *conversion) stream() error {
 	if err := l.readAll(); err != nil {
 		return err
 	}
-	c.meta = metadata{opts: c.opts, base: c.out.block()}
+	c.meta = metadata{opts: c.opts, bits: c.out.bits, base: c.out.block()}
 	if err := c.meta.walk(l.tree.root); err != nil {
 		return err
 	}
@@ -157,6 +157,7 @@ func (c *conversion) superblock() []byte {
 		l.UUID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(uuidSpace+l.TarDigest.String()))
 	}
 	super := superblock{
+		bits:      c.out.bits,
 		inodes:    uint64(len(c.meta.order)),
 		blocks:    c.out.block(),
 		metaBlock: c.meta.base,
@@ -270,7 +271,7 @@ func (c *conversion) copy(ctx context.Context, w io.Writer, r io.Reader) (n int6
 	}
 }
 
-// spanWriter passes on block 0 and the metadata of an image that is written to it.
+// spanWriter passes on the head and the metadata of an image that is written to it.
 type spanWriter struct {
 	w    io.Writer
 	span Span
@@ -280,7 +281,7 @@ type spanWriter struct {
 func (s *spanWriter) Write(p []byte) (int, error) {
 	from, to := s.pos, s.pos+int64(len(p))
 	s.pos = to
-	for _, part := range []extent{{0, blockSize}, {s.span.Offset, s.span.Size}} {
+	for _, part := range []extent{{0, headSize}, {s.span.Offset, s.span.Size}} {
 		if lo, hi := max(from, part.off), min(to, part.end()); lo < hi {
 			if _, err := s.w.Write(p[lo-from : hi-from]); err != nil {
 				return 0, err

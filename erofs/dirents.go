@@ -10,10 +10,10 @@ import (
 
 // fitBlock gives how many of the entries go into the next block, and the bytes
 // they take.
-func fitBlock(list []dirent) (n, size int) {
+func fitBlock(list []dirent, block int) (n, size int) {
 	for _, e := range list {
 		k := direntSize + len(e.name)
-		if size+k > blockSize {
+		if size+k > block {
 			break
 		}
 		size += k
@@ -23,12 +23,12 @@ func fitBlock(list []dirent) (n, size int) {
 }
 
 // dirSize is the size of a directory in bytes: its last block is not filled up.
-func dirSize(list []dirent) (size int64) {
+func dirSize(list []dirent, block int) (size int64) {
 	for len(list) > 0 {
-		n, used := fitBlock(list)
+		n, used := fitBlock(list, block)
 		list = list[n:]
 		if len(list) > 0 {
-			used = blockSize
+			used = block
 		}
 		size += int64(used)
 	}
@@ -36,12 +36,12 @@ func dirSize(list []dirent) (size int64) {
 }
 
 // appendDir encodes a directory.
-func appendDir(b []byte, list []dirent) []byte {
+func appendDir(b []byte, list []dirent, block int) []byte {
 	for len(list) > 0 {
-		n, used := fitBlock(list)
+		n, used := fitBlock(list, block)
 		b = appendDirBlock(b, list[:n])
 		if list = list[n:]; len(list) > 0 {
-			b = append(b, make([]byte, blockSize-used)...)
+			b = append(b, make([]byte, block-used)...)
 		}
 	}
 	return b
@@ -94,7 +94,7 @@ func (m *metadata) write(out *output) error {
 // next call.
 func (m *metadata) contents(n *inode) []byte {
 	if n.isDir() {
-		m.buf = appendDir(m.buf[:0], m.list(n))
+		m.buf = appendDir(m.buf[:0], m.list(n), int(m.bits.size()))
 	} else {
 		m.buf = append(m.buf[:0], n.target...)
 	}
@@ -103,7 +103,7 @@ func (m *metadata) contents(n *inode) []byte {
 
 func (m *metadata) writeInode(out *output, n *inode, number uint32) error {
 	tail := n.more != nil && n.tail > 0
-	if _, err := out.Write(n.appendInode(m.head[:0], tail, number)); err != nil {
+	if _, err := out.Write(n.appendInode(m.head[:0], m.bits, tail, number)); err != nil {
 		return err
 	}
 	if attrs := n.attrs(); len(attrs) > 0 {
@@ -137,11 +137,11 @@ func (n *inode) writeChunks(out *output) error {
 		if err := writeIndex(out, (run.off-at)>>n.chunkBits, noBlock, 0); err != nil {
 			return err
 		}
-		if err := writeIndex(out, run.size>>n.chunkBits, block, uint32(1)<<(n.chunkBits-blockBits)); err != nil {
+		if err := writeIndex(out, run.size>>n.chunkBits, block, uint32(1)<<(n.chunkBits-uint8(out.bits))); err != nil {
 			return err
 		}
 		at = run.end()
-		block += uint32(align(min(at, n.size)-run.off, blockSize) >> blockBits)
+		block += uint32(out.bits.up(min(at, n.size)-run.off) >> out.bits)
 	}
 	return writeIndex(out, n.chunks()-at>>n.chunkBits, noBlock, 0)
 }

@@ -35,6 +35,7 @@ var fileTypes = map[uint16]uint8{sIFREG: 1, sIFDIR: 2, sIFCHR: 3, sIFBLK: 4, sIF
 
 // superblock is what struct erofs_super_block says about an image.
 type superblock struct {
+	bits      blockLog
 	inodes    uint64
 	blocks    uint32
 	metaBlock uint32
@@ -44,14 +45,14 @@ type superblock struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode gives block 0.
+// encode gives the image's head.
 func (s *superblock) encode() []byte {
-	block := make([]byte, blockSize)
-	b := block[superOffset:]
+	head := make([]byte, headSize)
+	b := head[superOffset:]
 	le := binary.LittleEndian
 	le.PutUint32(b, superMagic)
 	le.PutUint32(b[8:], featureCompatChecksum|featureCompatMtime)
-	b[12] = blockBits
+	b[12] = uint8(s.bits)
 	le.PutUint16(b[14:], rootNID)
 	le.PutUint64(b[16:], s.inodes)
 	le.PutUint32(b[36:], s.blocks)
@@ -61,10 +62,10 @@ func (s *superblock) encode() []byte {
 		le.PutUint32(b[80:], featureIncompatChunked)
 	}
 	le.PutUint32(b[4:], superChecksum(b))
-	return block
+	return head
 }
 
-// superChecksum is of the rest of block 0 from the superblock on, whose own
+// superChecksum is of the rest of the head from the superblock on, whose own
 // checksum field counts as zero.
 func superChecksum(b []byte) uint32 {
 	sum := crc32.Update(0, castagnoli, b[:4])
@@ -74,12 +75,12 @@ func superChecksum(b []byte) uint32 {
 
 // appendInode encodes struct erofs_inode_extended. tail says that contents
 // follow it inline; number is for 32-bit stat.
-func (n *inode) appendInode(b []byte, tail bool, number uint32) []byte {
+func (n *inode) appendInode(b []byte, bits blockLog, tail bool, number uint32) []byte {
 	le := binary.LittleEndian
 	layout, data := uint16(layoutFlatPlain), n.data
 	switch {
 	case n.chunkBits > 0:
-		layout, data = layoutChunked, chunkIndexFormat|uint32(n.chunkBits-blockBits)
+		layout, data = layoutChunked, chunkIndexFormat|uint32(n.chunkBits-uint8(bits))
 	case n.isDir() || n.mode&sIFMT == sIFLNK:
 		data = n.extra
 	}

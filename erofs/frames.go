@@ -122,8 +122,8 @@ func (w *frameBlob) finish() error {
 	return w.err
 }
 
-func (w *frameBlob) patch(block0 []byte) error {
-	_, err := w.dst.WriteAt(block0, storedHeader)
+func (w *frameBlob) patch(head []byte) error {
+	_, err := w.dst.WriteAt(head, storedHeader)
 	return err
 }
 

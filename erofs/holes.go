@@ -8,7 +8,7 @@ import "math/bits"
 const (
 	chunkIndexSize   = 8
 	chunkIndexFormat = 0x20 // EROFS_CHUNK_FORMAT_INDEXES
-	maxChunkBits     = blockBits + 31
+	maxChunkShift    = 31 // of a chunk's size in blocks, as log2
 	// flatBytes is up to where zeros are cheaper than another layout.
 	flatBytes = 64 << 10
 )
@@ -16,7 +16,7 @@ const (
 // sparse sends a sparse file's extents to the image, holes left out where that
 // takes less room.
 func (l *layerReader) sparse(n *inode, e *entry) error {
-	chunkBits := cheapestChunk(e.extents, e.size)
+	chunkBits := cheapestChunk(e.extents, e.size, l.out.bits)
 	if chunkBits == 0 {
 		return l.sparseFlat(n, e)
 	}
@@ -98,12 +98,12 @@ func touched(ext []extent, chunkBits int) []extent {
 
 // cheapestChunk gives the chunk size, as log2, with which data and index take
 // the fewest bytes, or 0 where a flat file takes no more.
-func cheapestChunk(ext []extent, size int64) int {
+func cheapestChunk(ext []extent, size int64, block blockLog) int {
 	if size <= flatBytes {
 		return 0
 	}
 	best, least := 0, size
-	for b := blockBits; b <= min(maxChunkBits, bits.Len64(uint64(size))); b++ {
+	for b := int(block); b <= min(int(block)+maxChunkShift, bits.Len64(uint64(size))); b++ {
 		cost := ((size-1)>>b + 1) * chunkIndexSize
 		var end int64
 		for _, x := range ext {

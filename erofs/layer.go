@@ -43,13 +43,13 @@ type Layer struct {
 	UUID    uuid.UUID `json:"uuid"`    // of the file system
 }
 
-// Span is where the metadata of an image lies: with block 0 it is all that is
+// Span is where the metadata of an image lies: with the first 4096 bytes it is all that is
 // needed to look at the tree.
 type Span struct {
 	Offset     int64 `json:"offset"`     // in the image, a multiple of 4096
 	Size       int64 `json:"size"`       // in the image, to its end but for a dm-verity tree
 	BlobOffset int64 `json:"blobOffset"` // in the blob; for ProfileZstd a frame begins there
-	// Digest is of block 0 (4096 bytes) followed by the Size bytes at Offset.
+	// Digest is of the first 4096 bytes followed by the Size bytes at Offset.
 	Digest digest.Digest `json:"digest"`
 }
 

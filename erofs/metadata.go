@@ -13,6 +13,7 @@ import (
 // directory entries or its target; then the blocks that did not fit.
 type metadata struct {
 	opts    Options
+	bits    blockLog
 	order   []*inode
 	base    uint32 // block at which the metadata begins
 	needs   []string
@@ -183,15 +184,15 @@ func (m *metadata) place() error {
 			return errMetadataTooLarge
 		}
 	}
-	next := int64(m.base) + align(off, blockSize)>>blockBits
+	next := int64(m.base) + m.bits.up(off)>>m.bits
 	for _, n := range m.order {
 		if over := n.overflow(); over > 0 {
 			n.extra = uint32(next)
-			next += align(over, blockSize) >> blockBits
+			next += m.bits.up(over) >> m.bits
 		}
 	}
 	switch {
-	case (next-int64(m.base))<<blockBits > maxMetadata:
+	case (next-int64(m.base))<<m.bits > maxMetadata:
 		return errMetadataTooLarge
 	case next > math.MaxUint32:
 		return errImageTooLarge
@@ -202,20 +203,20 @@ func (m *metadata) place() error {
 // placeInode puts an inode at off or as little behind it as the format allows,
 // and gives the end of it.
 func (m *metadata) placeInode(n *inode, off int64) int64 {
-	head := n.head()
+	head, block := n.head(), m.bits.size()
 	if n.isDir() {
-		n.size = dirSize(m.list(n))
+		n.size = dirSize(m.list(n), int(block))
 	}
-	tail := n.wantsTail()
+	tail := n.wantsTail(block)
 	off = align(off, nidUnit)
-	if off%blockSize+inodeSize > blockSize {
-		off = align(off, blockSize)
+	if off%block+inodeSize > block {
+		off = align(off, block)
 	}
 	// Kernels to 6.10 or so look for a symbolic link's target in the inode's own
 	// block; the same rule for directories costs next to nothing.
-	if off%blockSize+head+tail > blockSize && tail > 0 {
-		if head+tail <= blockSize {
-			off = align(off, blockSize)
+	if off%block+head+tail > block && tail > 0 {
+		if head+tail <= block {
+			off = align(off, block)
 		} else {
 			tail = 0
 		}
@@ -240,10 +241,10 @@ func (n *inode) head() int64 {
 func (n *inode) chunks() int64 { return (n.size-1)>>n.chunkBits + 1 }
 
 // wantsTail is how many bytes would lie behind the inode if there is room.
-func (n *inode) wantsTail() int64 {
+func (n *inode) wantsTail(block int64) int64 {
 	switch n.mode & sIFMT {
 	case sIFDIR:
-		return n.size % blockSize
+		return n.size % block
 	case sIFLNK:
 		return n.size
 	}

@@ -22,11 +22,11 @@ var ErrMetadataOnly = errors.New("only the metadata of this image is at hand")
 // gives an error, not a panic. Open and Stat follow symbolic links inside the
 // image. The tree may be used from several goroutines if r may.
 func Open(r io.ReaderAt) (fs.ReadLinkFS, error) {
-	var block0 [blockSize]byte
-	if _, err := r.ReadAt(block0[:], 0); err != nil {
+	var head [headSize]byte
+	if _, err := r.ReadAt(head[:], 0); err != nil {
 		return nil, fmt.Errorf("read superblock: %w", err)
 	}
-	if err := checkSuper(block0[:]); err != nil {
+	if err := checkSuper(head[:]); err != nil {
 		return nil, err
 	}
 	img, err := goerofs.Open(r)
@@ -37,31 +37,31 @@ func Open(r io.ReaderAt) (fs.ReadLinkFS, error) {
 }
 
 // checkSuper refuses what the reader cannot take or what is damaged.
-func checkSuper(block0 []byte) error {
-	b := block0[superOffset:]
+func checkSuper(head []byte) error {
+	b := head[superOffset:]
 	le := binary.LittleEndian
 	switch {
 	case le.Uint32(b) != superMagic:
 		return errors.New("not an EROFS image")
-	case b[12] != blockBits:
-		return fmt.Errorf("EROFS image with blocks of 2^%d bytes: only 4096 is read here", b[12])
-	case le.Uint32(b[8:])&featureCompatChecksum != 0 && le.Uint32(b[4:]) != superChecksum(b[:blockSize-superOffset]):
+	case b[12] != uint8(blocks4K) && b[12] != uint8(blocks512):
+		return fmt.Errorf("EROFS image with blocks of 2^%d bytes: only 512 and 4096 are read here", b[12])
+	case le.Uint32(b[8:])&featureCompatChecksum != 0 && le.Uint32(b[4:]) != superChecksum(b):
 		return errors.New("damaged EROFS image: the superblock's checksum does not match")
 	}
 	return nil
 }
 
-// OpenMetadata gives the tree of an image of which only block 0 and the
+// OpenMetadata gives the tree of an image of which only the first 4096 bytes and the
 // metadata are at hand. Stat, ReadDir and ReadLink work; reading a file gives
 // [ErrMetadataOnly].
 func OpenMetadata(super, meta []byte, span Span) (fs.ReadLinkFS, error) {
-	if len(super) != blockSize || int64(len(meta)) != span.Size {
-		return nil, fmt.Errorf("metadata of %d and %d bytes instead of %d and %d", len(super), len(meta), blockSize, span.Size)
+	if len(super) != headSize || int64(len(meta)) != span.Size {
+		return nil, fmt.Errorf("metadata of %d and %d bytes instead of %d and %d", len(super), len(meta), headSize, span.Size)
 	}
 	return Open(&metadataView{super, meta, span.Offset})
 }
 
-// metadataView is an image with nothing but block 0 and the metadata.
+// metadataView is an image with nothing but its head and the metadata.
 type metadataView struct {
 	super, meta []byte
 	offset      int64
@@ -71,7 +71,7 @@ func (v *metadataView) ReadAt(p []byte, off int64) (int, error) {
 	if off >= v.offset {
 		return readAt(v.meta, p, off-v.offset)
 	}
-	if off < 0 || off >= blockSize {
+	if off < 0 || off >= headSize {
 		return 0, ErrMetadataOnly
 	}
 	n, err := readAt(v.super, p, off)

@@ -1,9 +1,23 @@
 package erofs
 
-const (
-	blockBits = 12
-	blockSize = 1 << blockBits
+// blockLog is the size of an image's blocks, as log2 of bytes.
+type blockLog uint8
 
+const (
+	blocks4K  blockLog = 12
+	blocks512 blockLog = 9 // those of a tar
+
+	// headSize is what comes before everything else in an image: one block of 4 KiB, or
+	// eight of 512 bytes, with the superblock in it.
+	headSize = 4096
+)
+
+func (b blockLog) size() int64 { return 1 << b }
+
+// up is n bytes filled up to whole blocks.
+func (b blockLog) up(n int64) int64 { return align(n, b.size()) }
+
+const (
 	// outChunk is how much is written or compressed at once.
 	outChunk = 1 << 20
 	// directWrite is the run of file data from which on it is written out of the
@@ -27,8 +41,8 @@ type blobWriter interface {
 	takesAny() bool
 	// finish waits until everything is written. It must be called.
 	finish() error
-	// patch puts block 0 in the place kept for it, after finish.
-	patch(block0 []byte) error
+	// patch puts the image's head in the place kept for it, after finish.
+	patch(head []byte) error
 	// blobOffset is where the piece that began at off in the image lies in the
 	// blob, after finish.
 	blobOffset(off int64) int64
@@ -39,6 +53,7 @@ type blobWriter interface {
 type output struct {
 	blob  blobWriter
 	pool  *chunkPool
+	bits  blockLog
 	max   int64
 	limit error // what passing max gives
 	cur   *chunk
@@ -49,13 +64,13 @@ type output struct {
 var errImageTooLarge = &LimitError{Limit: "blocks in an image", Max: 1 << 32}
 
 // block is the number of the next block; the image stands at a block border.
-func (o *output) block() uint32 { return uint32(o.pos >> blockBits) }
+func (o *output) block() uint32 { return uint32(o.pos >> o.bits) }
 
 func (o *output) room(n int64) error {
 	switch {
 	case n > o.max-o.pos:
 		return o.limit
-	case o.pos+n > blockSize<<32-blockSize:
+	case o.pos+n > o.bits.size()<<32-o.bits.size():
 		return errImageTooLarge
 	}
 	return nil
@@ -135,7 +150,7 @@ func (o *output) zeros(n int64) error {
 }
 
 // pad fills the block.
-func (o *output) pad() error { return o.zeros(-o.pos & (blockSize - 1)) }
+func (o *output) pad() error { return o.zeros(o.bits.up(o.pos) - o.pos) }
 
 // flush ends the current chunk.
 func (o *output) flush() error {

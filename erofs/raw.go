@@ -68,8 +68,8 @@ func (w *rawBlob) finish() error {
 	return w.err
 }
 
-func (w *rawBlob) patch(block0 []byte) error {
-	_, err := w.dst.WriteAt(block0, 0)
+func (w *rawBlob) patch(head []byte) error {
+	_, err := w.dst.WriteAt(head, 0)
 	return err
 }
 

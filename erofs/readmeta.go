@@ -17,14 +17,14 @@ const maxMetadata = 4 << 30
 
 var errMetadataTooLarge = &LimitError{Limit: "bytes of metadata", Max: maxMetadata}
 
-// ReadMetadata reads block 0 and the metadata of l out of its blob, of which it
+// ReadMetadata reads the first 4096 bytes and the metadata of l out of its blob, of which it
 // reads nothing else, and checks them against l.Metadata.Digest.
 func ReadMetadata(blob io.ReaderAt, l *Layer) (super, meta []byte, err error) {
 	span := l.Metadata
 	if span.Size < 0 || span.Size > maxMetadata || span.BlobOffset < 0 || span.BlobOffset > l.Size {
 		return nil, nil, fmt.Errorf("metadata of layer %s: %d bytes at %d of %d cannot be", l.Digest, span.Size, span.BlobOffset, l.Size)
 	}
-	if super, err = readPart(blob, l, 0, blockSize); err == nil {
+	if super, err = readPart(blob, l, 0, headSize); err == nil {
 		meta, err = readPart(blob, l, span.BlobOffset, span.Size)
 	}
 	if err != nil {
