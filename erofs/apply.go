@@ -10,7 +10,7 @@ import (
 type layerReader struct {
 	tar     *tarReader
 	tree    *tree
-	out     *output
+	layout  layout
 	opts    Options
 	entries int
 	links   map[string]*inode // targets outside this layer: copies of lower files
@@ -180,15 +180,8 @@ func (l *layerReader) symlink(n *inode, target string) error {
 func (l *layerReader) contents(n *inode, e *entry) error {
 	n.size = e.size
 	var err error
-	switch {
-	case e.sparse:
-		err = l.sparse(n, e)
-	case e.size > 0:
-		n.data = l.out.block()
-		err = l.tar.in.data(e.stored, l.out.write)
-		if err == nil {
-			err = l.out.pad()
-		}
+	if e.sparse || e.size > 0 {
+		err = l.layout.file(n, e)
 	}
 	if err == nil {
 		err = l.tar.in.pad(e.stored)

@@ -26,39 +26,60 @@ import (
 // of src and dst are wrapped.
 //
 // Convert ends soon after ctx does, but not before a Read of src returns.
-func Convert(ctx context.Context, dst File, src io.Reader, opts Options) (_ *Layer, err error) {
-	if opts.Profile == "" {
-		opts.Profile = ProfileRaw
-	}
-	if opts.Verity && opts.Unhashed {
-		return nil, errors.New("a dm-verity tree is hashes: Options.Verity and Unhashed exclude each other")
-	}
-	opts.Limits = opts.Limits.withDefaults()
-	blob, err := newBlobWriter(dst, opts)
+func Convert(ctx context.Context, dst File, src io.Reader, opts Options) (*Layer, error) {
+	c, err := newConversion(ctx, dst, src, opts)
 	if err != nil {
 		return nil, err
 	}
-	if opts.Verity {
-		hashed := newHashedBlob(blob, opts)
-		defer func() { err = errors.Join(err, hashed.tree.Close()) }()
-		blob = hashed
-	}
-	c := &conversion{opts: opts, in: newInput(ctx, src, opts), out: newOutput(blob, opts)}
-	if err := c.out.finish(c.write()); err != nil {
+	if err := c.run(); err != nil {
 		return nil, err
 	}
 	return c.seal(ctx, dst)
 }
 
-func newBlobWriter(dst File, opts Options) (blobWriter, error) {
+func newConversion(ctx context.Context, dst io.WriterAt, src io.Reader, opts Options) (*conversion, error) {
+	opts.Profile = cmp.Or(opts.Profile, ProfileRaw)
+	switch {
+	case opts.Verity && opts.Unhashed:
+		return nil, errors.New("a dm-verity tree is hashes: Options.Verity and Unhashed exclude each other")
+	case opts.Verity && opts.Profile == ProfileTar:
+		return nil, fmt.Errorf("a dm-verity device has the blocks of its tree, 4096 bytes, and %s has blocks of 512: Options.Verity and that profile exclude each other", ProfileTar)
+	}
+	opts.Limits = opts.Limits.withDefaults()
+	c := &conversion{opts: opts}
+	if opts.Profile == ProfileTar && opts.TarSize > 0 && !opts.Unhashed {
+		c.sums = &blobSums{sha256.New(), sha256.New()}
+	}
+	blob, err := newBlobWriter(dst, opts, c.sums)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Verity {
+		blob = newHashedBlob(blob, opts)
+	}
+	c.in, c.out = newInput(ctx, src, opts), newOutput(blob, opts)
+	c.tree = newTree(opts.Limits)
+	c.layout = c.newLayout()
+	return c, nil
+}
+
+func newBlobWriter(dst io.WriterAt, opts Options, sums *blobSums) (blobWriter, error) {
 	switch opts.Profile {
-	case ProfileRaw:
-		return newRawBlob(dst, opts.Serial), nil
+	case ProfileRaw, ProfileTar:
+		return newRawBlob(dst, opts.Serial, sums), nil
 	case ProfileZstd:
 		return newFrameBlob(dst, opts.Serial)
 	}
 	_, err := ParseProfile(string(opts.Profile))
 	return nil, err
+}
+
+func (c *conversion) newLayout() layout {
+	if c.opts.Profile != ProfileTar {
+		return &gathered{in: c.in, out: c.out, tree: c.tree}
+	}
+	c.in.copy = c.copyTar
+	return &verbatim{in: c.in, out: c.out, tree: c.tree, spill: spill{dir: c.opts.TempDir}}
 }
 
 // outChunks lets one chunk be filled, one be written and one wait; compression
@@ -73,7 +94,11 @@ func newOutput(blob blobWriter, opts Options) *output {
 	case opts.Profile == ProfileZstd:
 		n += maxCompressors
 	}
-	return &output{blob: blob, pool: newChunkPool(n, outChunk), bits: blocks4K, max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
+	bits := blocks4K
+	if opts.Profile == ProfileTar {
+		bits = blocks512
+	}
+	return &output{blob: blob, pool: newChunkPool(n, outChunk), bits: bits, max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
 }
 
 // conversion is one run of Convert.
@@ -81,44 +106,59 @@ type conversion struct {
 	opts   Options
 	in     *input
 	out    *output
+	tree   *tree
+	layout layout
+	sums   *blobSums // nil: the blob has to be read back
+	exact  bool      // a tar of another size than opts.TarSize is an error
 	meta   metadata
 	layer  Layer
-	block0 []byte // what stays zeros until the rest is written
+	head   []byte // of the image, once the rest is written
 }
 
-// write writes everything but block 0, and makes that.
+// run writes the whole image, but for a head that is not known before, which stays zero,
+// and forgets the tree.
+func (c *conversion) run() error {
+	err := c.out.finish(c.write())
+	cerr := c.layout.close()
+	if w, ok := c.out.blob.(*hashedBlob); ok {
+		cerr = errors.Join(cerr, w.tree.Close())
+	}
+	c.tree, c.layout, c.meta = nil, nil, metadata{}
+	return cmp.Or(err, cerr)
+}
+
+// write writes everything but the head, and makes that.
 func (c *conversion) write() error {
 	err := c.stream()
 	c.in.close()
 	if err != nil {
 		return err
 	}
-	c.block0 = c.superblock()
+	c.head = c.finalHead()
 	if w, ok := c.out.blob.(*hashedBlob); ok {
 		return c.appendTree(w)
 	}
 	return nil
 }
 
-// stream writes the whole image, but for its head, which stays zero.
 func (c *conversion) stream() error {
-	if err := c.out.zeros(headSize); err != nil {
-		return err
-	}
-	if err := c.out.flush(); err != nil {
+	if err := c.begin(); err != nil {
 		return err
 	}
 	l := &layerReader{
-		tar:  &tarReader{in: c.in, limits: c.opts.Limits},
-		tree: newTree(c.opts.Limits),
-		out:  c.out,
-		opts: c.opts,
+		tar:    &tarReader{in: c.in, limits: c.opts.Limits},
+		tree:   c.tree,
+		layout: c.layout,
+		opts:   c.opts,
 	}
 	if err := l.readAll(); err != nil {
 		return err
 	}
+	if err := c.endTar(); err != nil {
+		return err
+	}
 	c.meta = metadata{opts: c.opts, bits: c.out.bits, base: c.out.block()}
-	if err := c.meta.walk(l.tree.root); err != nil {
+	if err := c.meta.walk(c.tree.root); err != nil {
 		return err
 	}
 	c.layer = Layer{Profile: c.opts.Profile, TarSize: c.in.read, Entries: l.entries, Needs: Needs{Dirs: c.meta.needs, Links: l.lowerLinks(), RootNames: c.meta.hides}}
@@ -129,32 +169,65 @@ func (c *conversion) stream() error {
 	return c.writeMetadata()
 }
 
+// begin writes the head, which is a piece, and a frame, of its own.
+func (c *conversion) begin() error {
+	head := make([]byte, headSize)
+	if c.opts.Profile == ProfileTar && c.opts.TarSize > 0 {
+		head = tarHead(c.opts.TarSize)
+	}
+	c.out.meta = true
+	if _, err := c.out.Write(head); err != nil {
+		return err
+	}
+	return c.endMeta()
+}
+
+// endMeta ends the piece that is head or metadata.
+func (c *conversion) endMeta() error {
+	err := c.out.flush()
+	c.out.meta = false
+	return err
+}
+
 // writeMetadata begins a new piece, and so a new frame.
 func (c *conversion) writeMetadata() error {
-	if err := c.meta.place(); err != nil {
+	end, err := c.meta.place()
+	if err != nil {
 		return err
+	}
+	if c.layout.behind(end) > math.MaxUint32 {
+		return errImageTooLarge
 	}
 	if err := c.out.flush(); err != nil {
 		return err
 	}
 	c.layer.Metadata.Offset = c.out.pos
+	c.out.meta = true
 	if err := c.meta.write(c.out); err != nil {
 		return err
 	}
+	if err := c.endMeta(); err != nil {
+		return err
+	}
 	c.layer.Metadata.Size = c.out.pos - c.layer.Metadata.Offset
-	return nil
+	return c.layout.finish()
 }
 
 // uuidSpace is what containerd derives the UUID of an EROFS layer from, before
 // the digest of its tar.
 const uuidSpace = "erofs:blobs/"
 
-// superblock is block 0 of the image that ends here, which gets its UUID.
-func (c *conversion) superblock() []byte {
+// finalHead is the head of the image that ends here, which gets its UUID.
+func (c *conversion) finalHead() []byte {
 	l := &c.layer
 	if !c.opts.Unhashed {
 		l.TarDigest = c.in.tarDigest()
+	}
+	if !c.opts.Unhashed && l.Profile != ProfileTar {
 		l.UUID = uuid.NewSHA1(uuid.NameSpaceURL, []byte(uuidSpace+l.TarDigest.String()))
+	}
+	if l.Profile == ProfileTar {
+		return tarHead(l.TarSize)
 	}
 	super := superblock{
 		bits:      c.out.bits,
@@ -164,21 +237,24 @@ func (c *conversion) superblock() []byte {
 		uuid:      l.UUID,
 		chunked:   c.meta.chunked,
 	}
-	c.meta = metadata{}
 	return super.encode()
 }
 
-// seal puts the superblock in its place and digests what has been written.
+// seal puts the superblock in its place and digests what has been written, unless both
+// has been done on the way.
 func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 	l := &c.layer
 	l.ImageSize = c.out.pos
 	l.Size = c.out.blob.size()
 	l.Metadata.BlobOffset = c.out.blob.blobOffset(l.Metadata.Offset)
-	if err := c.out.blob.patch(c.block0); err != nil {
-		return nil, fmt.Errorf("write superblock: %w", err)
-	}
 	if l.Profile == ProfileZstd {
 		l.ChunkSize = outChunk
+	}
+	if l.Profile == ProfileTar && l.TarSize == c.opts.TarSize && l.TarSize > 0 {
+		return c.sealed(), nil
+	}
+	if err := c.out.blob.patch(c.head); err != nil {
+		return nil, fmt.Errorf("write superblock: %w", err)
 	}
 	if c.opts.Unhashed {
 		return l, nil

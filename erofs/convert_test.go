@@ -48,37 +48,44 @@ func mustConvert(t testing.TB, src []byte, opts erofs.Options) (*os.File, *erofs
 	return f, l
 }
 
-// checkImage compares an image with what the oracle makes of the tar, and has
-// fsck.erofs look at it.
+// checkImage compares the images that each layout makes with what the oracle makes of the
+// tar, and has fsck.erofs look at them.
 func checkImage(t *testing.T, src []byte, opts erofs.Options) {
 	t.Helper()
-	f, l := mustConvert(t, src, opts)
-	want, needs, err := erofstest.FromTar(bytes.NewReader(src), opts.Bottom)
-	if err != nil {
-		t.Fatalf("oracle: %v", err)
+	for _, opts.Profile = range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileTar} {
+		f, l := mustConvert(t, src, opts)
+		want, needs, err := erofstest.FromTar(bytes.NewReader(src), opts.Bottom)
+		if err != nil {
+			t.Fatalf("oracle: %v", err)
+		}
+		got, err := erofstest.FromImage(f)
+		if err != nil {
+			t.Fatalf("%s: %v", opts.Profile, err)
+		}
+		if d := erofstest.Diff(got, want); d != "" {
+			t.Errorf("%s: trees differ:\n%s", opts.Profile, d)
+		}
+		if d := cmp.Diff(needs, l.Needs.Dirs, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("needs (-want +got):\n%s", d)
+		}
+		checkRecord(t, f, src, l)
+		if opts.Profile == erofs.ProfileTar {
+			checkTar(t, blobOf(t, f), src, l, opts)
+		}
+		erofstest.Fsck(t, f.Name())
 	}
-	got, err := erofstest.FromImage(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	erofstest.CheckTrees(t, got, want)
-	if d := cmp.Diff(needs, l.Needs.Dirs, cmpopts.EquateEmpty()); d != "" {
-		t.Errorf("needs (-want +got):\n%s", d)
-	}
-	checkRecord(t, f, src, l)
-	erofstest.Fsck(t, f.Name())
 }
 
-// checkRecord computes a raw layer's digests and sizes anew.
+// checkRecord computes the digests and sizes of a layer that is not compressed anew.
 func checkRecord(t *testing.T, f *os.File, src []byte, l *erofs.Layer) {
 	t.Helper()
-	blob, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
+	blob := blobOf(t, f)
+	if end := l.Metadata.Offset + l.Metadata.Size; end > int64(len(blob)) || end < int64(len(blob)) && l.Profile == erofs.ProfileRaw {
+		t.Fatalf("metadata to byte %d of %d", end, len(blob))
 	}
-	meta := append(bytes.Clone(blob[:4096]), blob[l.Metadata.Offset:]...)
+	meta := append(bytes.Clone(blob[:4096]), blob[l.Metadata.Offset:l.Metadata.Offset+l.Metadata.Size]...)
 	want := &erofs.Layer{
-		Profile:     erofs.ProfileRaw,
+		Profile:     l.Profile,
 		TarDigest:   digest.FromBytes(src),
 		TarSize:     int64(len(src)),
 		Digest:      digest.FromBytes(blob),
@@ -86,7 +93,7 @@ func checkRecord(t *testing.T, f *os.File, src []byte, l *erofs.Layer) {
 		ImageDigest: digest.FromBytes(blob),
 		ImageSize:   int64(len(blob)),
 		Metadata: erofs.Span{
-			Offset: l.Metadata.Offset, Size: int64(len(blob)) - l.Metadata.Offset,
+			Offset: l.Metadata.Offset, Size: l.Metadata.Size,
 			BlobOffset: l.Metadata.Offset, Digest: digest.FromBytes(meta),
 		},
 	}
@@ -307,7 +314,7 @@ func TestHeaders(t *testing.T) {
 
 func TestDeterminism(t *testing.T) {
 	src := oddLayer(t)
-	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd} {
+	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar} {
 		t.Run(string(profile), func(t *testing.T) {
 			_, want := mustConvert(t, src, erofs.Options{Profile: profile})
 			again := func(name string, src io.Reader, opts erofs.Options) {
@@ -323,6 +330,9 @@ func TestDeterminism(t *testing.T) {
 			}
 			again("twice", bytes.NewReader(src), erofs.Options{})
 			again("serial", bytes.NewReader(src), erofs.Options{Serial: true})
+			again("told the tar's size", bytes.NewReader(src), erofs.Options{TarSize: int64(len(src))})
+			again("told the tar's size, serial", bytes.NewReader(src), erofs.Options{TarSize: int64(len(src)), Serial: true})
+			again("told another size", bytes.NewReader(src), erofs.Options{TarSize: int64(len(src)) + 512})
 			again("small reads", iotest.HalfReader(bytes.NewReader(src)), erofs.Options{})
 			for _, n := range []int{1, 8} {
 				old := runtime.GOMAXPROCS(n)

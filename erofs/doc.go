@@ -12,6 +12,9 @@
 //	Metadata ..    inodes with xattrs, symlinks and directories inline, then
 //	               the directory blocks that did not fit
 //
+// [ProfileTar] is the exception: there the tar itself is the image's data, the superblock
+// is known once the tar's size is, and so [Stream] needs no file to write to.
+//
 // A layer's tar does not say everything an overlay needs: a directory it uses
 // but does not list takes its mode from below, and a hard link may name a file
 // of a lower layer; an opaque mark in the root hides names it does not say.

@@ -47,8 +47,14 @@ func FuzzConvert(f *testing.F) {
 
 // checkDifferential is what all fuzz targets of the tar reader hold.
 func checkDifferential(t *testing.T, src []byte, bottom bool) {
+	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileTar} {
+		checkProfile(t, src, erofs.Options{Profile: profile, Bottom: bottom, Serial: true, Limits: fuzzLimits})
+	}
+}
+
+func checkProfile(t *testing.T, src []byte, opts erofs.Options) {
 	var dst memFile
-	l, err := erofs.Convert(t.Context(), &dst, bytes.NewReader(src), erofs.Options{Bottom: bottom, Serial: true, Limits: fuzzLimits})
+	l, err := erofs.Convert(t.Context(), &dst, bytes.NewReader(src), opts)
 	if err != nil {
 		var entry *erofs.EntryError
 		var limit *erofs.LimitError
@@ -58,7 +64,7 @@ func checkDifferential(t *testing.T, src []byte, bottom bool) {
 		}
 		return
 	}
-	want, _, err := erofstest.FromTar(bytes.NewReader(src), bottom)
+	want, _, err := erofstest.FromTar(bytes.NewReader(src), opts.Bottom)
 	if err != nil {
 		t.Fatalf("accepted what archive/tar refuses: %v", err)
 	}
@@ -69,6 +75,9 @@ func checkDifferential(t *testing.T, src []byte, bottom bool) {
 	erofstest.CheckTrees(t, got, want)
 	if l.Size != int64(len(dst.b)) {
 		t.Errorf("size %d of %d bytes", l.Size, len(dst.b))
+	}
+	if opts.Profile == erofs.ProfileTar && !bytes.HasPrefix(dst.b[4096:], src) {
+		t.Error("the tar is not in the blob")
 	}
 }
 

@@ -90,7 +90,7 @@ func (c *conversion) appendTree(w *hashedBlob) error {
 	if err := w.end(); err != nil {
 		return err
 	}
-	if err := w.tree.Finish(c.block0); err != nil {
+	if err := w.tree.Finish(c.head); err != nil {
 		return err
 	}
 	c.layer.Verity = &Verity{HashOffset: c.out.pos, RootDigest: w.tree.Root()}

@@ -1,6 +1,9 @@
 package erofs
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Chunk-based inodes, for sparse files: the file is cut into chunks of a power
 // of two, each stored whole somewhere or not at all (erofs_fs.h,
@@ -8,77 +11,79 @@ import "math/bits"
 const (
 	chunkIndexSize   = 8
 	chunkIndexFormat = 0x20 // EROFS_CHUNK_FORMAT_INDEXES
-	maxChunkShift    = 31 // of a chunk's size in blocks, as log2
+	maxChunkShift    = 31   // of a chunk's size in blocks, as log2
 	// flatBytes is up to where zeros are cheaper than another layout.
 	flatBytes = 64 << 10
 )
 
-// sparse sends a sparse file's extents to the image, holes left out where that
-// takes less room.
-func (l *layerReader) sparse(n *inode, e *entry) error {
-	chunkBits := cheapestChunk(e.extents, e.size, l.out.bits)
-	if chunkBits == 0 {
-		return l.sparseFlat(n, e)
+// chunked makes n a file of chunks of that many bits where ext holds data, or leaves it
+// flat for 0 bits. Its index counts, too, which is not held here but by everybody who
+// looks into the image's metadata.
+func (t *tree) chunked(n *inode, ext []extent, bits int) error {
+	if bits == 0 {
+		return nil
 	}
-	n.chunkBits = uint8(chunkBits)
-	runs := touched(e.extents, chunkBits)
-	if err := l.chargeChunks(n, len(runs)); err != nil {
-		return err
+	n.chunkBits = uint8(bits)
+	n.need().runs = touched(ext, bits)
+	t.count += int64(len(n.runs))
+	t.held += n.chunks() * chunkIndexSize
+	return t.charge(len(n.runs) * extentHeld)
+}
+
+// extentHeld is what an extent takes in memory.
+const extentHeld = 16
+
+// stored is how many bytes of an image a regular file takes, whole blocks but for the
+// last.
+func (n *inode) stored() (sum int64) {
+	if n.chunkBits == 0 {
+		return n.size
 	}
-	n.need().runs = runs
-	n.data = l.out.block()
-	ext := e.extents
-	for _, run := range runs {
-		end := min(run.end(), e.size)
+	for _, run := range n.runs {
+		sum += min(run.end(), n.size) - run.off
+	}
+	return sum
+}
+
+// sparse appends the chunks of a sparse file that hold data, or all of one that is flat.
+// data appends the next k bytes of what the extents hold.
+func (o *output) sparse(n *inode, ext []extent, data func(k int64) error) error {
+	if n.chunkBits == 0 {
+		if err := o.fill(ext, 0, n.size, data); err != nil {
+			return err
+		}
+		return o.pad()
+	}
+	for _, run := range n.runs {
+		end := min(run.end(), n.size)
 		k := 0
 		for k < len(ext) && ext[k].off < end {
 			k++
 		}
-		if err := l.fill(ext[:k], run.off, end); err != nil {
+		if err := o.fill(ext[:k], run.off, end, data); err != nil {
 			return err
 		}
 		ext = ext[k:]
-		if err := l.out.pad(); err != nil {
+		if err := o.pad(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// chargeChunks counts a sparse file's index, too, which is not held here but by
-// everybody who looks into the image's metadata.
-func (l *layerReader) chargeChunks(n *inode, runs int) error {
-	const size = 16
-	l.tree.count += int64(runs)
-	l.tree.held += n.chunks() * chunkIndexSize
-	return l.tree.charge(runs * size)
-}
-
-// sparseFlat writes the holes of a small file as zeros.
-func (l *layerReader) sparseFlat(n *inode, e *entry) error {
-	if e.size == 0 {
-		return nil
-	}
-	n.data = l.out.block()
-	if err := l.fill(e.extents, 0, e.size); err != nil {
-		return err
-	}
-	return l.out.pad()
-}
-
 // fill writes the bytes from off to end of a sparse file, of which the extents
 // hold data.
-func (l *layerReader) fill(ext []extent, off, end int64) error {
+func (o *output) fill(ext []extent, off, end int64, data func(k int64) error) error {
 	for _, x := range ext {
-		if err := l.out.zeros(x.off - off); err != nil {
+		if err := o.zeros(x.off - off); err != nil {
 			return err
 		}
-		if err := l.tar.in.data(x.size, l.out.write); err != nil {
+		if err := data(x.size); err != nil {
 			return err
 		}
 		off = x.end()
 	}
-	return l.out.zeros(end - off)
+	return o.zeros(end - off)
 }
 
 // touched gives the stretches of chunks that hold data, in order and apart.
@@ -97,13 +102,13 @@ func touched(ext []extent, chunkBits int) []extent {
 }
 
 // cheapestChunk gives the chunk size, as log2, with which data and index take
-// the fewest bytes, or 0 where a flat file takes no more.
-func cheapestChunk(ext []extent, size int64, block blockLog) int {
+// the fewest bytes, or 0 where a flat file takes no more, and those bytes.
+func cheapestChunk(ext []extent, size int64, block blockLog) (best int, least int64) {
 	if size <= flatBytes {
-		return 0
+		return 0, size
 	}
-	best, least := 0, size
-	for b := int(block); b <= min(int(block)+maxChunkShift, bits.Len64(uint64(size))); b++ {
+	least = size
+	for b := int(block); b <= largestChunk(size, block); b++ {
 		cost := ((size-1)>>b + 1) * chunkIndexSize
 		var end int64
 		for _, x := range ext {
@@ -115,5 +120,38 @@ func cheapestChunk(ext []extent, size int64, block blockLog) int {
 			best, least = b, cost
 		}
 	}
-	return best
+	return best, least
+}
+
+// largestChunk is up to where a file of that size gains by larger chunks, as log2.
+func largestChunk(size int64, block blockLog) int {
+	return min(int(block)+maxChunkShift, bits.Len64(uint64(size)))
+}
+
+// mappedChunk gives the largest chunk size, as log2, with which a file's data can stay
+// where it lies in one piece, at a block border: each chunk is data or none of it. It is
+// 0 where there is none. whole says that there are no holes at all.
+func mappedChunk(ext []extent, size int64, block blockLog) (_ int, whole bool) {
+	if len(ext) == 1 && ext[0].size == size {
+		return 0, true
+	}
+	for b := largestChunk(size, block); b >= int(block); b-- {
+		if !slices.ContainsFunc(ext, func(x extent) bool { return x.off&(1<<b-1) != 0 || x.size&(1<<b-1) != 0 && x.end() < size }) {
+			return b, false
+		}
+	}
+	return 0, false
+}
+
+// joined gives the extents with those that touch made one.
+func joined(ext []extent) []extent {
+	var out []extent
+	for _, x := range ext {
+		if k := len(out) - 1; k >= 0 && out[k].end() == x.off {
+			out[k].size += x.size
+			continue
+		}
+		out = append(out, x)
+	}
+	return out
 }

@@ -30,6 +30,7 @@ type input struct {
 	sum      hash.Hash // nil: not wanted
 	limits   Limits
 	progress func(int64)
+	copy     func(*chunk) error // of every chunk, before it is parsed; nil: none
 
 	// Both nil in serial mode.
 	parse, digest chan *chunk
@@ -159,6 +160,9 @@ func (in *input) next() error {
 	}
 	if in.read > in.limits.Bytes {
 		return in.limits.bytesError()
+	}
+	if in.copy != nil {
+		return in.copy(c)
 	}
 	return nil
 }

@@ -126,6 +126,26 @@ os.setxattr("link", "trusted.link", b"on a link", follow_symlinks=False)
 END
 `
 
+// layouts are the options by which images differ in where contents lie.
+var layouts = map[string]erofs.Options{
+	"erofs":     {},
+	"verity":    {Verity: true}, // what lies behind an image does not matter
+	"erofs-tar": {Profile: erofs.ProfileTar},
+}
+
+// checkMounts compares the mounted images of a tar with GNU tar's extraction.
+func checkMounts(t *testing.T, src []byte) {
+	t.Helper()
+	want := extract(t, src)
+	for name, opts := range layouts {
+		t.Run(name, func(t *testing.T) {
+			image, at := mountTar(t, src, opts)
+			erofstest.CompareTrees(t, at, want)
+			erofstest.Fsck(t, image)
+		})
+	}
+}
+
 // TestKernel compares mounted images with GNU tar's extraction by root.
 func TestKernel(t *testing.T) {
 	needsRoot(t)
@@ -138,10 +158,7 @@ func TestKernel(t *testing.T) {
 		"posix":      {"--format=posix", "--xattrs", "--xattrs-include=*"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := packed(t, oddTree, args...)
-			image, at := mountTar(t, src, erofs.Options{})
-			erofstest.CompareTrees(t, at, extract(t, src))
-			erofstest.Fsck(t, image)
+			checkMounts(t, packed(t, oddTree, args...))
 		})
 	}
 }
@@ -158,9 +175,7 @@ func TestKernelRealTrees(t *testing.T) {
 			if err != nil {
 				t.Fatalf("tar: %v", err)
 			}
-			image, at := mountTar(t, src, erofs.Options{})
-			erofstest.CompareTrees(t, at, extract(t, src))
-			erofstest.Fsck(t, image)
+			checkMounts(t, src)
 		})
 	}
 }
@@ -176,16 +191,20 @@ func TestKernelOddLayer(t *testing.T) {
 		"empty":     make([]byte, 1024),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, at := mountTar(t, src, erofs.Options{Verity: true}) // what lies behind an image does not matter
 			want, _, err := erofstest.FromTar(bytes.NewReader(src), false)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := tree.Read(t.Context(), at)
-			if err != nil {
-				t.Fatal(err)
+			for layout, opts := range layouts {
+				_, at := mountTar(t, src, opts)
+				got, err := tree.Read(t.Context(), at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := erofstest.Diff(got, want); d != "" {
+					t.Errorf("%s: trees differ:\n%s", layout, d)
+				}
 			}
-			erofstest.CheckTrees(t, got, want)
 		})
 	}
 }
@@ -221,13 +240,15 @@ func TestKernelLookup(t *testing.T) {
 	for i := range entries {
 		entries[i].Name = "dir/" + strings.ReplaceAll(strings.TrimPrefix(entries[i].Name, "dir/"), "/", "-")
 	}
-	_, at := mountTar(t, makeTar(t, entries...), erofs.Options{})
-	for _, e := range entries {
-		if _, err := os.Lstat(filepath.Join(at, e.Name)); err != nil {
-			t.Error(err)
+	for layout, opts := range layouts {
+		_, at := mountTar(t, makeTar(t, entries...), opts)
+		for _, e := range entries {
+			if _, err := os.Lstat(filepath.Join(at, e.Name)); err != nil {
+				t.Errorf("%s: %v", layout, err)
+			}
 		}
-	}
-	if _, err := os.Lstat(filepath.Join(at, "dir", "no such name")); !os.IsNotExist(err) {
-		t.Errorf("got %v for a name that is not there", err)
+		if _, err := os.Lstat(filepath.Join(at, "dir", "no such name")); !os.IsNotExist(err) {
+			t.Errorf("%s: got %v for a name that is not there", layout, err)
+		}
 	}
 }

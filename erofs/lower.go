@@ -42,9 +42,19 @@ func (l *layerReader) copyUp(target string) (*inode, error) {
 	}
 	n, err := l.lowerInode(file)
 	if err != nil {
-		return nil, fmt.Errorf("copy up %s from a lower layer: %w", target, err)
+		return nil, copyUpError(target, err)
 	}
-	return n, nil
+	if file.Type.Type() != 0 {
+		return n, nil
+	}
+	return n, l.layout.lower(n, func(out io.Writer) error { return copyUpError(target, copyContents(out, file)) })
+}
+
+func copyUpError(target string, err error) error {
+	if err != nil {
+		return fmt.Errorf("copy up %s from a lower layer: %w", target, err)
+	}
+	return nil
 }
 
 func (l *layerReader) lowerInode(file LowerFile) (*inode, error) {
@@ -59,7 +69,7 @@ func (l *layerReader) lowerInode(file LowerFile) (*inode, error) {
 	case 0:
 		n.mode |= sIFREG
 		n.size = file.Size
-		return n, l.copyContents(n, file)
+		return n, nil
 	case fs.ModeSymlink:
 		n.mode |= sIFLNK
 		return n, l.symlink(n, file.Target)
@@ -102,7 +112,7 @@ func (n *inode) setXattrs(attrs Xattrs) error {
 }
 
 // copyContents writes a lower file's bytes and checks them against its digest.
-func (l *layerReader) copyContents(n *inode, file LowerFile) (err error) {
+func copyContents(out io.Writer, file LowerFile) (err error) {
 	if file.Open == nil {
 		return errors.New("the context holds no way to open it")
 	}
@@ -114,18 +124,15 @@ func (l *layerReader) copyContents(n *inode, file LowerFile) (err error) {
 		return err
 	}
 	defer rc.Close()
-	if file.Size > 0 {
-		n.data = l.out.block()
-	}
 	verifier := file.Digest.Verifier()
-	got, err := io.Copy(l.out, io.TeeReader(io.LimitReader(rc, file.Size+1), verifier))
+	got, err := io.Copy(out, io.TeeReader(io.LimitReader(rc, file.Size+1), verifier))
 	if err != nil {
 		return err
 	}
 	if got != file.Size || !verifier.Verified() {
 		return fmt.Errorf("its %d bytes are not the %d with digest %s", got, file.Size, file.Digest)
 	}
-	return l.out.pad()
+	return nil
 }
 
 // lowerLinks lists the hard link targets outside this layer.

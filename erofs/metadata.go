@@ -175,13 +175,14 @@ func (m *metadata) inheritTimes() {
 
 func (n *inode) stamp() stamp { return stamp{n.sec, n.nsec} }
 
-// place gives every inode its address and every overflow its blocks.
-func (m *metadata) place() error {
+// place gives every inode its address and every overflow its blocks. end is the block
+// after them.
+func (m *metadata) place() (end uint32, err error) {
 	off := int64(rootNID * nidUnit)
 	for _, n := range m.order {
 		off = m.placeInode(n, off)
 		if off > maxMetadata {
-			return errMetadataTooLarge
+			return 0, errMetadataTooLarge
 		}
 	}
 	next := int64(m.base) + m.bits.up(off)>>m.bits
@@ -193,11 +194,11 @@ func (m *metadata) place() error {
 	}
 	switch {
 	case (next-int64(m.base))<<m.bits > maxMetadata:
-		return errMetadataTooLarge
+		return 0, errMetadataTooLarge
 	case next > math.MaxUint32:
-		return errImageTooLarge
+		return 0, errImageTooLarge
 	}
-	return nil
+	return uint32(next), nil
 }
 
 // placeInode puts an inode at off or as little behind it as the format allows,

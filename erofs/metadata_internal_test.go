@@ -20,7 +20,7 @@ func TestMetadataThatNobodyCouldRead(t *testing.T) {
 				}
 			}
 			m.bits = blocks4K
-			err := m.place()
+			_, err := m.place()
 			if limit := (*LimitError)(nil); !errors.As(err, &limit) || strings.Contains(err.Error(), "--") {
 				t.Errorf("got %v, want a LimitError that no flag raises", err)
 			}

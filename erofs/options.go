@@ -22,16 +22,21 @@ type Options struct {
 	Bottom  bool
 	Context *Context // answers to Needs; nil: none
 	Limits  Limits
+	// TarSize is how long the tar is likely to be, in bytes, for ProfileTar; 0: unknown.
+	// Where it is right, the blob is written in order and not read back. The bytes are
+	// the same.
+	TarSize int64
 	// Serial keeps everything on the caller's goroutine, which costs less
 	// processor time when several layers are converted at once. The bytes are
 	// the same.
 	Serial bool
-	// Verity puts a dm-verity tree behind the image (Layer.Verity), and has the blob's
+	// Verity puts a dm-verity tree behind the image (Layer.Verity), not of ProfileTar, and has the blob's
 	// fs-verity digest computed. It takes a third of a second of processor time more for
 	// each of the two and GiB.
 	Verity bool
-	// TempDir is where hashes of a dm-verity tree lie that memory is not to grow by:
-	// 8 MiB for each GiB of an image over 4 GiB. Default os.TempDir().
+	// TempDir is where lies what memory is not to grow by: hashes of a dm-verity tree, 8
+	// MiB for each GiB of an image over 4 GiB, and file contents that have to wait for the
+	// metadata, from 8 MiB on. Default os.TempDir().
 	TempDir string
 	// Unhashed leaves out every digest, which are most of the processor's time of a
 	// conversion, for an image that is mounted where it is made. The Layer's

@@ -30,6 +30,8 @@ type piece struct {
 	off int64 // in the image
 	p   []byte
 	c   *chunk // released when the piece is written
+	// meta says that it belongs to the head or to the metadata.
+	meta bool
 }
 
 // blobWriter brings an image, cut into pieces, into the blob.
@@ -59,6 +61,7 @@ type output struct {
 	cur   *chunk
 	n     int   // bytes in cur
 	pos   int64 // in the image
+	meta  bool  // of what is written now: see piece
 }
 
 var errImageTooLarge = &LimitError{Limit: "blocks in an image", Max: 1 << 32}
@@ -90,7 +93,7 @@ func (o *output) write(p []byte, c *chunk) error {
 	c.retain()
 	off := o.pos
 	o.pos += int64(len(p))
-	return o.blob.put(piece{off, p, c})
+	return o.blob.put(piece{off, p, c, o.meta})
 }
 
 // Write appends p.
@@ -159,7 +162,7 @@ func (o *output) flush() error {
 	}
 	c := o.cur
 	o.cur = nil
-	return o.blob.put(piece{o.pos - int64(o.n), c.buf[:o.n], c})
+	return o.blob.put(piece{o.pos - int64(o.n), c.buf[:o.n], c, o.meta})
 }
 
 // finish flushes and waits, also after an error.

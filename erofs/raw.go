@@ -2,6 +2,7 @@ package erofs
 
 import (
 	"fmt"
+	"hash"
 	"io"
 	"sync/atomic"
 )
@@ -14,10 +15,21 @@ type rawBlob struct {
 	failed atomic.Bool
 	err    error // valid once done is closed
 	end    int64
+	sums   *blobSums // computed on the way; nil: not wanted, or not possible
 }
 
-func newRawBlob(dst io.WriterAt, serial bool) *rawBlob {
-	w := &rawBlob{dst: dst}
+// blobSums are the digests of an image that is written in order, head and all.
+type blobSums struct{ blob, meta hash.Hash }
+
+func (s *blobSums) add(pc piece) {
+	s.blob.Write(pc.p)
+	if pc.meta {
+		s.meta.Write(pc.p)
+	}
+}
+
+func newRawBlob(dst io.WriterAt, serial bool, sums *blobSums) *rawBlob {
+	w := &rawBlob{dst: dst, sums: sums}
 	if serial {
 		return w
 	}
@@ -57,6 +69,9 @@ func (w *rawBlob) write(pc piece) {
 	if _, err := w.dst.WriteAt(pc.p, pc.off); err != nil {
 		w.err = fmt.Errorf("write image: %w", err)
 		w.failed.Store(true)
+	}
+	if w.sums != nil {
+		w.sums.add(pc)
 	}
 }
 

@@ -56,6 +56,24 @@ type Profile string
 const (
 	ProfileRaw  Profile = "erofs"      // the image itself
 	ProfileZstd Profile = "erofs+zstd" // the image as zstd frames
+	// ProfileTar is an image with blocks of 512 bytes around the layer's tar, verbatim:
+	//
+	//	0        "lithitar", the tar's size in bytes (8 bytes, little endian), zeros
+	//	1024     superblock, zeros
+	//	4096     the tar, filled up to a block by zeros
+	//	...      inodes, directories, then file contents that the tar has not in one piece
+	//
+	// The bytes of the tar hash to the source layer's DiffID. All before them depends on
+	// the tar's size alone, so that a blob can be sent while it is made.
+	ProfileTar Profile = "erofs-tar"
+)
+
+// Annotations of a layer of [ProfileTar], in both dialects.
+const (
+	// AnnotationTarSize is the size of the tar in the blob, in bytes, which begins at byte 4096.
+	AnnotationTarSize = "io.github.lithify.tar.size"
+	// AnnotationTarDigest is the tar's digest, the source layer's DiffID.
+	AnnotationTarDigest = "io.github.lithify.tar.digest"
 )
 
 // Dialect is a way to name EROFS layers in manifests. It does not touch blobs.
@@ -68,7 +86,7 @@ const (
 
 // ParseProfile is for flags and configuration files.
 func ParseProfile(s string) (Profile, error) {
-	return parseOneOf("profile", Profile(s), ProfileRaw, ProfileZstd)
+	return parseOneOf("profile", Profile(s), ProfileRaw, ProfileZstd, ProfileTar)
 }
 
 // ParseDialect is for flags and configuration files.
@@ -117,6 +135,10 @@ func (d Dialect) Descriptor(l *Layer, top bool) ocispec.Descriptor {
 		notes[AnnotationVerityHashOffset] = strconv.FormatInt(v.HashOffset, 10)
 		notes[AnnotationVerityRootDigest] = v.RootDigest.String()
 		notes[AnnotationVerityBlockSize] = strconv.Itoa(verity.BlockSize)
+	}
+	if l.Profile == ProfileTar {
+		notes[AnnotationTarSize] = strconv.FormatInt(l.TarSize, 10)
+		notes[AnnotationTarDigest] = l.TarDigest.String()
 	}
 	if l.FSVerity != "" {
 		notes[AnnotationFSVerity] = l.FSVerity.String()

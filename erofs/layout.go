@@ -1,0 +1,153 @@
+package erofs
+
+import "io"
+
+// layout is where the contents of files lie in an image.
+type layout interface {
+	// file places a regular file, whose e.stored bytes are next in the tar, and reads
+	// those.
+	file(n *inode, e *entry) error
+	// lower places n.size bytes of a lower layer, which write writes, now or later.
+	lower(n *inode, write func(io.Writer) error) error
+	// behind places what comes after the metadata, from block on, and gives the block
+	// after it. Where it was put is in the inodes when it returns.
+	behind(block uint32) (end int64)
+	// finish writes that. The output stands at the block that behind was told.
+	finish() error
+	// close gives up what placing took. It must be called.
+	close() error
+}
+
+// gathered is the layout of 4 KiB blocks: contents in the order of the tar, each from
+// a block border on.
+type gathered struct {
+	in   *input
+	out  *output
+	tree *tree
+}
+
+func (g *gathered) file(n *inode, e *entry) error {
+	if e.sparse {
+		bits, _ := cheapestChunk(e.extents, e.size, g.out.bits)
+		if err := g.tree.chunked(n, e.extents, bits); err != nil || e.size == 0 {
+			return err
+		}
+		n.data = g.out.block()
+		return g.out.sparse(n, e.extents, func(k int64) error { return g.in.data(k, g.out.write) })
+	}
+	n.data = g.out.block()
+	if err := g.in.data(e.stored, g.out.write); err != nil {
+		return err
+	}
+	return g.out.pad()
+}
+
+func (g *gathered) lower(n *inode, write func(io.Writer) error) error {
+	if n.size > 0 {
+		n.data = g.out.block()
+	}
+	if err := write(g.out); err != nil {
+		return err
+	}
+	return g.out.pad()
+}
+
+func (g *gathered) behind(block uint32) int64 { return int64(block) }
+func (g *gathered) finish() error             { return nil }
+func (g *gathered) close() error              { return nil }
+
+// verbatim is the layout of [ProfileTar]: the tar as it is, in which the files are where
+// they always were. What the tar has not in one piece, block by block, lies expanded
+// behind the metadata: whatever precedes that, the superblock has to know.
+type verbatim struct {
+	in    *input
+	out   *output
+	tree  *tree
+	spill spill
+	late  []lateFile
+}
+
+// lateFile is a file behind the metadata.
+type lateFile struct {
+	n     *inode
+	write func(io.Writer) error
+}
+
+// block is where the tar's next byte lies, which begins one.
+func (v *verbatim) block() uint32 { return uint32((headSize + v.in.pos) >> v.out.bits) }
+
+func (v *verbatim) file(n *inode, e *entry) error {
+	n.data = v.block()
+	if !e.sparse {
+		return v.in.skip(e.stored)
+	}
+	ext := joined(e.extents)
+	bits, whole := mappedChunk(ext, e.size, v.out.bits)
+	expanded, least := cheapestChunk(ext, e.size, v.out.bits)
+	n.chunkBits = uint8(bits)
+	switch {
+	case whole:
+		n.chunkBits = 0
+		return v.in.skip(e.stored)
+	case bits > 0 && n.chunks()*chunkIndexSize <= least:
+		if err := v.tree.chunked(n, ext, bits); err != nil {
+			return err
+		}
+		return v.in.skip(e.stored)
+	}
+	return v.expand(n, ext, expanded)
+}
+
+// expand keeps a sparse file's data until the metadata is written.
+func (v *verbatim) expand(n *inode, ext []extent, chunkBits int) error {
+	n.data, n.chunkBits = 0, 0
+	if err := v.tree.chunked(n, ext, chunkBits); err != nil || n.size == 0 {
+		return err
+	}
+	if err := v.tree.charge(len(ext) * extentHeld); err != nil {
+		return err
+	}
+	from, size := v.spill.size, sumExtents(ext)
+	if err := v.in.data(size, func(p []byte, _ *chunk) error { return v.spill.write(p) }); err != nil {
+		return err
+	}
+	v.late = append(v.late, lateFile{n, func(out io.Writer) error {
+		r := io.NewSectionReader(&v.spill, from, size)
+		return v.out.sparse(n, ext, func(k int64) error {
+			_, err := io.CopyN(out, r, k)
+			return err
+		})
+	}})
+	return nil
+}
+
+func (v *verbatim) lower(n *inode, write func(io.Writer) error) error {
+	if n.size > 0 {
+		v.late = append(v.late, lateFile{n, write})
+		return nil
+	}
+	return write(v.out)
+}
+
+func (v *verbatim) behind(block uint32) int64 {
+	next := int64(block)
+	for _, f := range v.late {
+		f.n.data = uint32(next)
+		next += v.out.bits.up(f.n.stored()) >> v.out.bits
+	}
+	return next
+}
+
+func (v *verbatim) finish() error {
+	for _, f := range v.late {
+		if err := f.write(v.out); err != nil {
+			return err
+		}
+		if err := v.out.pad(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verbatim) close() error { return v.spill.close() }
