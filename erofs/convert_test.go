@@ -220,6 +220,23 @@ func TestEmptyLayers(t *testing.T) {
 	}
 }
 
+// The superblock says where the root is, whose entries may not fit there behind it.
+func TestRootThatDoesNotFit(t *testing.T) {
+	for _, size := range []int{385, 424, 448, 449, 3968, 3969, 4000, 4032, 4033} {
+		var entries []entry
+		left := size - 12 - len(".") - 12 - len("..")
+		for i := 0; left > 0; i++ {
+			n := min(left, 12+200)
+			if rest := left - n; rest > 0 && rest < 12+3 {
+				n -= 20
+			}
+			left -= n
+			entries = append(entries, file(fmt.Sprintf("%0*d", n-12, i), ""))
+		}
+		checkImage(t, makeTar(t, append(entries, dir("./", 0o700))...), erofs.Options{})
+	}
+}
+
 func TestSparse(t *testing.T) {
 	pieces := func(n int, gap int64) (list []sparsePiece) {
 		for i := range n {

@@ -214,9 +214,10 @@ func (m *metadata) placeInode(n *inode, off int64) int64 {
 		off = align(off, block)
 	}
 	// Kernels to 6.10 or so look for a symbolic link's target in the inode's own
-	// block; the same rule for directories costs next to nothing.
+	// block; the same rule for directories costs next to nothing. The root stays where
+	// the superblock says it is.
 	if off%block+head+tail > block && tail > 0 {
-		if head+tail <= block {
+		if head+tail <= block && off > rootNID*nidUnit {
 			off = align(off, block)
 		} else {
 			tail = 0
