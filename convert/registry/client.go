@@ -93,10 +93,13 @@ type request struct {
 	method string
 	url    *url.URL
 	header http.Header
-	size   int64
+	size   int64 // of the body, or unknownSize
 	body   func() (io.ReadCloser, error)
 	from   string // the repository mounted from
 }
+
+// unknownSize is of a body that ends where it ends.
+const unknownSize = -1
 
 // do sends req and gives the answer if its status is one of want, else an Error.
 func (c *client) do(ctx context.Context, r request, want ...int) (*http.Response, error) {
@@ -133,7 +136,7 @@ func (c *client) send(ctx context.Context, r request) (*http.Response, error) {
 	}
 	// Otherwise net/http asks for gzip and undoes it, and the digest is wrong.
 	req.Header.Set("Accept-Encoding", "identity")
-	if r.body != nil && r.size > 0 {
+	if r.body != nil && r.size != 0 {
 		req.Body = &lazyBody{open: r.body}
 		req.GetBody = func() (io.ReadCloser, error) { return &lazyBody{open: r.body}, nil }
 		req.ContentLength = r.size

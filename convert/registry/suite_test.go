@@ -46,6 +46,7 @@ func TestTargets(t *testing.T) {
 		{"blobs", testBlobs},
 		{"a blob that is not what was said", testWrongBlob},
 		{"a blob that cannot be read", testUnreadableBlob},
+		{"a blob while it is made", testPushStream},
 		{"ranges", testRanges},
 		{"manifests", testManifests},
 		{"tags", testTags},
