@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/lithify/lithify/convert/inflate"
@@ -25,7 +26,7 @@ const maxWindow = 128 << 20
 //
 // The frames' own checksums are not looked at: what comes in is compared with the
 // blob's digest, and what comes out, of a layer, with its diffID.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+func decompress(r io.Reader) (*decompressed, error) {
 	br := bufio.NewReaderSize(r, 1<<20)
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
@@ -37,18 +38,38 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, contentError(err)
 		}
-		return &decoder{z, z}, nil
+		return &decompressed{ReadCloser: &decoder{z, z}, format: "gzip"}, nil
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), len(magic) == 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:], []byte{0x2a, 0x4d, 0x18}):
+		size := frameSize(br)
 		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.IgnoreChecksum(true))
 		if err != nil {
 			return nil, contentError(err)
 		}
-		return &decoder{z, z.IOReadCloser()}, nil
+		return &decompressed{&decoder{z, z.IOReadCloser()}, "zstd", size}, nil
 	}
 	if name, ok := foreign(magic); ok {
 		return nil, contentError(fmt.Errorf("it is %s; layers are plain tar, gzip or zstd", name))
 	}
-	return io.NopCloser(br), nil
+	return &decompressed{ReadCloser: io.NopCloser(br)}, nil
+}
+
+// decompressed is what is in a blob.
+type decompressed struct {
+	io.ReadCloser
+	format string // gzip, zstd, or empty for what was not compressed
+	// size is what the blob itself says at its beginning, in bytes, 0 if nothing. It is no
+	// more than a hint.
+	size int64
+}
+
+// frameSize is the content size in the header of a first zstd frame, 0 if there is none.
+func frameSize(br *bufio.Reader) int64 {
+	head, _ := br.Peek(zstd.HeaderMaxSize)
+	var h zstd.Header
+	if h.Decode(head) != nil || !h.HasFCS || h.FrameContentSize > math.MaxInt64 {
+		return 0
+	}
+	return int64(h.FrameContentSize)
 }
 
 // foreign names compressions that layers may not have, which would be taken for a

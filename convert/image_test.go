@@ -371,7 +371,7 @@ func TestOmittedDirectoriesComeFromBelow(t *testing.T) {
 	base := gz(t, file{name: "./", mode: 0o711, uid: 7}, file{name: "secret/", mode: 0o700, uid: 1000}, file{name: "tmp/", mode: 0o1777}, file{name: "gone/", mode: 0o700}, file{name: "secret/key", mode: 0o4600, uid: 1000, body: "k"})
 	middle := gz(t, file{name: "./", mode: 0o711, uid: 7}, file{name: ".wh.gone"})
 	top := gz(t, file{name: "secret/b", body: "b"}, file{name: "tmp/x/y", body: "y"}, file{name: "gone/z", body: "z"}, file{name: "linked => secret/key"})
-	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd} {
+	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar} {
 		t.Run(string(profile), func(t *testing.T) {
 			tag(t, h.target("app:1"), manifest(t, h.target("app:1"), "linux", "amd64", base, middle, top))
 			r := convertTo(t, h.source("app:1"), h.target("app:2"), convert.Options{Replace: true, Profile: profile})

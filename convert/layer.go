@@ -88,19 +88,10 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 	return l, nil
 }
 
-// convertLayer streams the layer from the source through the writer into a
-// temporary file and that into the target.
-func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *layer, err error) {
-	f, err := TempFile(c.opts.TempDir)
+// convertLayer streams the layer from the source through the writer into the target.
+func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (*layer, error) {
+	made, err := c.make(ctx, t, serial)
 	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	made, err := c.write(ctx, f, t, serial)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.pushFile(ctx, t, made, f.File); err != nil {
 		return nil, err
 	}
 	if err := c.opts.Ledger.put(ctx, c.dst, record{Job: t.LayerJob, Layer: made, Seen: []string{RegistryOf(c.src.Name())}}, c.copying(t, made.Size)); err != nil {
@@ -110,6 +101,55 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (_ *
 		c.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
 	}
 	return &layer{Layer: made, view: c.viewOf(made)}, nil
+}
+
+// make sends the layer while it is made where that is possible, else by way of a
+// temporary file.
+func (c *conversion) make(ctx context.Context, t task, serial bool) (*erofs.Layer, error) {
+	spool := func(in *unpacked) (*erofs.Layer, error) {
+		return c.spool(ctx, t, in, c.writerOptions(t, in, serial))
+	}
+	made, err := c.unpack(ctx, t, func(in *unpacked) (*erofs.Layer, error) {
+		if s, ok := c.dst.(streamer); ok && in.size > 0 {
+			return c.stream(ctx, t, in, s, c.writerOptions(t, in, serial))
+		}
+		return spool(in)
+	})
+	if made != nil || err != nil {
+		return made, err
+	}
+	return c.unpack(ctx, t, spool)
+}
+
+func (c *conversion) writerOptions(t task, in *unpacked, serial bool) erofs.Options {
+	return erofs.Options{
+		Profile:  t.Profile,
+		Verity:   t.Verity,
+		Bottom:   t.Bottom,
+		Context:  t.Context,
+		Limits:   c.opts.Limits,
+		TarSize:  in.size,
+		TempDir:  c.opts.TempDir,
+		Serial:   serial,
+		Progress: func(int64) { in.blob.told() },
+	}
+}
+
+// spool converts into a temporary file and pushes that.
+func (c *conversion) spool(ctx context.Context, t task, in *unpacked, opts erofs.Options) (_ *erofs.Layer, err error) {
+	f, err := TempFile(c.opts.TempDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	made, err := erofs.Convert(ctx, &telling{f, in.blob.told}, in.tar, opts)
+	if err != nil {
+		return nil, c.blame(in.blob, err)
+	}
+	if err := in.blob.drain(); err != nil {
+		return nil, err
+	}
+	return made, c.pushFile(ctx, t, made, f.File)
 }
 
 // open fetches the task's blob and reports how far it is read.
@@ -124,7 +164,15 @@ func (c *conversion) open(ctx context.Context, t task) (*checked, error) {
 	return blob, nil
 }
 
-func (c *conversion) write(ctx context.Context, f *Scratch, t task, serial bool) (*erofs.Layer, error) {
+// unpacked is a task's blob and the tar in it.
+type unpacked struct {
+	blob *checked
+	tar  *decompressed
+	size int64 // of the tar, likely; 0: unknown, or of no use to the profile
+}
+
+// unpack has read called with the task's tar.
+func (c *conversion) unpack(ctx context.Context, t task, read func(*unpacked) (*erofs.Layer, error)) (*erofs.Layer, error) {
 	blob, err := c.open(ctx, t)
 	if err != nil {
 		return nil, err
@@ -135,20 +183,11 @@ func (c *conversion) write(ctx context.Context, f *Scratch, t task, serial bool)
 		return nil, c.blame(blob, err)
 	}
 	defer tar.Close()
-	made, err := erofs.Convert(ctx, &telling{f, blob.told}, tar, erofs.Options{
-		Profile:  t.Profile,
-		Verity:   t.Verity,
-		TempDir:  c.opts.TempDir,
-		Bottom:   t.Bottom,
-		Context:  t.Context,
-		Limits:   c.opts.Limits,
-		Serial:   serial,
-		Progress: func(int64) { blob.told() },
-	})
-	if err != nil {
-		return nil, c.blame(blob, err)
+	in := &unpacked{blob: blob, tar: tar}
+	if t.Profile == erofs.ProfileTar {
+		in.size = c.tarSize(ctx, t, tar)
 	}
-	return made, blob.drain()
+	return read(in)
 }
 
 // telling is the writer's file. What is copied up from layers below comes from no
