@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -265,16 +264,12 @@ func writeMetadata(path string, metadata map[string]any, r *convert.Result) erro
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(cmp.Or(filepath.Dir(path), "."), ".lithify-*")
+	err = replaceFile(path, func(w io.Writer) error {
+		_, err := w.Write(append(raw, '\n'))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("metadata file: %w", err)
-	}
-	_, err = temp.Write(append(raw, '\n'))
-	if err = errors.Join(err, temp.Chmod(0o644), temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("metadata file: %w", err), os.Remove(temp.Name()))
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ const convertExample = `  # this machine's platform, beside the original
   # every platform, for readers of the erofs-image-spec draft, compressed
   lithify convert --all-platforms --profile erofs+zstd --dialect spec SRC DST
 
+  # layers that hold their original tars, made and pushed in one pass
+  lithify convert --profile erofs-tar SRC DST
+
   # from a file to a directory, no registry at all
   lithify convert docker-archive:app.tar oci:layout:app`
 
@@ -72,7 +75,7 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 
 // addOutputFlags are those of every verb that publishes an image.
 func addOutputFlags(fs *pflag.FlagSet, o *convertjob.Output) {
-	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, or erofs+zstd")
+	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, erofs+zstd, or erofs-tar (which keeps the original tar, see extract-tar)")
 	fs.StringVar(&o.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
 	fs.BoolVar(&o.Verity, "verity", false, "put a dm-verity tree behind each EROFS image, its root digest and the blob's fs-verity digest into the layer's annotations")
 	fs.BoolVar(&o.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")

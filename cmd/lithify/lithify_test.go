@@ -141,6 +141,7 @@ func TestExitCodes(t *testing.T) {
 		{"prune a digest", []string{"checkpoint", "prune", "--keep", "1", "--insecure", host + "/app@" + old.String()}, 2, "without a tag"},
 		{"abort without time", []string{"rollout", "abort", "--timeout", "0", "rollout-a"}, 2, "--timeout"},
 		{"bad profile", []string{"convert", "--profile", "zip", "a", "b"}, 2, "erofs+zstd"},
+		{"verity in blocks of 512", []string{"convert", "--profile", "erofs-tar", "--verity", "a", "b"}, 2, "--verity"},
 		{"bad output", []string{"convert", "-o", "xml", "a", "b"}, 2, "xml"},
 		{"bad platform", []string{"convert", "--platform", "a/b/c/d/e", "a", "b"}, 2, "a/b/c/d/e"},
 		{"build for nobody", []string{"build", "."}, 2, "-t is missing"},

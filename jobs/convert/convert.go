@@ -93,8 +93,11 @@ func (o Output) Validate() error {
 	if err := o.Limits.Validate(); err != nil {
 		return err
 	}
-	if err := OneOf("profile", o.Profile, "erofs", "erofs+zstd"); err != nil {
+	if err := OneOf("profile", o.Profile, "erofs", "erofs+zstd", "erofs-tar"); err != nil {
 		return err
+	}
+	if o.Verity && o.Profile == "erofs-tar" {
+		return fmt.Errorf("--verity has blocks of 4096 bytes and --profile erofs-tar blocks of 512: they exclude each other")
 	}
 	return OneOf("dialect", o.Dialect, "legacy", "spec")
 }

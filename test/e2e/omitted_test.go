@@ -85,7 +85,7 @@ func TestOmittedParents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			src := fmt.Sprintf("%s/omitted:%s", registry, name)
 			push(t, probeImage(t, mt, corpus.Linked), src)
-			for _, profile := range []string{"erofs", "erofs+zstd"} {
+			for _, profile := range []string{"erofs", "erofs+zstd", "erofs-tar"} {
 				t.Run(profile, func(t *testing.T) {
 					ref := convert(t, src, fmt.Sprintf("%s/omitted:%s-%d", registry, name, len(profile)), "--replace", "--profile", profile)
 					d := daemon{t: t, address: d.address}
