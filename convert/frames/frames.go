@@ -23,6 +23,10 @@ import (
 // used is in memory.
 const MaxContent = 16 << 20
 
+// maxPacked is the most that a frame may take in the file: a little more than it holds, where
+// nothing was to be compressed.
+const maxPacked = MaxContent + 64<<10
+
 // kept is how many frames stay decompressed.
 const kept = 8
 
@@ -125,6 +129,9 @@ func (r *Reader) scan(at, size int64) (frame, error) {
 			return f, errors.New("a block of no known type")
 		default:
 			f.size += int64(block >> 3)
+		}
+		if f.size > maxPacked {
+			return f, fmt.Errorf("more than %d bytes, and it holds %d", maxPacked, f.held)
 		}
 	}
 	if h.HasCheckSum {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -99,6 +100,20 @@ func TestNotRandom(t *testing.T) {
 		if _, err := frames.Open(bytes.NewReader(b), int64(len(b))); !errors.Is(err, frames.ErrNotRandom) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestPadded has a frame of many blocks that are there to be read into memory: it says that it
+// holds one byte.
+func TestPadded(t *testing.T) {
+	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 1}
+	for range 140 {
+		b = append(b, 0, 0, 0x10) // a raw block of 128 KiB, not the last one
+		b = append(b, make([]byte, 128<<10)...)
+	}
+	b = append(b, 1, 0, 0)
+	if _, err := frames.Open(bytes.NewReader(b), int64(len(b))); err == nil || !strings.Contains(err.Error(), "it holds 1") {
+		t.Errorf("got %v", err)
 	}
 }
 
