@@ -66,7 +66,7 @@ func (a *app) printCall(blob digest.Digest, c cimfs.Call) error {
 			cimfs.Call
 		}{blob, c})
 	}
-	_, err := fmt.Fprintln(a.out, c)
+	_, err := fmt.Fprintln(a.out, printable(c.String()))
 	return err
 }
 
@@ -76,7 +76,7 @@ func (a *app) printPlanned(images []*convert.WindowsImage, calls bool) error {
 		refused = errors.Join(refused, w.Err())
 		for _, l := range w.Layers {
 			for _, p := range l.Problems {
-				fmt.Fprintf(a.err, "%s: %s\n", p.Path, p.Text)
+				fmt.Fprintf(a.err, "%s: %s\n", printable(p.Path), printable(p.Text))
 			}
 		}
 	}

@@ -62,6 +62,15 @@ func TestPlanCIMRefuses(t *testing.T) {
 	if !strings.Contains(out, "REFUSED") {
 		t.Errorf("stdout %q has no table", out)
 	}
+	terminal := winlayer.New()
+	terminal.Dir("Files")
+	terminal.File("Files/\x1b[2J", nil)
+	for _, args := range [][]string{nil, {"--calls"}} {
+		code, out, errs := lithify(t, append([]string{"plan-cim", windowsLayout(t, winlayer.Base(), terminal.Bytes())}, args...)...)
+		if code != 3 || strings.Contains(out+errs, "\x1b") || !strings.Contains(errs, `lithify: windows(10.0.26100.1)/amd64: layer`) {
+			t.Errorf("%v: exit code %d, stdout %q, stderr %q; want nothing that works a terminal", args, code, out, errs)
+		}
+	}
 	registry := newRegistry(t)
 	pushImage(t, registry+"/linux:1", "linux", "amd64")
 	if code, _, errs := lithify(t, "plan-cim", "--insecure", registry+"/linux:1"); code != 3 || !strings.Contains(errs, "no image for Windows") {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/telemetry"
@@ -59,11 +61,26 @@ func wantsJSON(args []string) bool {
 // value if it is in the same word.
 var outputFlag = regexp.MustCompile(`^(?:--output|-[a-z]*o)(?:=?(json))?$`)
 
+// harmless is a text whose control characters are written out: errors name what strangers have
+// called their files.
+func harmless(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || r == '\t' || strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
+
 // printError writes err on stderr as one line, the last: for people, or for
 // programs where --output json was read before the error.
 func (a *app) printError(err error, code int) {
 	if a.output != "json" {
-		fmt.Fprintln(a.err, "lithify:", err)
+		fmt.Fprintln(a.err, "lithify:", harmless(err.Error()))
 		return
 	}
 	line := struct {
