@@ -164,7 +164,7 @@ func (r PushRule) check() error {
 func (i Issuer) check() error {
 	u, err := url.Parse(i.URL)
 	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())):
+	case err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && IsLoopback(u.Hostname())):
 		return errors.New("its URL begins with https://, or who is between gives it other keys; on this machine http:// will do")
 	case i.Audience == "":
 		return errors.New("without an audience, tokens that are for others would count here")

@@ -245,7 +245,7 @@ func within(what string, refs, patterns []string) error {
 // repositoryOf is host and path of a reference to a registry, or of a Git repository's URL.
 func repositoryOf(ref string) (string, error) {
 	u, err := url.Parse(ref)
-	git := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "ssh" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	git := err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "ssh" || u.Scheme == "http" && IsLoopback(u.Hostname()))
 	if !git {
 		return registry.RepositoryName(ref)
 	}
@@ -255,8 +255,8 @@ func repositoryOf(ref string) (string, error) {
 	return u.Host + u.Path, nil
 }
 
-// isLoopback is of a host that is this machine: what goes there crosses no network.
-func isLoopback(host string) bool {
+// IsLoopback is of a host that is this machine: what goes there crosses no network.
+func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -44,13 +44,11 @@ func (f *apiFlags) client() (*console.Client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
 		return nil, usageError{errors.New("--api: want https://HOST[:PORT], without a user")}
 	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+	if u.Scheme == "http" && !console.IsLoopback(u.Hostname()) {
 		return nil, usageError{fmt.Errorf("--api %s: the token would go there in the clear; use https", f.url)}
 	}
 	return &console.Client{URL: f.url, Token: f.token}, nil
 }
-
-func isLoopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
 
 // token is read anew for each request: it may have been replaced.
 func (f *apiFlags) token(ctx context.Context) (string, error) {

@@ -29,11 +29,7 @@ format, which is not public: of these only the VHD footer is read and written.`,
 
 // refuseEmulated refuses what this project's tests make in the place of a CIM.
 func refuseEmulated(f *os.File) error {
-	emulated, err := cimfs.Emulated(io.NewSectionReader(f, 0, 512))
-	if err == nil && emulated {
-		err = cimfs.ErrEmulated
-	}
-	if err != nil {
+	if err := cimfs.CheckReal(io.NewSectionReader(f, 0, 512)); err != nil {
 		return fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return nil
