@@ -31,6 +31,9 @@ func (n *node) streams() (list []Stream, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := n.c.countStreams(n.id, l); err != nil {
+		return nil, err
+	}
 	if l, err = l.whole(); err != nil {
 		return nil, err
 	}

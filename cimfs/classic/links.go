@@ -192,6 +192,25 @@ func (c *CIM) enter(id fileID, dir *file, at place) error {
 	return nil
 }
 
+// countStreams refuses more tables of streams than the regions can hold: they may overlap, and each
+// would be read for each file.
+func (c *CIM) countStreams(id fileID, l *links) error {
+	if l.Length == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streamed[id] {
+		return nil
+	}
+	if int64(l.Length) > c.size-c.streamBytes {
+		return damage("tables of streams of more than the %d bytes there are", c.size)
+	}
+	c.streamed[id] = true
+	c.streamBytes += int64(l.Length)
+	return nil
+}
+
 // link is the i-th file of a directory.
 func (n *node) link(l *links, i uint32) (*node, error) {
 	raw, err := l.name(i)

@@ -24,6 +24,9 @@ type CIM struct {
 	mu     sync.Mutex
 	places map[fileID]place // of each directory that was come upon
 	listed int64            // how long their link tables are, together
+
+	streamed    map[fileID]bool // files with tables of streams that were read
+	streamBytes int64           // how long these are, together
 }
 
 var _ interface {
@@ -58,7 +61,7 @@ func open(dir fs.FS, name string) (_ *CIM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &CIM{places: map[fileID]place{}}
+	c := &CIM{places: map[fileID]place{}, streamed: map[fileID]bool{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Close())
