@@ -74,6 +74,13 @@ type rangeReader struct {
 	meter func(io.Reader) io.Reader
 }
 
+// ReaderAt reads a blob of src at random: by range requests where src is a registry, and
+// anywhere else by reading up to each place. Nothing of it is checked, which a chunk index
+// (erofs.OpenImage) does. It may be used from many goroutines, until ctx ends.
+func ReaderAt(ctx context.Context, src Source, desc ocispec.Descriptor) io.ReaderAt {
+	return &rangeReader{ctx, src, desc, func(r io.Reader) io.Reader { return r }}
+}
+
 func (r *rangeReader) ReadAt(p []byte, off int64) (int, error) {
 	rc, err := r.open(off, int64(len(p)))
 	if err != nil {

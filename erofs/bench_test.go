@@ -37,8 +37,8 @@ func BenchmarkConvert(b *testing.B) {
 		b.Run(name+"/copy", func(b *testing.B) {
 			benchmark(b, src, func(f *os.File) error { _, err := io.Copy(f, onlyReader{bytes.NewReader(src)}); return err })
 		})
-		for _, opts := range []erofs.Options{{}, {Serial: true}, {Profile: erofs.ProfileZstd}} {
-			b.Run(fmt.Sprintf("%s/profile=%s/serial=%v", name, opts.Profile, opts.Serial), func(b *testing.B) {
+		for _, opts := range []erofs.Options{{}, {Serial: true}, {Profile: erofs.ProfileZstd}, {Verity: true}} {
+			b.Run(fmt.Sprintf("%s/profile=%s/serial=%v/verity=%v", name, opts.Profile, opts.Serial, opts.Verity), func(b *testing.B) {
 				benchmark(b, src, func(f *os.File) error {
 					_, err := erofs.Convert(b.Context(), f, onlyReader{bytes.NewReader(src)}, opts)
 					return err

@@ -87,18 +87,18 @@ func (c *conversion) newLayout() layout {
 const outChunks = 3
 
 func newOutput(blob blobWriter, opts Options) *output {
-	n := outChunks
-	switch {
-	case opts.Serial:
+	n, size := outChunks, outChunk
+	if opts.Profile == ProfileZstd {
+		n, size = n+compressors(opts.Serial), imageChunk
+	}
+	if opts.Serial {
 		n = 1
-	case opts.Profile == ProfileZstd:
-		n += maxCompressors
 	}
 	bits := blocks4K
 	if opts.Profile == ProfileTar {
 		bits = blocks512
 	}
-	return &output{blob: blob, pool: newChunkPool(n, outChunk), bits: bits, max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
+	return &output{blob: blob, pool: newChunkPool(n, size), bits: bits, max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
 }
 
 // conversion is one run of Convert.
@@ -244,17 +244,18 @@ func (c *conversion) finalHead() []byte {
 // has been done on the way.
 func (c *conversion) seal(ctx context.Context, dst File) (*Layer, error) {
 	l := &c.layer
+	final := l.Profile == ProfileTar && l.TarSize == c.opts.TarSize && l.TarSize > 0
+	if !final {
+		if err := c.out.blob.patch(c.head); err != nil {
+			return nil, fmt.Errorf("write superblock: %w", err)
+		}
+	}
 	l.ImageSize = c.out.pos
 	l.Size = c.out.blob.size()
 	l.Metadata.BlobOffset = c.out.blob.blobOffset(l.Metadata.Offset)
-	if l.Profile == ProfileZstd {
-		l.ChunkSize = outChunk
-	}
-	if l.Profile == ProfileTar && l.TarSize == c.opts.TarSize && l.TarSize > 0 {
+	l.Chunks = c.out.blob.chunkIndex()
+	if final {
 		return c.sealed(), nil
-	}
-	if err := c.out.blob.patch(c.head); err != nil {
-		return nil, fmt.Errorf("write superblock: %w", err)
 	}
 	if c.opts.Unhashed {
 		return l, nil

@@ -27,4 +27,4 @@ package erofs
 // WriterVersion names the rules by which [Convert] makes bytes. It changes
 // whenever the same tar and options would give other bytes, so results of
 // different versions are never taken for each other.
-const WriterVersion = "lithify-erofs/3"
+const WriterVersion = "lithify-erofs/4"

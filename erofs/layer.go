@@ -33,10 +33,8 @@ type Layer struct {
 	FSVerity digest.Digest `json:"fsVerity,omitempty"`
 
 	Metadata Span `json:"metadata"`
-	// ChunkSize is how many image bytes one zstd frame holds, but for the last
-	// before Metadata, the last of all, and the first, which holds block 0.
-	// 0 for ProfileRaw.
-	ChunkSize int64 `json:"chunkSize,omitempty"`
+	// Chunks is where the index of a ProfileZstd blob's frames lies.
+	Chunks *ChunkIndex `json:"chunks,omitempty"`
 
 	Needs   Needs     `json:"needs,omitzero"`
 	Entries int       `json:"entries"` // entries of the tar

@@ -27,6 +27,9 @@ type gathered struct {
 }
 
 func (g *gathered) file(n *inode, e *entry) error {
+	if err := g.out.begin(e.name, e.stored); err != nil {
+		return err
+	}
 	if e.sparse {
 		bits, _ := cheapestChunk(e.extents, e.size, g.out.bits)
 		if err := g.tree.chunked(n, e.extents, bits); err != nil || e.size == 0 {
@@ -42,7 +45,11 @@ func (g *gathered) file(n *inode, e *entry) error {
 	return g.out.pad()
 }
 
+// lower has no name for what it copies, and begins a chunk for want of room alone.
 func (g *gathered) lower(n *inode, write func(io.Writer) error) error {
+	if err := g.out.begin("", n.size); err != nil {
+		return err
+	}
 	if n.size > 0 {
 		n.data = g.out.block()
 	}

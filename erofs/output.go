@@ -18,7 +18,7 @@ func (b blockLog) size() int64 { return 1 << b }
 func (b blockLog) up(n int64) int64 { return align(n, b.size()) }
 
 const (
-	// outChunk is how much is written or compressed at once.
+	// outChunk is how much is written at once.
 	outChunk = 1 << 20
 	// directWrite is the run of file data from which on it is written out of the
 	// input's chunk instead of being copied into an output chunk first.
@@ -43,12 +43,14 @@ type blobWriter interface {
 	takesAny() bool
 	// finish waits until everything is written. It must be called.
 	finish() error
-	// patch puts the image's head in the place kept for it, after finish.
+	// patch puts the image's head in the place kept for it, after finish. What depends on
+	// it follows.
 	patch(head []byte) error
 	// blobOffset is where the piece that began at off in the image lies in the
 	// blob, after finish.
 	blobOffset(off int64) int64
 	size() int64
+	chunkIndex() *ChunkIndex // nil: none
 }
 
 // output is the image as it grows: it gathers small writes into chunks.
@@ -62,6 +64,7 @@ type output struct {
 	n     int   // bytes in cur
 	pos   int64 // in the image
 	meta  bool  // of what is written now: see piece
+	alone bool  // the file in cur shares no chunk with the next
 }
 
 var errImageTooLarge = &LimitError{Limit: "blocks in an image", Max: 1 << 32}
@@ -148,6 +151,20 @@ func (o *output) zeros(n int64) error {
 		if err := o.advance(len(p)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// begin says that a file's contents follow, of size bytes. Where pieces become chunks
+// it ends the one before, if the file is to begin a chunk.
+func (o *output) begin(name string, size int64) error {
+	if o.blob.takesAny() || size == 0 {
+		return nil
+	}
+	alone := o.alone || size >= aloneFrom
+	o.alone = size >= aloneFrom
+	if alone || size > int64(imageChunk-o.n) || o.n >= sharedChunk && beginsChunk(name) {
+		return o.flush()
 	}
 	return nil
 }

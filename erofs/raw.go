@@ -90,3 +90,4 @@ func (w *rawBlob) patch(head []byte) error {
 
 func (w *rawBlob) blobOffset(off int64) int64 { return off }
 func (w *rawBlob) size() int64                { return w.end }
+func (w *rawBlob) chunkIndex() *ChunkIndex    { return nil }

@@ -11,19 +11,29 @@ import (
 
 // The names of the draft "EROFS image layer format", erofs/erofs-image-spec,
 // spec.md at commit 640fd6a; the number is the draft's section. It is a draft:
-// what changes there changes here and nowhere else. Its names of chunk indexes (2)
-// and device tables (2.4) come with the code that writes these.
+// what changes there changes here and nowhere else. Its names of device
+// tables (2.4) come with the code that writes these.
 const (
 	// MediaTypeImage is a raw, mountable EROFS image (2).
 	MediaTypeImage = "application/vnd.erofs"
 	// MediaTypeImageZstd is the same bytes as zstd frames (2).
 	MediaTypeImageZstd = "application/vnd.erofs+zstd"
 
+	// MediaTypeChunkIndex is an index of chunks (2.2, 3.4).
+	MediaTypeChunkIndex = "application/vnd.erofs.chunk-index.v1"
+
 	// AnnotationRole says what a layer is in its stack (2.3).
 	AnnotationRole = "org.erofs.role"
 	// AnnotationUncompressedDigest is the digest of the image inside the blob,
 	// which is the DiffID (2.3); required on +zstd.
 	AnnotationUncompressedDigest = "org.erofs.uncompressed-digest"
+
+	// Of a layer with a chunk index in its blob (2.3): from which byte of the blob to
+	// which, the digest of the index, and its media type, which may be left out if it is
+	// MediaTypeChunkIndex.
+	AnnotationChunkIndexRange     = "org.erofs.chunk-index.range"
+	AnnotationChunkIndexDigest    = "org.erofs.chunk-index.digest"
+	AnnotationChunkIndexMediaType = "org.erofs.chunk-index.mediaType"
 
 	// Of a layer with a dm-verity tree (2.3): where it begins in the image data, in bytes,
 	// its root digest, and the size of its blocks, which may be left out if it is 4096.
@@ -126,7 +136,7 @@ func IsLayerMediaType(mt string) bool {
 // Descriptor describes l in a manifest of this dialect. top says that no layer
 // lies above it.
 //
-// What proves a layer is in both dialects: containerd passes over annotations that it
+// What proves a layer, and where its chunks are, is in both dialects: containerd passes over annotations that it
 // does not know, and has none of its own for it. It trusts a file <blob>.dmverity
 // beside a blob that it made itself or that lies in its cache of layers.
 func (d Dialect) Descriptor(l *Layer, top bool) ocispec.Descriptor {
@@ -142,6 +152,10 @@ func (d Dialect) Descriptor(l *Layer, top bool) ocispec.Descriptor {
 	}
 	if l.FSVerity != "" {
 		notes[AnnotationFSVerity] = l.FSVerity.String()
+	}
+	if x := l.Chunks; x != nil {
+		notes[AnnotationChunkIndexRange] = fmt.Sprintf("%d:%d", x.Offset, x.End)
+		notes[AnnotationChunkIndexDigest] = x.Digest.String()
 	}
 	if d == DialectSpec {
 		notes[AnnotationUncompressedDigest] = l.ImageDigest.String()

@@ -12,10 +12,12 @@ import (
 func TestDescriptor(t *testing.T) {
 	plain := &erofs.Layer{Profile: erofs.ProfileZstd, Digest: "sha256:b", Size: 5, ImageDigest: "sha256:i"}
 	proven := &erofs.Layer{Profile: erofs.ProfileRaw, Digest: "sha256:b", Size: 5, ImageDigest: "sha256:b",
-		Verity: &erofs.Verity{HashOffset: 8192, RootDigest: "sha256:r"}, FSVerity: "sha256:f"}
+		Verity: &erofs.Verity{HashOffset: 8192, RootDigest: "sha256:r"}, FSVerity: "sha256:f",
+		Chunks: &erofs.ChunkIndex{Offset: 3, End: 5, Digest: "sha256:x"}}
 	proof := func(more ...string) map[string]string {
 		m := map[string]string{"org.erofs.dmverity.hash_offset": "8192", "org.erofs.dmverity.root_digest": "sha256:r",
-			"org.erofs.dmverity.block_size": "4096", "io.github.lithify.fsverity": "sha256:f"}
+			"org.erofs.dmverity.block_size": "4096", "io.github.lithify.fsverity": "sha256:f",
+			"org.erofs.chunk-index.range": "3:5", "org.erofs.chunk-index.digest": "sha256:x"}
 		for i := 0; i < len(more); i += 2 {
 			m[more[i]] = more[i+1]
 		}

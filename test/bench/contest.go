@@ -50,10 +50,15 @@ func (b *bench) contests(l *corpus.Layer) map[string][]contestant {
 			b.lithify("erofs", l.Path(corpus.Zstd)),
 			b.containerd(l, corpus.Zstd, "application/vnd.oci.image.layer.v1.tar+zstd"),
 		),
+		"+zstd": b.possible(
+			b.lithify("erofs+zstd", l.Path(corpus.Tar)),
+			// The same image as one frame, by the level that ours is compared with.
+			b.shell("zstd -3", ours+" write erofs "+in+" image >/dev/null; zstd -q -3 image -o blob; rm image"),
+		),
 	}
 }
 
-var stages = []string{"tar", "gzip", "zstd"}
+var stages = []string{"tar", "gzip", "zstd", "+zstd"}
 
 func (b *bench) lithify(profile, in string) contestant {
 	return contestant{name: "lithify", args: []string{b.ours, "convert", profile, in, "blob"}, diffID: 3}
