@@ -119,6 +119,15 @@ type place struct {
 	after           uint64 // sequence of the last message that was read
 }
 
+// consumer reads on from there.
+func (p place) consumer() jetstream.OrderedConsumerConfig {
+	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{p.subject}, DeliverPolicy: jetstream.DeliverAllPolicy}
+	if p.after > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, p.after+1
+	}
+	return cfg
+}
+
 // untilEnd gives what lies behind a place to f, then what is added, until the job
 // has ended; it returns the record that says so, or f's error.
 func (c *Client) untilEnd(ctx context.Context, id jobs.ID, p place, f func(jetstream.Msg) error) (jobs.Record, error) {
@@ -168,11 +177,7 @@ func merge(ctx context.Context, seen uint64, msgs <-chan jetstream.Msg, end <-ch
 }
 
 func (c *Client) readFrom(ctx context.Context, p place, out chan<- jetstream.Msg) error {
-	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{p.subject}, DeliverPolicy: jetstream.DeliverAllPolicy}
-	if p.after > 0 {
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, p.after+1
-	}
-	for m, err := range c.Follow(ctx, p.stream, cfg) {
+	for m, err := range c.Follow(ctx, p.stream, p.consumer()) {
 		if err != nil {
 			return err
 		}
