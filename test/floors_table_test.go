@@ -16,7 +16,7 @@ var floors = []struct {
 	floor int
 }{
 	{"cmd/*", 4},
-	{"jobs/all", 3}, {"jobs/all/run", 3}, {"console", 3}, {"console/*", 2}, {"queue/bench", 3},
+	{"jobs/all", 3}, {"jobs/all/run", 3}, {"console", 3}, {"console/page", 3}, {"console/*", 2}, {"queue/bench", 3},
 	{"jobs/*", 2}, {"jobs/*/run", 2}, {"queue/scheduler", 2}, {"queue/worker", 2},
 	{"convert", 1}, {"convert/*", 1}, {"erofs", 1}, {"erofs/*", 1}, {"cimfs", 1}, {"cimfs/*", 1},
 	{"restore", 1}, {"restore/*", 1}, {"build", 1}, {"build/*", 1},
@@ -47,7 +47,8 @@ var sameFloor = []edge{
 	{"jobs/prune", "jobs/convert"}, {"jobs/prune", "jobs/layer"}, {"jobs/prune/run", "jobs/convert/run"}, // likewise
 	{"jobs/remove/run", "jobs/convert/run"}, {"jobs/rollout", "jobs/restore"}, {"jobs/rollout/run", "jobs/remove"}, {"jobs/rollout/run", "jobs/restore"}, // what a rollout is made of
 	{"jobs/build", "jobs/convert"}, {"jobs/build", "jobs/layer"}, {"jobs/build/run", "jobs/convert/run"}, // so is what is built
-	{"jobs/all/run", "jobs/all"}, {"console", "jobs/all"},
+	{"jobs/all/run", "jobs/all"}, {"console", "jobs/all"}, {"console/page", "jobs/all"}, {"console", "console/page"},
+	{"console/page", "console/rollouts"}, {"console/page", "console/index"}, {"console/rollouts", "jobs/rollout"}, // it shows rollouts by what they are made of
 }
 
 // forbidden are imports that point down and are wrong all the same.

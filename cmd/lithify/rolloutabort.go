@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/lithify/lithify/console/rollouts"
 	"github.com/lithify/lithify/jobs"
 	removejob "github.com/lithify/lithify/jobs/remove"
-	rolloutjob "github.com/lithify/lithify/jobs/rollout"
 	"github.com/lithify/lithify/queue"
 	"github.com/spf13/cobra"
 )
@@ -43,14 +43,11 @@ the same command may be given again when it is back.`,
 }
 
 func (a *app) abortRollout(ctx context.Context, client *queue.Client, id jobs.ID, timeout time.Duration) error {
-	st, args, err := getRollout(ctx, client, id)
+	r, err := getRollout(ctx, client, id)
 	if err != nil {
 		return err
 	}
-	list, ids, err := planned(id, args)
-	if err != nil {
-		return err
-	}
+	list, ids, st := r.Containers, r.Jobs(), r.Status
 	if !st.State.Ended() {
 		if _, err := client.Cancel(ctx, id, "the rollout is aborted"); err != nil && !errdefs.IsConflict(err) && !errdefs.IsFailedPrecondition(err) {
 			return err // else it has ended just now
@@ -70,12 +67,12 @@ func (a *app) abortRollout(ctx context.Context, client *queue.Client, id jobs.ID
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(c containerStatus) bool {
+	list = slices.DeleteFunc(list, func(c rollouts.Container) bool {
 		_, known := begun[c.Job]
 		return !known && !slices.Contains(st.Children, c.Job) // a job that was begun may be forgotten
 	})
 	// Also of those that failed or were cancelled: the last moment of a restore may have made one.
-	removes, err := submitRemoves(ctx, client, st.Record, args.Restore.Namespace, list, timeout)
+	removes, err := submitRemoves(ctx, client, st.Record, r.Args.Restore.Namespace, list, timeout)
 	if err != nil {
 		return err
 	}
@@ -83,17 +80,6 @@ func (a *app) abortRollout(ctx context.Context, client *queue.Client, id jobs.ID
 		return err
 	}
 	return a.printAborted(ctx, client, list, removes)
-}
-
-func getRollout(ctx context.Context, client *queue.Client, id jobs.ID) (st queue.Status, args rolloutjob.Args, err error) {
-	if st, err = client.Get(ctx, id); err != nil {
-		return st, args, err
-	}
-	if st.Job.Kind != rolloutjob.Kind {
-		return st, args, usageError{fmt.Errorf("job %s is a %s and no rollout: %w", id, st.Job.Kind, errdefs.ErrInvalidArgument)}
-	}
-	args, err = jobs.DecodeArgs[rolloutjob.Args](st.Job.Args)
-	return st, args, err
 }
 
 // askEvery is how often jobs are asked for that have not ended.
@@ -125,7 +111,7 @@ func ended(ctx context.Context, client *queue.Client, ids ...jobs.ID) error {
 
 // submitRemoves gives the IDs of the jobs that remove containers, in their order. Each abort
 // has jobs of its own: what the last one did not reach is tried again.
-func submitRemoves(ctx context.Context, client *queue.Client, rollout jobs.Record, namespace string, list []containerStatus, timeout time.Duration) (ids []jobs.ID, err error) {
+func submitRemoves(ctx context.Context, client *queue.Client, rollout jobs.Record, namespace string, list []rollouts.Container, timeout time.Duration) (ids []jobs.ID, err error) {
 	for _, c := range list {
 		args := removejob.Args{Name: c.Name, Job: c.Job, Node: c.Node, Namespace: namespace, Why: fmt.Sprintf("rollout %s was aborted", rollout.ID)}
 		j, err := jobs.New(args, jobs.Options{Timeout: timeout, Tenant: rollout.Tenant})
@@ -140,12 +126,12 @@ func submitRemoves(ctx context.Context, client *queue.Client, rollout jobs.Recor
 	return ids, nil
 }
 
-func (a *app) printAborted(ctx context.Context, client *queue.Client, list []containerStatus, removes []jobs.ID) (err error) {
+func (a *app) printAborted(ctx context.Context, client *queue.Client, list []rollouts.Container, removes []jobs.ID) (err error) {
 	found, err := client.GetAll(ctx, removes, "", 0)
 	if err != nil {
 		return err
 	}
-	gone := []containerStatus{}
+	gone := []rollouts.Container{}
 	for i, c := range list {
 		if failed := found[removes[i]].Err(); failed != nil {
 			err = errors.Join(err, fmt.Errorf("%s on %s may still run: %w", c.Name, c.Node, failed))
@@ -154,7 +140,7 @@ func (a *app) printAborted(ctx context.Context, client *queue.Client, list []con
 		c.State = "removed"
 		gone = append(gone, c)
 	}
-	slices.SortStableFunc(gone, func(a, b containerStatus) int { return cmp.Compare(a.Node, b.Node) })
+	slices.SortStableFunc(gone, func(a, b rollouts.Container) int { return cmp.Compare(a.Node, b.Node) })
 	if a.output == "json" {
 		return errors.Join(err, a.printJSON(gone))
 	}
