@@ -25,6 +25,11 @@ import (
 type Config struct {
 	Hooks   []Hook   `yaml:"hooks"`
 	Issuers []Issuer `yaml:"issuers"`
+	// OperatorKeyFiles are the keys of those who see all of the pool in the web page, and may
+	// cancel and retry its jobs; two while one is replaced.
+	OperatorKeyFiles []string `yaml:"operator_key_files"`
+
+	operatorKeys []string
 }
 
 // Hook is a Git host that posts to /hooks/NAME.
@@ -90,16 +95,12 @@ func Load(path string) (Config, error) {
 	}
 	for i := range c.Hooks {
 		h := &c.Hooks[i]
-		for _, name := range h.SecretFiles {
-			if !filepath.IsAbs(name) {
-				name = filepath.Join(filepath.Dir(path), name)
-			}
-			secret, err := os.ReadFile(name)
-			if err != nil {
-				return c, fmt.Errorf("%s: hook %s: %w", path, h.Name, err)
-			}
-			h.secrets = append(h.secrets, strings.TrimRight(string(secret), "\r\n"))
+		if h.secrets, err = readSecrets(filepath.Dir(path), h.SecretFiles); err != nil {
+			return c, fmt.Errorf("%s: hook %s: %w", path, h.Name, err)
 		}
+	}
+	if c.operatorKeys, err = readSecrets(filepath.Dir(path), c.OperatorKeyFiles); err != nil {
+		return c, fmt.Errorf("%s: operator_key_files: %w", path, err)
 	}
 	if err := c.check(); err != nil {
 		return c, fmt.Errorf("%s: %w: %w", path, err, errdefs.ErrInvalidArgument)
@@ -107,7 +108,33 @@ func Load(path string) (Config, error) {
 	return c, nil
 }
 
+// readSecrets reads files, each a secret without the line's end.
+func readSecrets(dir string, names []string) (secrets []string, err error) {
+	for _, name := range names {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		secrets = append(secrets, strings.TrimRight(string(b), "\r\n"))
+	}
+	return secrets, nil
+}
+
+// WithOperator lets those in who have a key, as one of OperatorKeyFiles does.
+func (c Config) WithOperator(key string) Config {
+	c.operatorKeys = append(slices.Clone(c.operatorKeys), key)
+	return c
+}
+
 func (c Config) check() error {
+	for _, key := range c.operatorKeys {
+		if err := webhook.CheckSecret(key); err != nil {
+			return fmt.Errorf("operator_key_files: %w", err)
+		}
+	}
 	names := map[string]bool{}
 	for _, h := range c.Hooks {
 		if err := h.check(); err != nil {

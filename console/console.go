@@ -1,4 +1,4 @@
-// Package console serves the pool's HTTP API and its triggers.
+// Package console serves the pool's HTTP API, its triggers and its web page.
 //
 //	POST /hooks/NAME           a push, from a Git host: the jobs of the rules that match
 //	POST /v1/jobs              a [Request]; answered by a [queue.Status]
@@ -13,7 +13,8 @@
 // {"error": "...", "kind": "..."} with a kind of jobs.ErrorKind. Errors of the pool that
 // pass are 503, and whoever asked may ask again: hosts do so by themselves.
 //
-// A web page is not there yet: `lithify jobs` and `lithify workers` show the pool.
+// All other paths are the web page's, see package page. It is for whoever logs in with
+// an operator's key or with such a token.
 package console
 
 import (
@@ -28,6 +29,8 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lithify/lithify/console/index"
+	"github.com/lithify/lithify/console/page"
 	"github.com/lithify/lithify/jobs"
 	"github.com/lithify/lithify/queue"
 )
@@ -38,6 +41,8 @@ type Server struct {
 	hooks   map[string]Hook
 	issuers issuers
 	log     *slog.Logger
+	index   *index.Index
+	page    *page.Page
 	ending  chan struct{} // closed when streams are to end
 	streams chan struct{} // holds one for each that is open
 }
@@ -51,6 +56,8 @@ func New(client *queue.Client, cfg Config, log *slog.Logger) *Server {
 	for _, h := range cfg.Hooks {
 		s.hooks[h.Name] = h
 	}
+	s.index = index.New(client, log)
+	s.page = page.New(client, s.index, sessions{cfg.operatorKeys, s.issuers}, s.ending, log)
 	return s
 }
 
@@ -76,6 +83,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, cert, key string) erro
 		}
 		return srv.Serve(l)
 	})
+	g.Go(func() error { return s.index.Run(gctx) })
 	g.Go(func() error {
 		<-gctx.Done()
 		close(s.ending)
@@ -89,7 +97,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener, cert, key string) erro
 	return nil
 }
 
-// Handler serves all paths.
+// Handler serves all paths. The page lists only jobs that Run has heard of.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /hooks/{name}", s.hook)
@@ -99,6 +107,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/jobs/{id}/events", s.authorized(s.ofJob(s.events)))
 	mux.HandleFunc("GET /v1/jobs/{id}/log", s.authorized(s.ofJob(s.logs)))
 	mux.HandleFunc("GET /healthz", s.health)
+	mux.Handle("/", s.page.Handler())
 	return http.MaxBytesHandler(mux, maxBody)
 }
 

@@ -57,8 +57,9 @@ func newIssuers(list []Issuer) issuers {
 
 // identity is somebody with a token that is good.
 type identity struct {
-	name   string // the token's subject, at its issuer
-	grants []Grant
+	name    string // the token's subject, at its issuer
+	grants  []Grant
+	expires time.Time // of the token
 }
 
 // identify reads the bearer token of a request. One that is missing, expired, for
@@ -70,15 +71,20 @@ func (is issuers) identify(r *http.Request) (identity, error) {
 	if !ok {
 		return identity{}, fmt.Errorf("a bearer token is required: %w", errdefs.ErrUnauthenticated)
 	}
+	return is.check(r.Context(), raw)
+}
+
+// check is identify for a token.
+func (is issuers) check(ctx context.Context, raw string) (identity, error) {
 	i := is.byURL[issuerOf(raw)]
 	if i == nil {
 		return identity{}, fmt.Errorf("the token is of no issuer that is known here: %w", errdefs.ErrUnauthenticated)
 	}
-	v, err := i.keys(r.Context())
+	v, err := i.keys(ctx)
 	if err != nil {
 		return identity{}, fmt.Errorf("issuer %s: %w: %w", i.URL, err, errdefs.ErrUnavailable)
 	}
-	token, err := v.Verify(r.Context(), raw)
+	token, err := v.Verify(ctx, raw)
 	if err != nil {
 		return identity{}, fmt.Errorf("token: %w: %w", err, errdefs.ErrUnauthenticated)
 	}
@@ -86,7 +92,7 @@ func (is issuers) identify(r *http.Request) (identity, error) {
 	if err := token.Claims(&claims); err != nil {
 		return identity{}, fmt.Errorf("token: %w: %w", err, errdefs.ErrUnauthenticated)
 	}
-	id := identity{name: token.Subject + " at " + i.URL}
+	id := identity{name: token.Subject + " at " + i.URL, expires: token.Expiry}
 	for _, g := range i.Grants {
 		if g.isFor(claims) {
 			id.grants = append(id.grants, g)
