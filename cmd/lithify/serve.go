@@ -35,7 +35,8 @@ func (a *app) serveCommand() *cobra.Command {
 disk and listens on a loopback port, a scheduler and a worker. lithify submit
 finds it by a context file that only this user can read.
 
-One line on stdout says that the pool is up. An interrupt lets running jobs
+One line on stdout says that the pool is up; with --http one before it says where the
+web page is, and which file has the key that it asks for. An interrupt lets running jobs
 finish for a while, then hands them back.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), s) },
@@ -49,6 +50,7 @@ finish for a while, then hands them back.`,
 	s.builds.AddFlags(more)
 	s.restores.AddFlags(more)
 	fs.AddGoFlagSet(more)
+	fs.StringVar(&s.http, "http", "", "serve the web page, too, at this address of this machine, for example 127.0.0.1:8080")
 	fs.DurationVar(&s.keep, "keep", scheduler.DefaultKeep, "how long jobs that ended are remembered")
 	file := flagfile.AddPFlag(fs, "lithify-serve")
 	cmd.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
@@ -70,6 +72,7 @@ finish for a while, then hands them back.`,
 type server struct {
 	dir, tempDir string
 	containerd   string
+	http         string
 	builds       buildrun.Config
 	restores     restorerun.Config
 	slots        int
@@ -120,8 +123,13 @@ func (a *app) serve(ctx context.Context, s server) (err error) {
 	if err := client.Setup(ctx, 1); err != nil { // whoever reads the line below may ask at once
 		return err
 	}
+	web, err := a.webPage(ctx, s, client)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(a.out, "pool up at %s with %d slots, stored in %s\n", nats.URL(), s.slots, s.dir)
 	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() error { return web(ctx) })
 	eg.Go(func() error {
 		cfg := scheduler.Config{Keep: s.keep, Version: telemetry.Version(), Log: a.log}
 		return scheduler.New(client, all.Validators(), cfg).Run(ctx)
