@@ -18,6 +18,7 @@ trixie=${LITHIFY_TRIXIE_ROOT:-/var/lib/lithify-test-trixie}
 packages="mmdebstrap skopeo libseccomp-dev pkg-config pigz zstd gcc git busybox-static podman"
 packages+=" cryptsetup-bin fsverity"
 packages+=" wine wine64 gcc-mingw-w64-x86-64"
+packages+=" chromium"
 inner="erofs-utils criu"
 missing=()
 
@@ -103,6 +104,7 @@ programs() {
 	CGO_ENABLED=0 build cri . ./cri
 	CGO_ENABLED=0 build cni-bridge cniplugins github.com/containernetworking/plugins/plugins/main/bridge
 	CGO_ENABLED=0 build cni-host-local cniplugins github.com/containernetworking/plugins/plugins/ipam/host-local
+	CGO_ENABLED=0 build browser browser .
 	CGO_ENABLED=0 build checkpointctl checkpointctl github.com/checkpoint-restore/checkpointctl
 }
 
