@@ -90,6 +90,31 @@ func TestPageSession(t *testing.T) {
 	}
 }
 
+// A stream ends with the token that opened it.
+func TestPageStreamEnds(t *testing.T) {
+	ci := consoletest.New(t)
+	cfg, err := load(t, config(ci.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startPagePool(t, cfg)
+	b := p.browser()
+	b.login(ci.Token(map[string]any{"exp": time.Now().Add(4 * time.Second).Unix()}))
+	events, _ := b.follow("/")
+	await(t, events, has("worker-of-node-1"))
+	timeout := time.After(time.Minute)
+	for {
+		select {
+		case _, more := <-events:
+			if !more {
+				return
+			}
+		case <-timeout:
+			t.Fatal("it goes on")
+		}
+	}
+}
+
 // Each answer tells the browser to load and run nothing but what this server has in files.
 func TestPageHeaders(t *testing.T) {
 	p := startPagePool(t, console.Config{})

@@ -17,10 +17,11 @@ func (a *app) consoleCommand() *cobra.Command {
 	var c consoleFlags
 	cmd := &cobra.Command{
 		Use:   "console --config FILE",
-		Short: "Serve the pool's HTTP API, and Git hosts' webhooks",
-		Long: `Serve the pool's HTTP API to those who have no key of its NATS: CI jobs, with the
-tokens that their CI system makes, and Git hosts, which post when somebody pushes. FILE
-says who may ask for what; docs/console.md explains it.
+		Short: "Serve the pool's web page, its HTTP API, and Git hosts' webhooks",
+		Long: `Serve the pool's web page to people who have one of its keys or a token, and its HTTP API
+to those who have no key of its NATS: CI jobs, with the tokens that their CI system makes, and
+Git hosts, which post when somebody pushes. FILE says who may ask for what; docs/console.md
+explains it.
 
 Tokens and what hosts post are secrets: without --http-cert the address is to be one of
 this machine, behind a proxy that speaks TLS.`,

@@ -90,6 +90,9 @@ func (p *Page) follow(w http.ResponseWriter, r *http.Request, v view, read reade
 	var trouble bool
 	for {
 		begin, version := time.Now(), p.index.Version()
+		if _, err := p.viewer(r); errdefs.IsUnauthorized(err) {
+			return nil // the session has ended: the browser learns it when it asks again
+		}
 		b, err := p.look(r.Context(), v, read)
 		switch {
 		case r.Context().Err() != nil:
@@ -227,6 +230,9 @@ func (p *Page) followLog(w http.ResponseWriter, r *http.Request, v Viewer) error
 			}
 			err = out.send("", fmt.Sprint(part.Seq), logSpan(show(part)))
 		case <-time.After(keepAlive):
+			if _, err := p.viewer(r); errdefs.IsUnauthorized(err) {
+				return nil
+			}
 			err = out.alive()
 		case <-p.ending:
 			return nil
