@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -85,7 +86,7 @@ func (c *Chain) run(ctx context.Context, b *Block, o order, tar io.Reader) error
 	}
 	if err != nil {
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-			return fmt.Errorf("writing %s: %w: %s", b.Name, err, lastLine(stderr.String()))
+			return fmt.Errorf("writing %s: %w: %s", b.Name, err, wordOf(stderr.String()))
 		}
 		return fmt.Errorf("writing %s: %w", b.Name, err)
 	}
@@ -108,7 +109,19 @@ func (l *last) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return strings.TrimSpace(s[strings.LastIndexByte(s, '\n')+1:])
+// crashes begin the line by which Go says that a process has crashed: the last ones are registers.
+var crashes = []string{"panic: ", "fatal error: ", "Exception 0x"}
+
+// wordOf is the line of a process' stderr that says why it has ended.
+func wordOf(stderr string) (word string) {
+	for line := range strings.Lines(stderr) {
+		line = strings.TrimSpace(line)
+		if slices.ContainsFunc(crashes, func(c string) bool { return strings.HasPrefix(line, c) }) {
+			return line
+		}
+		if line != "" {
+			word = line
+		}
+	}
+	return word
 }

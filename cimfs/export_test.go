@@ -1,0 +1,4 @@
+package cimfs
+
+// WordOf is of the process that writes a CIM, which is on Windows only.
+var WordOf = wordOf
