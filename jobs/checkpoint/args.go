@@ -66,8 +66,9 @@ func (a Args) Validate() error {
 		return errors.New("a container is required, or those of a set")
 	}
 	for _, key := range a.EncryptTo {
-		// A private key would be stored with the job.
-		if block, rest := pem.Decode([]byte(key)); block == nil || block.Type != "PUBLIC KEY" && block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		// A private key would be stored with the job. restore/encrypt, which reads the key, the
+		// scheduler does not link.
+		if block, rest := pem.Decode([]byte(key)); block == nil || block.Type != "PUBLIC KEY" && block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 || strings.Count(key, "-----BEGIN ") != 1 {
 			return errors.New("want a PEM file with one PUBLIC KEY or CERTIFICATE to encrypt to and nothing behind it, as of `openssl pkey -in KEY -pubout`")
 		}
 	}

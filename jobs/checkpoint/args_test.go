@@ -17,12 +17,13 @@ func TestEncryptTo(t *testing.T) {
 		key  string
 		good bool
 	}{
-		"public":            {public + "\n", true},
-		"certificate":       {block("CERTIFICATE"), true},
-		"private":           {private, false},
-		"private behind it": {public + private, false},
-		"two in one":        {public + public, false},
-		"no PEM":            {"ssh-rsa AAAA", false},
+		"public":             {public + "\n", true},
+		"certificate":        {block("CERTIFICATE"), true},
+		"private":            {private, false},
+		"private behind it":  {public + private, false},
+		"half of one before": {private[:20] + "\n" + public, false},
+		"two in one":         {public + public, false},
+		"no PEM":             {"ssh-rsa AAAA", false},
 	} {
 		a := checkpoint.Args{Container: "web", Target: "r.example.com/web:saved", EncryptTo: []string{tt.key}}
 		if err := a.Validate(); (err == nil) != tt.good {

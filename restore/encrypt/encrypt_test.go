@@ -210,13 +210,15 @@ func encoded(t *testing.T, v any) string {
 
 func TestKeys(t *testing.T) {
 	p := keys.EC(t)
-	for name, s := range map[string]string{"nothing": "", "a private key": string(p.Private), "two": p.Public + keys.EC(t).Public, "a private key behind it": p.Public + string(p.Private), "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+	for name, s := range map[string]string{"nothing": "", "a private key": string(p.Private), "two": p.Public + keys.EC(t).Public, "a private key behind it": p.Public + string(p.Private), "half a private key before it": string(p.Private[:100]) + "\n" + p.Public, "a certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
 		if _, err := encrypt.ParseRecipients(s); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s as a public key: %v", name, err)
 		}
 	}
 	for name, s := range map[string]string{"nothing": "", "a public key": p.Public, "with a passphrase": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
-		"a public key behind it": string(p.Private) + p.Public, "half a key behind it": string(p.Private) + string(p.Private[:100])} {
+		"a public key behind it": string(p.Private) + p.Public, "half a key behind it": string(p.Private) + string(p.Private[:100]),
+		"half a key before it": string(p.Private[:100]) + "\n" + string(p.Private), "a key without its end before it": strings.Replace(string(p.Private), "-----END", "----END", 1) + string(p.Private),
+		"a key without its beginning before it": strings.Replace(string(p.Private), "-----BEGIN", "----BEGIN", 1) + string(p.Private), "a damaged key between two": string(p.Private) + strings.Replace(string(p.Private), "\n", "\n!", 1) + string(p.Private)} {
 		if _, err := encrypt.ParseKeys([]byte(s)); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s as a private key: %v", name, err)
 		}

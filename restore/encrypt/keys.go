@@ -76,7 +76,7 @@ func parseRecipient(s string) (Recipient, error) {
 	if strings.Contains(s, "-----BEGIN PGP ") {
 		return Recipient{}, fmt.Errorf("it is a key of OpenPGP, and to those nothing is encrypted here; give a PUBLIC KEY or a CERTIFICATE: %w", errdefs.ErrInvalidArgument)
 	}
-	block, rest := pem.Decode([]byte(s))
+	block, rest := next([]byte(s))
 	if block == nil || block.Type != "PUBLIC KEY" && block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
 		return Recipient{}, fmt.Errorf("want a PEM file with one PUBLIC KEY, as of `openssl pkey -in KEY -pubout`, or one CERTIFICATE, and nothing behind it: %w", errdefs.ErrInvalidArgument)
 	}
@@ -95,6 +95,18 @@ func parseRecipient(s string) (Recipient, error) {
 		return Recipient{jwe: jose.Recipient{Algorithm: jose.ECDH_ES_A256KW, Key: key}}, nil
 	}
 	return Recipient{}, fmt.Errorf("a public key is neither of RSA nor of EC: %w", errdefs.ErrInvalidArgument)
+}
+
+// next takes the first block off a PEM file; nil where there is none, or another before it that is
+// damaged: pem.Decode goes on to the next one that is whole. Other text before it is let pass, as
+// openssl pkcs12 writes some.
+func next(file []byte) (block *pem.Block, rest []byte) {
+	block, rest = pem.Decode(file)
+	taken := file[:len(file)-len(rest)]
+	if bytes.Count(taken, []byte("-----BEGIN ")) != 1 || bytes.Count(taken, []byte("-----END ")) != 1 {
+		return nil, file
+	}
+	return block, rest
 }
 
 // wrap gives the annotations by which recipients find the key.
@@ -168,8 +180,8 @@ func ParseKeys(files ...[]byte) (k Keys, err error) {
 func parseFile(rest []byte) (k Keys, err error) {
 	for len(k) == 0 || len(bytes.TrimSpace(rest)) > 0 {
 		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return nil, fmt.Errorf("want a PEM file with private keys and nothing else, but their certificates: %w", errdefs.ErrInvalidArgument)
+		if block, rest = next(rest); block == nil {
+			return nil, fmt.Errorf("want a PEM file with private keys and nothing else, but their certificates, and none of them damaged: %w", errdefs.ErrInvalidArgument)
 		}
 		if block.Type == "CERTIFICATE" {
 			continue
