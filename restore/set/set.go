@@ -23,6 +23,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -197,6 +198,9 @@ func Push(ctx context.Context, dst convert.Target, taken time.Time, all []Contai
 	before, err := Before(ctx, dst)
 	if err != nil {
 		return nil, err
+	}
+	if before != nil && before.Generation == math.MaxInt { // somebody has written that
+		return nil, &convert.ConflictError{What: dst.Name(), Why: fmt.Sprintf("names a set of generation %d, after which there is none: give another tag", before.Generation)}
 	}
 	if before != nil {
 		s.Generation, s.Previous, s.Earlier = before.Generation+1, before.Descriptor.Digest, before.Ancestors()

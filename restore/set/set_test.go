@@ -3,11 +3,14 @@ package set_test
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -74,6 +77,39 @@ func TestGenerations(t *testing.T) {
 	}
 	if _, err := set.Push(t.Context(), two, time.Now(), []set.Container{put(t, two, "web", "two")}); !errors.Is(err, convert.ErrTagMoved) {
 		t.Errorf("the second of two: %v, want that the tag was moved", err)
+	}
+}
+
+// A generation after the last number there is would be none that anybody reads.
+func TestLastGeneration(t *testing.T) {
+	ref := "oci:" + t.TempDir() + ":saved"
+	dst := layout(t, ref)
+	if _, err := set.Push(t.Context(), dst, time.Now(), []set.Container{put(t, dst, "web", "x")}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := set.Open(t.Context(), layout(t, ref))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index ocispec.Index
+	if _, err := convert.FetchDocument(t.Context(), dst, s.Descriptor, &index); err != nil {
+		t.Fatal(err)
+	}
+	index.Annotations[set.AnnotationGeneration] = strconv.Itoa(math.MaxInt)
+	raw, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := convert.Describe(ocispec.MediaTypeImageIndex, raw)
+	if err := errors.Join(dst.PutManifest(t.Context(), desc, raw), dst.Tag(t.Context(), desc, raw, s.Descriptor.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	dst = layout(t, ref)
+	if _, err := set.Push(t.Context(), dst, time.Now(), s.Containers); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "another tag") {
+		t.Errorf("got %v, want it refused", err)
+	}
+	if now, err := layout(t, ref).Root(t.Context()); err != nil || now.Digest != desc.Digest {
+		t.Errorf("the tag names %s, %v, want what it named", now.Digest, err)
 	}
 }
 
