@@ -1,10 +1,15 @@
 package main
 
 import (
+	"archive/tar"
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/lithify/lithify/convert"
@@ -29,7 +34,8 @@ func (a *app) importCheckpointCommand() *cobra.Command {
   FILE                archive of containerd's CRI, CRI-O or Podman, compressed or not; - is
                       standard input. Kubernetes' kubelet keeps them in /var/lib/kubelet/checkpoints
   containerd:IMAGE    what ctr containers checkpoint has made, in this machine's containerd
-  oci-archive:FILE    the same from ctr images export --skip-manifest-json, or oci:DIR if unpacked
+  oci-archive:FILE    the same from ctr images export --skip-manifest-json, or oci:DIR if
+                      unpacked; as FILE alone it is known by its first entry
 
 What ctr has made is an index that no registry takes. Archives of CRI-O and Podman do not say
 by its digest which image the container stood on, and ctr's checkpoints do with --image only:
@@ -90,6 +96,14 @@ func (f importFlags) run(cmd *cobra.Command, src string, base checkpoints.Base, 
 		}
 		return checkpoint.ImportNative(ctx, n, base, dst, f.options)
 	}
+	in, layout, err := openImport(cmd.InOrStdin(), src)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	if layout {
+		src = "oci-archive:" + src
+	}
 	if convertjob.IsFile(src) {
 		from, err := convertrun.Handler{}.Open(src, f.insecure)
 		if err != nil {
@@ -101,14 +115,41 @@ func (f importFlags) run(cmd *cobra.Command, src string, base checkpoints.Base, 
 		}
 		return checkpoint.ImportNative(ctx, n, base, dst, f.options)
 	}
-	in := io.NopCloser(cmd.InOrStdin())
+	return checkpoint.Import(ctx, in, base, dst, f.options)
+}
+
+// openImport opens the file that src is, if it is one, and tells whether that is an archive of an
+// OCI layout, as ctr images export writes it.
+func openImport(stdin io.Reader, src string) (in io.ReadCloser, layout bool, err error) {
+	if convertjob.IsFile(src) {
+		return io.NopCloser(strings.NewReader("")), false, nil
+	}
+	in = io.NopCloser(stdin)
 	if src != "-" {
 		if in, err = os.Open(src); err != nil {
-			return nil, usageError{err}
+			return nil, false, usageError{err}
 		}
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	return checkpoint.Import(ctx, in, base, dst, f.options)
+	head := bufio.NewReader(in)
+	if layout = isLayout(head); layout && src == "-" {
+		return nil, false, usageError{errors.New("standard input is an archive of images, as of ctr images export, which is read more than once: write it to a file")}
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{head, in}, layout, nil
+}
+
+// isLayout looks at the first entry: no engine's checkpoint has one of such a name.
+func isLayout(r *bufio.Reader) bool {
+	const block = 512 // of a tar
+	head, _ := r.Peek(block)
+	hdr, err := tar.NewReader(bytes.NewReader(head)).Next()
+	if err != nil {
+		return false
+	}
+	name, _, _ := strings.Cut(path.Clean(hdr.Name), "/")
+	return slices.Contains([]string{"blobs", "index.json", "manifest.json", "oci-layout"}, name)
 }
 
 func parseBase(s string) (b checkpoints.Base, err error) {

@@ -81,7 +81,9 @@ func TestCheckpointImportNative(t *testing.T) {
 	d.ctr("containers", "checkpoint", "--task", "--rw", c.id, "unpinned")
 	file := filepath.Join(t.TempDir(), "native.tar")
 	d.ctr("images", "export", "--skip-manifest-json", file, "native")
-	for name, src := range map[string]string{"stored": "containerd:native", "exported": "oci-archive:" + file} {
+	plain := filepath.Join(t.TempDir(), "plain.tar")
+	d.ctr("images", "export", "--skip-manifest-json", plain, "native")
+	for name, src := range map[string]string{"stored": "containerd:native", "exported": "oci-archive:" + file, "plain": plain} {
 		t.Run(name, func(t *testing.T) {
 			ref := strings.TrimSpace(output(t, lithify(t), "checkpoint", "import", "--insecure", "--containerd", d.address, src, registry+"/imported:"+name))
 			raw, err := crane.Manifest(ref, crane.Insecure)
