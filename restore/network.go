@@ -168,6 +168,9 @@ func (r *run) disconnect(ctx context.Context) error {
 		return nil
 	}
 	if err == nil {
+		err = endPlugins(ctx, cniID(r.daemon.Namespace(), r.opts.Name))
+	}
+	if err == nil {
 		err = r.unplug(ctx, *a)
 	}
 	if err == nil {

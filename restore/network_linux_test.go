@@ -3,9 +3,11 @@ package restore
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -64,6 +66,65 @@ func TestDisconnect(t *testing.T) {
 			}
 			if left, err := os.ReadDir(filepath.Dir(r.netnsFile())); err != nil || len(left) != 0 {
 				t.Errorf("%v, left: %v", err, left)
+			}
+		})
+	}
+}
+
+// slow is a CNI plugin that connects nothing in some time, by another program as plugins for
+// addresses are.
+const slow = `#!/bin/sh
+cd "$(dirname "$0")"
+if [ "$CNI_COMMAND" = ADD ]; then echo began >began; sh -c 'sleep '$SLOW'; :'; fi
+echo "$CNI_COMMAND" >>said
+`
+
+// A plugin whose caller was killed is waited for, or killed, before what it gives is taken back.
+func TestDisconnectWhileConnecting(t *testing.T) {
+	for name, tc := range map[string]struct{ slow, want string }{
+		"slow":  {"1", "ADD\nDEL\n"},
+		"hangs": {"600", "DEL\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.slow == "600" && testing.Short() {
+				t.Skip("waits for a plugin for its grace: long lane")
+			}
+			t.Parallel()
+			bin := t.TempDir()
+			plugin := filepath.Join(bin, "slow")
+			if err := os.WriteFile(plugin, []byte(slow), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r := &run{daemon: &stack.Daemon{}, opts: Options{Name: "web-" + tc.slow, Root: t.TempDir()}}
+			if err := os.MkdirAll(filepath.Dir(r.netnsFile()), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			a := attached{Config: json.RawMessage(`{"cniVersion": "1.0.0", "name": "slow", "plugins": [{"type": "slow"}]}`), BinDirs: []string{bin}}
+			if err := a.write(r.attachedFile()); err != nil {
+				t.Fatal(err)
+			}
+			add := exec.Command(plugin)
+			add.Env = append(os.Environ(), "CNI_COMMAND=ADD", "SLOW="+tc.slow, "CNI_CONTAINERID="+cniID(r.daemon.Namespace(), r.opts.Name))
+			if err := add.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- add.Wait() }()
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(filepath.Join(bin, "began")); err == nil {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("the plugin does not begin")
+				}
+			}
+			if err := r.disconnect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-ended
+			got, err := os.ReadFile(filepath.Join(bin, "said"))
+			if diff := cmp.Diff(tc.want, string(got)); diff != "" || err != nil {
+				t.Errorf("%v, the plugin did (-want +got):\n%s", err, diff)
 			}
 		})
 	}
