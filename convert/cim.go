@@ -216,7 +216,7 @@ func (w *cimChain) begin(ctx context.Context, t task) (err error) {
 		w.chain = cimfs.NewChain(w.dir.path)
 		return nil
 	}
-	return withTar(ctx, w.dst, w.below.Hives, func(hives io.Reader) (err error) {
+	return ReadTar(ctx, w.dst, w.below.Hives, func(hives io.Reader) (err error) {
 		w.chain, err = cimfs.Continue(w.dir.path, 1, hives)
 		return err
 	})

@@ -32,11 +32,13 @@ type LayerResult struct {
 	// Needs is of a layer that cannot be made without a context.
 	Needs *erofs.Needs `json:"needs,omitempty"`
 	CIM   *CIMLayer    `json:"cim,omitempty"` // of Windows
+	// Verified is of a Layer that was compared with its tar.
+	Verified *Verified `json:"verified,omitempty"`
 }
 
 // Layer converts one layer from src into the ledger, where [Image] finds it. It
 // does nothing if the ledger holds it already. Of opts count Ledger, which must
-// have a key, Limits, TempDir, Log and Progress.
+// have a key, Limits, Verify, TempDir, Log and Progress.
 //
 // A job of another writer's version than this one's is an errdefs.ErrUnavailable:
 // another worker may have that version.
@@ -61,7 +63,7 @@ func Layer(ctx context.Context, src Source, t LayerTask, opts Options) (*LayerRe
 	if err != nil {
 		return nil, err
 	}
-	return &LayerResult{Layer: l.Layer, Needs: l.pending}, nil
+	return &LayerResult{Layer: l.Layer, Needs: l.pending, Verified: l.proven}, nil
 }
 
 // askElsewhere gives the tasks that are left for this process.

@@ -1,7 +1,10 @@
 package convert
 
 import (
+	"os"
+
 	"context"
+	"github.com/lithify/lithify/erofs"
 	"io"
 )
 
@@ -23,4 +26,10 @@ func CIMDir(temp string) (path string, kill, remove func() error, err error) {
 		return "", nil, nil, err
 	}
 	return d.path, d.mark.Close, d.remove, nil
+}
+
+// WithWritten has f called with each layer's file before it is verified.
+func WithWritten(o Options, f func(*os.File, *erofs.Layer)) Options {
+	o.written = f
+	return o
 }

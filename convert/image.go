@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -51,6 +52,7 @@ type Options struct {
 	SourceTag string
 
 	Limits erofs.Limits
+	Verify Verify // default VerifyFull
 	Ledger *Ledger
 	// Elsewhere, if set, is asked to have layers converted by others, who enter
 	// them in Ledger. Those that depend on the layers below are not among them.
@@ -66,7 +68,8 @@ type Options struct {
 	// hcsshim writes a block CIM. end is called when it is over.
 	Quiet func(ctx context.Context, bound time.Duration, why string) (end func())
 
-	anyPlatform bool // no platform was named
+	anyPlatform bool                         // no platform was named
+	written     func(*os.File, *erofs.Layer) // of tests: what a writer at fault would do
 }
 
 func (o Options) withDefaults() Options {
@@ -122,6 +125,8 @@ type Variant struct {
 	Source   digest.Digest `json:"source"`
 	Digest   digest.Digest `json:"digest"`
 	Layers   []Converted   `json:"layers"`
+	// Files is how many a container sees, where that was compared (VerifyStack).
+	Files int `json:"files,omitempty"`
 }
 
 // Converted is one of its layers.
@@ -130,6 +135,8 @@ type Converted struct {
 	Key    digest.Digest `json:"key"` // of the LayerJob
 	*erofs.Layer
 	CIM *CIMLayer `json:"cim,omitempty"` // instead, of an image for Windows
+	// Verified is of a layer that was compared with its tar (VerifyFull).
+	Verified *Verified `json:"verified,omitempty"`
 }
 
 // Skipped is a manifest that passed through though it was asked for.
@@ -230,7 +237,24 @@ func (c *conversion) erofs(ctx context.Context, m *manifest) (*variant, error) {
 	if err != nil {
 		return nil, err
 	}
-	return makeEROFS(m, layers, jobs, c.opts)
+	var made []*erofs.Layer
+	var views stack
+	for _, l := range layers {
+		made, views = append(made, l.Layer), append(stack{l.view}, views...)
+	}
+	files, err := c.proveStack(ctx, views, jobs)
+	if err != nil {
+		return nil, err
+	}
+	v, err := makeEROFS(m, made, jobs, c.opts)
+	if err != nil {
+		return nil, err
+	}
+	v.files = files
+	for i := range v.layers {
+		v.layers[i].Verified = layers[i].proven
+	}
+	return v, nil
 }
 
 // convertLayers gets the tasks' layers: from others, and the rest by converting
@@ -261,9 +285,9 @@ func (c *conversion) convertLayers(ctx context.Context, tasks []task) error {
 
 // assemble gives the manifest's layers, bottom first, resolving what each needs
 // from those below it.
-func (c *conversion) assemble(ctx context.Context, m *manifest) ([]*erofs.Layer, []LayerJob, error) {
+func (c *conversion) assemble(ctx context.Context, m *manifest) ([]*layer, []LayerJob, error) {
 	var below stack
-	var layers []*erofs.Layer
+	var layers []*layer
 	var jobs []LayerJob
 	for _, t := range c.tasksOf(m) {
 		l, job, err := c.settle(ctx, t, below)
@@ -271,7 +295,7 @@ func (c *conversion) assemble(ctx context.Context, m *manifest) ([]*erofs.Layer,
 			return nil, nil, err
 		}
 		below = append(stack{l.view}, below...)
-		layers, jobs = append(layers, l.Layer), append(jobs, job)
+		layers, jobs = append(layers, l), append(jobs, job)
 	}
 	return layers, jobs, nil
 }

@@ -45,6 +45,7 @@ func (j LayerJob) Key() digest.Digest {
 type layer struct {
 	*erofs.Layer
 	view    *view        // what is known of its content, for the layers above
+	proven  *Verified    // nil where nobody has looked
 	pending *erofs.Needs // set instead where it cannot be made without a context
 }
 
@@ -90,35 +91,37 @@ func (c *conversion) run(ctx context.Context, t task, serial bool) (*layer, erro
 
 // convertLayer streams the layer from the source through the writer into the target.
 func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (*layer, error) {
-	made, err := c.make(ctx, t, serial)
+	made, proven, err := c.make(ctx, t, serial)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.opts.Ledger.put(ctx, c.dst, record{Job: t.LayerJob, Layer: made, Seen: []string{RegistryOf(c.src.Name())}}, c.copying(t, made.Size)); err != nil {
+	if err := c.opts.Ledger.put(ctx, c.dst, record{Job: t.LayerJob, Layer: made, Verified: proven, Seen: []string{RegistryOf(c.src.Name())}}, c.copying(t, made.Size)); err != nil {
 		if c.ledgerOnly {
 			return nil, err
 		}
 		c.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
 	}
-	return &layer{Layer: made, view: c.viewOf(made)}, nil
+	return &layer{Layer: made, view: c.viewOf(made), proven: proven}, nil
 }
 
 // make sends the layer while it is made where that is possible, else by way of a
-// temporary file.
-func (c *conversion) make(ctx context.Context, t task, serial bool) (*erofs.Layer, error) {
-	spool := func(in *unpacked) (*erofs.Layer, error) {
-		return c.spool(ctx, t, in, c.writerOptions(t, in, serial))
+// temporary file. What is to be verified before anybody has it needs the file.
+func (c *conversion) make(ctx context.Context, t task, serial bool) (_ *erofs.Layer, proven *Verified, _ error) {
+	spool := func(in *unpacked) (made *erofs.Layer, err error) {
+		made, proven, err = c.spool(ctx, t, in, c.writerOptions(t, in, serial))
+		return made, err
 	}
 	made, err := c.unpack(ctx, t, func(in *unpacked) (*erofs.Layer, error) {
-		if s, ok := c.dst.(streamer); ok && in.size > 0 {
+		if s, ok := c.dst.(streamer); ok && in.size > 0 && !c.opts.Verify.full() {
 			return c.stream(ctx, t, in, s, c.writerOptions(t, in, serial))
 		}
 		return spool(in)
 	})
 	if made != nil || err != nil {
-		return made, err
+		return made, proven, err
 	}
-	return c.unpack(ctx, t, spool)
+	made, err = c.unpack(ctx, t, spool)
+	return made, proven, err
 }
 
 func (c *conversion) writerOptions(t task, in *unpacked, serial bool) erofs.Options {
@@ -135,21 +138,29 @@ func (c *conversion) writerOptions(t task, in *unpacked, serial bool) erofs.Opti
 	}
 }
 
-// spool converts into a temporary file and pushes that.
-func (c *conversion) spool(ctx context.Context, t task, in *unpacked, opts erofs.Options) (_ *erofs.Layer, err error) {
+// spool converts into a temporary file, compares that with the tar, and pushes it.
+func (c *conversion) spool(ctx context.Context, t task, in *unpacked, opts erofs.Options) (_ *erofs.Layer, _ *Verified, err error) {
 	f, err := TempFile(c.opts.TempDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	made, err := erofs.Convert(ctx, &telling{f, in.blob.told}, in.tar, opts)
-	if err != nil {
-		return nil, c.blame(in.blob, err)
+	w, tar := c.witnessed(t, in.tar)
+	made, err := erofs.Convert(ctx, &telling{f, in.blob.told}, tar, opts)
+	if err = w.end(err); err != nil {
+		return nil, nil, c.blame(in.blob, err)
 	}
 	if err := in.blob.drain(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return made, c.pushFile(ctx, t, made, f.File)
+	if c.opts.written != nil {
+		c.opts.written(f.File, made)
+	}
+	proven, err := w.compare(ctx, f, made, t.Context, in.blob.told)
+	if err != nil {
+		return nil, nil, err
+	}
+	return made, proven, c.pushFile(ctx, t, made, f.File)
 }
 
 // open fetches the task's blob and reports how far it is read.

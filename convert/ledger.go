@@ -47,6 +47,8 @@ type record struct {
 	Layer *erofs.Layer `json:"layer,omitempty"`
 	CIM   *CIMLayer    `json:"cim,omitempty"`
 	Seen  []string     `json:"seen,omitempty"`
+	// Verified is of a Layer that has been compared with the tar.
+	Verified *Verified `json:"verified,omitempty"`
 }
 
 // blobs are what the artifact keeps, the layer first.
@@ -197,6 +199,10 @@ func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 	if r == nil || err != nil {
 		return nil, err
 	}
+	if r.Verified == nil && c.opts.Verify.full() {
+		c.log.InfoContext(ctx, "ledger's layer was never verified", "layer", t.desc.Digest)
+		return nil, nil
+	}
 	made := r.Layer
 	if err := transfer(ctx, repo, c.dst, c.blobOf(made), c.copying(t, made.Size)); err != nil {
 		c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
@@ -204,7 +210,7 @@ func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 	}
 	blob := c.blobOf(made)
 	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &blob})
-	return &layer{Layer: made, view: c.viewOf(made)}, nil
+	return &layer{Layer: made, view: c.viewOf(made), proven: r.Verified}, nil
 }
 
 // lookIn finds the task's record in the ledger, if this job may have what it is of, and

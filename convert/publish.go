@@ -336,6 +336,7 @@ func (c *conversion) result(p *plan, variants []*variant, root ocispec.Descripto
 			Source:   v.source.desc.Digest,
 			Digest:   v.manifest.desc.Digest,
 			Layers:   v.layers,
+			Files:    v.files,
 		})
 	}
 	return r

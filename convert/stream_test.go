@@ -78,7 +78,7 @@ func TestTarLayersAreStreamed(t *testing.T) {
 			src := h.target("app:1")
 			tag(t, src, manifest(t, src, "linux", "amd64", blob{tc.mediaType, tc.blob, digest.FromBytes(content)}))
 			dst := &streamed{Repository: h.target("app:2").(*registry.Repository)}
-			opts := convert.Options{Profile: erofs.ProfileTar, TempDir: t.TempDir()}
+			opts := convert.Options{Profile: erofs.ProfileTar, Verify: convert.VerifyStack, TempDir: t.TempDir()}
 			if tc.sent > 0 {
 				opts.TempDir = filepath.Join(opts.TempDir, "missing")
 			}
@@ -119,7 +119,7 @@ func TestStreamRefused(t *testing.T) {
 		h := &hub{t, strings.TrimPrefix(s.URL, "http://")}
 		tag(t, h.target("app:1"), manifest(t, h.target("app:1"), "linux", "amd64", gz(t, file{name: "a", body: strings.Repeat("a", 1<<20)})))
 		dst := &streamed{Repository: h.target("app:2").(*registry.Repository)}
-		if _, err := convert.Image(t.Context(), h.source("app:1"), dst, convert.Options{Profile: erofs.ProfileTar, TempDir: t.TempDir()}); err != nil {
+		if _, err := convert.Image(t.Context(), h.source("app:1"), dst, convert.Options{Profile: erofs.ProfileTar, Verify: convert.VerifyStack, TempDir: t.TempDir()}); err != nil {
 			t.Errorf("status %d: %v", status, err)
 		}
 		if dst.begun.Load() != 1 || dst.sent.Load() != 0 {
@@ -134,7 +134,7 @@ func TestStreamOfABadLayer(t *testing.T) {
 	content := tarOf(t, file{name: "../up", body: "x"})
 	tag(t, h.target("app:1"), manifest(t, h.target("app:1"), "linux", "amd64", blob{ocispec.MediaTypeImageLayerGzip, gzipped(t, content), digest.FromBytes(content)}))
 	dst := &streamed{Repository: h.target("app:2").(*registry.Repository)}
-	_, err := convert.Image(t.Context(), h.source("app:1"), dst, convert.Options{Profile: erofs.ProfileTar, TempDir: t.TempDir()})
+	_, err := convert.Image(t.Context(), h.source("app:1"), dst, convert.Options{Profile: erofs.ProfileTar, Verify: convert.VerifyStack, TempDir: t.TempDir()})
 	if entry := (*erofs.EntryError)(nil); !errors.As(err, &entry) {
 		t.Errorf("got %v, want an EntryError", err)
 	}

@@ -31,6 +31,7 @@ type variant struct {
 	config   document
 	notes    map[string]string // of its entry in the index
 	layers   []Converted
+	files    int // that a container sees, where they were compared
 }
 
 // variantContent is what a variant has in the place of its source's layers.

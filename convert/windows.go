@@ -95,15 +95,16 @@ func (w *WindowsImage) plan(ctx context.Context, src Source, m *manifest, emit f
 }
 
 func planLayer(ctx context.Context, src Source, desc ocispec.Descriptor, base bool, emit func(cimfs.Call) error) (l *cimfs.Layer, err error) {
-	err = withTar(ctx, src, desc, func(tar io.Reader) (err error) {
+	err = ReadTar(ctx, src, desc, func(tar io.Reader) (err error) {
 		l, err = cimfs.Plan(ctx, tar, base, emit)
 		return err
 	})
 	return l, err
 }
 
-// withTar has read called with a blob, decompressed, and checks all of the blob.
-func withTar(ctx context.Context, src Source, desc ocispec.Descriptor, read func(io.Reader) error) error {
+// ReadTar has read called with a layer of src, decompressed, and afterwards compares all of the
+// blob with its digest.
+func ReadTar(ctx context.Context, src Source, desc ocispec.Descriptor, read func(io.Reader) error) error {
 	blob, err := fetch(ctx, src, desc)
 	if err != nil {
 		return err

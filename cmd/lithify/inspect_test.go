@@ -165,6 +165,9 @@ d0755  0:0  0        2001-09-09T01:46:40Z  usr/lib
 			if err := json.Unmarshal([]byte(must(t, "ls", "-o", "json", ref, "null")), &list); err != nil || len(list) != 1 || list[0].Device != "1:3" || list[0].Layer.Validate() != nil {
 				t.Errorf("ls -o json: %+v, %v", list, err)
 			}
+			if got := must(t, "verify", ref); !strings.HasSuffix(got, ": 3 layers, 11 files, same\n") {
+				t.Errorf("verify: %q", got)
+			}
 			for _, c := range []struct {
 				args []string
 				code int

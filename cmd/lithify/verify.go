@@ -21,7 +21,12 @@ const verifyLong = `Prove that a node sees the same files in an EROFS variant as
 built the original, and of what.
 
 REF is a registry reference, oci:DIR[:TAG] or oci-archive:FILE[:TAG], as lithify convert published
-it. With --unpack containerd's own code, in this process, unpacks the original for overlayfs
+it. All of original and variant is read, and compared: each layer with its tar, in every attribute
+and byte, and what a container sees in the layers on each other with what the tars make if one is
+applied after the other. The tars are read by Go's archive/tar and the layers by go-erofs. It needs
+no root, and room for the variant's layers in --temp-dir.
+
+With --unpack containerd's own code, in this process, unpacks the original for overlayfs
 and the variant for EROFS, mounts both, and each file is compared: names, types, modes,
 owners, extended attributes, hard links, sizes, times and contents. Nothing of it stays.
 It needs Linux and root; lithify doctor --for verify says what is missing.
@@ -35,7 +40,9 @@ keys has signed, as lithify build makes it.
 stdout gets one line for each variant, and for each image; exit code 3 says that a variant
 differs, or that an image has no provenance of these keys.`
 
-const verifyExample = `  lithify verify --unpack registry.example.com/debian:12-erofs
+const verifyExample = `  lithify verify registry.example.com/debian:12-erofs
+
+  lithify verify --unpack registry.example.com/debian:12-erofs
 
   lithify verify --reproduce registry.example.com/debian:12-erofs
 
@@ -60,6 +67,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	fs.StringArrayVar(&f.provenance, "provenance", nil, "PEM file with an Ed25519 public key that may have signed the provenance; may be repeated")
 	fs.StringVar(&f.source, "source", "", "image that has the originals (default REF)")
 	fs.StringSliceVar(&f.platforms, "platform", nil, "platform of the variants to look at, os/arch[/variant]; may be repeated (default all)")
+	fs.StringVar(&f.tempDir, "temp-dir", "", "where the variant's layers lie while they are compared (default $TMPDIR)")
 	fs.StringVar(&f.root, "root", "", "with --unpack, directory to unpack into, which one process at a time may do (default one in $TMPDIR)")
 	fs.BoolVar(&f.insecure, "insecure", false, "speak plain HTTP to the registries")
 	return cmd
@@ -67,7 +75,7 @@ func (a *app) verifyCommand() *cobra.Command {
 
 type verifyFlags struct {
 	unpack, reproduce, insecure bool
-	source, root                string
+	source, root, tempDir       string
 	platforms                   []string
 	provenance                  []string // files of keys
 }
@@ -81,9 +89,6 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 		}
 		opts.Platforms = append(opts.Platforms, want)
 	}
-	if !f.unpack && !f.reproduce && len(f.provenance) == 0 {
-		return usageError{errors.New("--unpack, --reproduce or --provenance is missing: what is to be verified?")}
-	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {
 		return err
@@ -96,6 +101,9 @@ func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 		if originals, err = registry.Open(f.source, registry.Options{Insecure: f.insecure}); err != nil {
 			return err
 		}
+	}
+	if !f.unpack && !f.reproduce && len(f.provenance) == 0 {
+		return a.printVerified(verify.Registry(cmd.Context(), src, originals, f.tempDir, opts))
 	}
 	if f.reproduce {
 		if err := a.printVerified(reproduce(cmd.Context(), src, originals, opts)); err != nil {
@@ -170,7 +178,10 @@ func (a *app) printVerified(r *verify.Result, err error) error {
 			says = fmt.Sprintf("%d differences", n)
 		}
 		what := fmt.Sprintf("%d files", v.Files)
-		if v.Layers > 0 {
+		switch {
+		case v.Layers > 0 && v.Files > 0:
+			what = fmt.Sprintf("%d layers, %d files", v.Layers, v.Files)
+		case v.Layers > 0:
 			what = fmt.Sprintf("%d layers made again", v.Layers)
 		}
 		if _, err := fmt.Fprintf(a.out, "%s %s: %s, %s\n", v.Platform, v.Digest, what, says); err != nil {

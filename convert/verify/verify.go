@@ -7,8 +7,9 @@
 //	}
 //
 // [Image] has containerd's own code unpack and mount both, in this process, and compares
-// each file: so a node will see the same ones. [Reproduce] converts once more, which makes the
-// same bytes, and needs nothing of the machine.
+// each file: so a node will see the same ones. [Registry] reads all of both and compares them by code
+// that shares nothing with the writer. [Reproduce] converts once more, which makes the same bytes.
+// These two need nothing of the machine.
 package verify
 
 import (
@@ -50,8 +51,8 @@ type Variant struct {
 	Platform string        `json:"platform"`
 	Source   digest.Digest `json:"source"` // what it was made from, and is compared with
 	Digest   digest.Digest `json:"digest"`
-	Files    int           `json:"files,omitempty"`  // compared by Image
-	Layers   int           `json:"layers,omitempty"` // compared by Reproduce
+	Files    int           `json:"files,omitempty"`  // compared by Image and Registry
+	Layers   int           `json:"layers,omitempty"` // compared by Reproduce and Registry
 	// Differences are what a node would see otherwise, or what would be made otherwise.
 	Differences []tree.Difference `json:"differences"`
 	// Root is how the root directory differs. containerd itself makes it so of one

@@ -43,6 +43,7 @@ type Output struct {
 	Profile string `json:"profile,omitempty"` // an erofs.Profile; default erofs
 	Dialect string `json:"dialect,omitempty"` // an erofs.Dialect; default legacy
 	Verity  bool   `json:"verity,omitempty"`  // dm-verity trees behind the images
+	Verify  string `json:"verify,omitempty"`  // a convert.Verify; default full
 
 	Replace        bool `json:"replace,omitempty"`
 	BreakSignature bool `json:"breakSignature,omitempty"`
@@ -98,6 +99,9 @@ func (o Output) Validate() error {
 	}
 	if o.Verity && o.Profile == "erofs-tar" {
 		return fmt.Errorf("--verity has blocks of 4096 bytes and --profile erofs-tar blocks of 512: they exclude each other")
+	}
+	if err := OneOf("verify", o.Verify, "full", "stack", "none"); err != nil {
+		return err
 	}
 	return OneOf("dialect", o.Dialect, "legacy", "spec")
 }

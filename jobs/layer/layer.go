@@ -32,6 +32,7 @@ type Args struct {
 	Size     int64         `json:"size"`               // of the blob, in bytes
 	Insecure bool          `json:"insecure,omitempty"` // plain HTTP
 	Limits   Limits        `json:"limits,omitzero"`
+	Verify   string        `json:"verify,omitempty"` // a convert.Verify
 }
 
 // Limits bound one layer, in bytes where nothing else is said. Zero is the default

@@ -31,6 +31,7 @@ func (h Handler) Layer(ctx context.Context, a layerjob.Args) (*convert.LayerResu
 	r, err := convert.Layer(ctx, src, t, convert.Options{
 		Ledger:   h.ledger(a.Ledger, a.Insecure),
 		Limits:   limits(a.Limits),
+		Verify:   convert.Verify(a.Verify),
 		TempDir:  h.TempDir,
 		Log:      h.Log,
 		Progress: report(ctx, h.Progress),
@@ -91,7 +92,7 @@ func layerJob(ctx context.Context, a convertjob.Args, t convert.LayerTask, sourc
 	if deadline, ok := ctx.Deadline(); ok {
 		o.Timeout = max(time.Until(deadline), time.Second)
 	}
-	return jobs.New(layerjob.Args{Job: job, Ledger: ledger, Source: source, Blob: t.Source, Size: t.Size, Insecure: a.Insecure, Limits: a.Limits}, o)
+	return jobs.New(layerjob.Args{Job: job, Ledger: ledger, Source: source, Blob: t.Source, Size: t.Size, Insecure: a.Insecure, Limits: a.Limits, Verify: a.Verify}, o)
 }
 
 // opens reports whether a layer job has to be submitted, again perhaps: it is on

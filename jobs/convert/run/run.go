@@ -108,6 +108,7 @@ func (h Handler) Output(ctx context.Context, o convertjob.Output) (convert.Targe
 		Replace:        o.Replace,
 		BreakSignature: o.BreakSignature,
 		Limits:         limits(o.Limits),
+		Verify:         convert.Verify(o.Verify),
 		TempDir:        h.TempDir,
 		Parallel:       h.Parallel,
 		Log:            h.Log,

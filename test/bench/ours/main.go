@@ -2,7 +2,8 @@
 
 // Command ours is the one process that `make bench` measures of lithify:
 //
-//	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob
+//	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob, unverified
+//	ours verify PROFILE IN OUT    the same, and the blob compared with the tar (--verify=full)
 //	ours write PROFILE IN OUT     the same without digests
 //	ours gunzip IN                klauspost/compress alone, the bytes thrown away
 //	ours digest IN                SHA-256 alone
@@ -10,6 +11,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -21,6 +23,7 @@ import (
 	kgzip "github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/lithify/lithify/convert/inflate"
+	"github.com/lithify/lithify/convert/proof"
 	"github.com/lithify/lithify/erofs"
 )
 
@@ -34,18 +37,20 @@ func main() {
 func run(args []string) error {
 	switch {
 	case len(args) == 4 && args[0] == "convert":
-		return convert(erofs.Options{Profile: erofs.Profile(args[1])}, args[2], args[3])
+		return convert(erofs.Options{Profile: erofs.Profile(args[1])}, args[2], args[3], false)
+	case len(args) == 4 && args[0] == "verify":
+		return convert(erofs.Options{Profile: erofs.Profile(args[1])}, args[2], args[3], true)
 	case len(args) == 4 && args[0] == "write":
-		return convert(erofs.Options{Profile: erofs.Profile(args[1]), Unhashed: true}, args[2], args[3])
+		return convert(erofs.Options{Profile: erofs.Profile(args[1]), Unhashed: true}, args[2], args[3], false)
 	case len(args) == 2 && args[0] == "gunzip":
 		return gunzip(args[1])
 	case len(args) == 2 && args[0] == "digest":
 		return digest(args[1])
 	}
-	return errors.New("usage: ours convert|write PROFILE IN OUT | ours gunzip IN | ours digest IN")
+	return errors.New("usage: ours convert|verify|write PROFILE IN OUT | ours gunzip IN | ours digest IN")
 }
 
-func convert(opts erofs.Options, in, out string) error {
+func convert(opts erofs.Options, in, out string, verify bool) error {
 	src, err := os.Open(in)
 	if err != nil {
 		return err
@@ -60,9 +65,19 @@ func convert(opts erofs.Options, in, out string) error {
 	if err != nil {
 		return err
 	}
-	l, err := erofs.Convert(context.Background(), dst, tar, opts)
-	if err != nil {
+	seen, end := tar, func(err error) error { return err }
+	p := proof.NewTar(false)
+	if verify {
+		seen, end = p.Tee(tar)
+	}
+	l, err := erofs.Convert(context.Background(), dst, seen, opts)
+	if err = cmp.Or(err, end(err)); err != nil {
 		return err
+	}
+	if verify {
+		if err := p.Compare(context.Background(), dst, nil, nil); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("%q %d %s\n", l.Digest, l.Size, l.TarDigest)
 	return dst.Close()
