@@ -311,8 +311,19 @@ func TestPageTenants(t *testing.T) {
 	held := p.submit(newArgs("debian:12", "registry.example.com/acme/holds:1"), jobs.Options{Tenant: "acme"})
 	p.ended(ours, theirs)
 	p.until(p.operator(), "/jobs?state=failed", has(string(ours), string(theirs), "2 jobs"))
+	if err := p.Control(t.Context(), func(c *queue.Controls) error {
+		for _, tenant := range []string{"acme", "hub"} {
+			c.Pauses = append(c.Pauses, queue.Pause{Selector: queue.Selector{Tenant: tenant}, Reason: "because of " + tenant})
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	b := p.browser()
 	b.login(ci.Token(nil))
+	if _, body := b.get("/"); !strings.Contains(body, "because of acme") || strings.Contains(body, "because of hub") {
+		t.Errorf("pauses: %s", body)
+	}
 	for _, path := range []string{"/", "/jobs", "/jobs?state=failed"} {
 		if body := p.until(b, path, has(string(ours))); strings.Contains(body, string(theirs)) {
 			t.Errorf("%s shows another tenant's job", path)

@@ -76,6 +76,8 @@ func (p *Page) overview(_ *http.Request, v Viewer) (reader, error) {
 		for _, n := range d.Workers {
 			d.Slots, d.Busy = d.Slots+n.Slots, d.Busy+len(n.Running)
 		}
+		// What was decided about somebody else's jobs is not for everybody.
+		controls.Pauses = slices.DeleteFunc(controls.Pauses, func(p queue.Pause) bool { return p.Selector.Tenant != "" && !v.sees(p.Selector.Tenant) })
 		d.diagnose(controls)
 		return d, nil
 	}, nil
