@@ -59,7 +59,7 @@ chaos: tools ## FAULTS (1000) faults from SEED (the time) done to a pool of real
 	PATH="$(TOOLS):$$PATH" go test -race -v -timeout 60m ./test/chaos -seed $(SEED) -faults $(FAULTS) $(ROOT)
 
 .PHONY: vm
-vm: tools ## tests of containers and CRIU in a virtual machine with another kernel and control groups of version 2, see test/vm
+vm: tools ## tests of containers, CRIU and dm-verity in a virtual machine with another kernel and control groups of version 2, see test/vm
 	test/vm/run.sh
 
 .PHONY: bench

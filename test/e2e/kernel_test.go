@@ -29,7 +29,7 @@ func TestKernel(t *testing.T) {
 				t.Skip("long: a fifth layer of the same kind as debian")
 			}
 			l := openLayer(t, name)
-			blob := publish(t, registry, l, format)
+			blob, _ := publish(t, registry, l, format)
 			erofstest.Fsck(t, blob)
 			got, err := tree.Read(t.Context(), mountImage(t, blob))
 			if err != nil {
@@ -51,7 +51,7 @@ func TestExtraction(t *testing.T) {
 	}
 	output(t, "tar", "--extract", "--file", l.Path(corpus.Tar), "--directory", dir,
 		"--same-permissions", "--same-owner", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls")
-	blob := publish(t, startRegistry(t), l, corpus.Gzip)
+	blob, _ := publish(t, startRegistry(t), l, corpus.Gzip)
 	erofstest.CompareTrees(t, mountImage(t, blob), dir)
 }
 
@@ -82,9 +82,9 @@ func described(t *testing.T, l *corpus.Layer) tree.Tree {
 	return files
 }
 
-// publish makes an image of a small layer and l on it, pushes, converts and
-// fetches the blob that l became.
-func publish(t *testing.T, registry string, l *corpus.Layer, format corpus.Format) string {
+// publish makes an image of a small layer and l on it, pushes, converts with these
+// flags, too, and fetches the blob that l became.
+func publish(t *testing.T, registry string, l *corpus.Layer, format corpus.Format, flags ...string) (blob string, desc ocispec.Descriptor) {
 	t.Helper()
 	base, err := corpus.Built(types.OCILayer, func(w *tar.Writer) error {
 		return w.WriteHeader(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755})
@@ -98,19 +98,19 @@ func publish(t *testing.T, registry string, l *corpus.Layer, format corpus.Forma
 	}
 	src := registry + "/" + l.Name + ":tar"
 	push(t, image, src)
-	ref := convert(t, src, registry+"/"+l.Name+":erofs", "--replace")
+	ref := convert(t, src, registry+"/"+l.Name+":erofs", append(flags, "--replace")...)
 	layers := manifest[ocispec.Manifest](t, ref).Layers
-	top := layers[len(layers)-1]
-	blob := filepath.Join(t.TempDir(), "layer.erofs")
+	desc = layers[len(layers)-1]
+	blob = filepath.Join(t.TempDir(), "layer.erofs")
 	f, err := os.Create(blob)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	cmd := command(t, need(t, "crane"), "blob", "--insecure", registry+"/"+l.Name+"@"+top.Digest.String())
+	cmd := command(t, need(t, "crane"), "blob", "--insecure", registry+"/"+l.Name+"@"+desc.Digest.String())
 	cmd.Stdout, cmd.Stderr = f, t.Output()
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("crane blob: %v", err)
 	}
-	return blob
+	return blob, desc
 }

@@ -3,7 +3,7 @@
 # groups of version 2, every capability, device-mapper and fs-verity, none of which
 # the machine at hand may have. QEMU emulates the processor (TCG), so it is slow.
 #
-#   test/vm/run.sh [REGEXP]     which tests (default those of containers and CRIU)
+#   test/vm/run.sh [REGEXP]     which tests (default those of containers, CRIU and dm-verity)
 #
 #   LITHIFY_TEST_VM             where the machine is kept (default /var/lib/lithify-test-vm)
 #
