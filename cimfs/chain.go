@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	"golang.org/x/sync/semaphore"
@@ -30,7 +29,6 @@ type Chain struct {
 	dir   string
 	depth int    // layers so far, those made elsewhere too
 	hives string // a directory with those of the topmost layer; "" below the base
-	own   []*Block
 }
 
 // NewChain begins an image, in a directory that is the caller's to make and to remove.
@@ -61,7 +59,7 @@ func (c *Chain) WriteHives(w io.Writer) error { return writeHives(w, c.hives) }
 // that cannot become one is an errdefs.ErrInvalidArgument that says why, as [Plan] does. On
 // any error nothing is left of it, and the chain is where it was.
 func (c *Chain) Import(ctx context.Context, r io.Reader) (_ *Block, err error) {
-	dir, err := c.begin(ctx, strconv.Itoa(c.depth))
+	dir, err := begin(ctx, c.dir, strconv.Itoa(c.depth))
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +75,7 @@ func (c *Chain) Import(ctx context.Context, r io.Reader) (_ *Block, err error) {
 	if err := c.inherit(dir, hives); err != nil {
 		return nil, err
 	}
-	c.depth, c.hives, c.own = c.depth+1, hives, append(c.own, b)
+	c.depth, c.hives = c.depth+1, hives
 	return b, nil
 }
 
@@ -99,7 +97,7 @@ func (c *Chain) written(ctx context.Context, b *Block, tar io.Reader) (*Layer, e
 		planner.CloseWithError(planErr)
 	}()
 	tee := io.TeeReader(tar, feed)
-	err := c.run(running, b, order{Hives: c.hives}, tee)
+	err := run(running, b, order{Hives: c.hives}, tee)
 	// hcsshim stops where the tar ends, or where it does not go on: the plan says why.
 	_, readErr := io.Copy(io.Discard, tee)
 	feed.CloseWithError(readErr)
@@ -113,37 +111,15 @@ func (c *Chain) written(ctx context.Context, b *Block, tar io.Reader) (*Layer, e
 	return layer, cmp.Or(err, readErr)
 }
 
-// Merge makes the CIM that joins those of all layers, of which this chain has to have made
-// each. To mount it takes all of theirs. An image of one layer needs none.
-func (c *Chain) Merge(ctx context.Context) (_ *Block, err error) {
-	if len(c.own) != c.depth || c.depth < 2 {
-		return nil, fmt.Errorf("merging takes two layers or more, all made here: there are %d of %d", len(c.own), c.depth)
-	}
-	dir, err := c.begin(ctx, "merged")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = end(dir, err) }()
-	b := &Block{Path: filepath.Join(dir, MergedFile), Name: MergedName}
-	var o order
-	for _, l := range slices.Backward(c.own) {
-		o.Sources = append(o.Sources, l.Path)
-	}
-	if err := c.run(ctx, b, o, nil); err != nil {
-		return nil, err
-	}
-	return b, b.measure()
-}
-
 // begin waits until another CIM may be written, and makes its directory. end follows.
-func (c *Chain) begin(ctx context.Context, name string) (dir string, err error) {
+func begin(ctx context.Context, parent, name string) (dir string, err error) {
 	if _, err := Library(); err != nil {
 		return "", err // before anything is fetched
 	}
 	if err := writers.Acquire(ctx, 1); err != nil {
 		return "", context.Cause(ctx)
 	}
-	dir = filepath.Join(c.dir, name)
+	dir = filepath.Join(parent, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		writers.Release(1)
 		return "", err

@@ -66,7 +66,7 @@ const maxSaid = 16 << 10
 // run has a process write b. An error says what that said last. Nobody reads the tar any more
 // when it returns: a process that is killed takes its pipes with it, so nothing else is waited
 // for than the tar's reader.
-func (c *Chain) run(ctx context.Context, b *Block, o order, tar io.Reader) error {
+func run(ctx context.Context, b *Block, o order, tar io.Reader) error {
 	o.File, o.Name = b.Path, b.Name
 	raw, err := json.Marshal(o)
 	if err != nil {

@@ -45,7 +45,7 @@ func run(ctx context.Context, dir string, tars []string, merge bool, again int) 
 		blocks = append(blocks, b)
 	}
 	if merge {
-		b, err := chain.Merge(ctx)
+		b, err := cimfs.Merge(ctx, dir, blocks)
 		if err != nil {
 			return err
 		}
