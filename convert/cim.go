@@ -21,13 +21,14 @@ import (
 // ProfileBlockCIM is the profile of layers of Windows images.
 const ProfileBlockCIM erofs.Profile = "blockcim"
 
-// CIMLayer is a layer of Windows as a block CIM, in a registry. docs/blockcim.md says what
-// manifests have of it.
+// CIMLayer is a layer of Windows as a block CIM, in a registry, or what joins those of an
+// image. docs/blockcim.md says what manifests have of it.
 type CIMLayer struct {
 	*cimfs.Block
 	Blob ocispec.Descriptor `json:"blob"` // the block, compressed
-	// Hives are what the next layer's job needs of this one and of those below it.
-	Hives ocispec.Descriptor `json:"hives"`
+	// Hives are what the next layer's job needs of this one and of those below it; what joins
+	// layers has none.
+	Hives ocispec.Descriptor `json:"hives,omitzero"`
 }
 
 // descriptor is how a manifest names the layer.
@@ -37,8 +38,10 @@ func (l *CIMLayer) descriptor() ocispec.Descriptor {
 		cimfs.AnnotationRootHash: l.RootHash,
 		cimfs.AnnotationName:     l.Name,
 		cimfs.AnnotationWriter:   l.Writer.String(),
-		cimfs.AnnotationSource:   l.Layer.DiffID.String(),
-		cimfs.AnnotationHives:    l.Hives.Digest.String(),
+	}
+	if l.Layer != nil {
+		d.Annotations[cimfs.AnnotationSource] = l.Layer.DiffID.String()
+		d.Annotations[cimfs.AnnotationHives] = l.Hives.Digest.String()
 	}
 	return d
 }
@@ -62,7 +65,8 @@ func (c *conversion) windows(ctx context.Context, m *manifest) (_ *variant, err 
 	defer func() { err = errors.Join(err, w.close()) }()
 	var layers []*CIMLayer
 	var keys []LayerJob
-	for _, t := range c.cimTasks(m) {
+	tasks := c.cimTasks(m)
+	for _, t := range tasks {
 		l, err := w.layer(ctx, t)
 		if err != nil {
 			return nil, fmt.Errorf("layer %s: %w", t.desc.Digest, err)
@@ -73,7 +77,13 @@ func (c *conversion) windows(ctx context.Context, m *manifest) (_ *variant, err 
 		w.below = l
 		layers, keys = append(layers, l), append(keys, t.LayerJob)
 	}
-	return makeCIMVariant(m, layers, keys)
+	var merged *CIMLayer
+	if c.opts.MergedCIM && len(layers) > 1 {
+		if merged, err = w.merged(ctx, tasks[len(tasks)-1], layers); err != nil {
+			return nil, err
+		}
+	}
+	return makeCIMVariant(m, layers, keys, merged)
 }
 
 // cimChain makes layers that lie on each other.
@@ -98,6 +108,11 @@ func (w *cimChain) close() error {
 // layer gives the task's layer, present in the target: from the ledger, made by others, or
 // made here.
 func (w *cimChain) layer(ctx context.Context, t task) (*CIMLayer, error) {
+	return w.obtain(ctx, t, w.make)
+}
+
+// obtain is layer, of what make makes.
+func (w *cimChain) obtain(ctx context.Context, t task, make func(context.Context, task) (*CIMLayer, error)) (*CIMLayer, error) {
 	ctx, span := tracer.Start(ctx, "block CIM")
 	defer span.End()
 	l, err := w.reuseCIM(ctx, t)
@@ -107,7 +122,7 @@ func (w *cimChain) layer(ctx context.Context, t task) (*CIMLayer, error) {
 		}
 	}
 	if l == nil && err == nil {
-		l, err = w.make(ctx, t)
+		l, err = make(ctx, t)
 	}
 	if err != nil {
 		span.RecordError(err)
@@ -120,29 +135,35 @@ func (c *conversion) cimLayer(ctx context.Context, lt LayerTask) (_ *LayerResult
 	t := task{LayerJob: lt.LayerJob, desc: ocispec.Descriptor{MediaType: lt.MediaType, Digest: lt.Source, Size: lt.Size}}
 	w := &cimChain{conversion: c}
 	defer func() { err = errors.Join(err, w.close()) }()
+	var lower []*CIMLayer
 	if t.Below != "" {
-		if w.below, err = c.lowerCIM(ctx, t.Below); err != nil {
+		if lower, err = c.lowerCIMs(ctx, t.Below); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", t.Source, err)
 		}
+		w.below = lower[len(lower)-1]
 	}
-	l, err := w.layer(ctx, t)
+	make := w.make
+	if t.Profile == ProfileMergedCIM {
+		make = func(ctx context.Context, t task) (*CIMLayer, error) { return w.merge(ctx, t, lower) }
+	}
+	l, err := w.obtain(ctx, t, make)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", t.Source, err)
 	}
 	return &LayerResult{CIM: l}, nil
 }
 
-// lowerCIM is the layer of a key in the ledger. What it and those below it have of the registry
-// goes into the next, so the source has to have the blobs of all, as it would for an image; that
-// it does not lie the image's job has made sure of, which asks from the base upwards.
-func (c *conversion) lowerCIM(ctx context.Context, key digest.Digest) (*CIMLayer, error) {
-	var top *CIMLayer
+// lowerCIMs are the layers in the ledger up to that of a key, the base first. What they have of
+// the registry goes into the next, so the source has to have the blobs of all, as it would for an
+// image; that it does not lie the image's job has made sure of, which asks from the base upwards.
+func (c *conversion) lowerCIMs(ctx context.Context, key digest.Digest) ([]*CIMLayer, error) {
+	var all []*CIMLayer
 	for n := 0; key != ""; n++ {
 		r, ledger, err := c.opts.Ledger.get(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		if r == nil || r.CIM == nil || n == maxLayers {
+		if r == nil || r.Job.Profile != ProfileBlockCIM || n == maxLayers {
 			return nil, fmt.Errorf("the ledger lacks the layer below, %s: %w", key, errdefs.ErrUnavailable)
 		}
 		has, err := c.src.Has(ctx, ocispec.Descriptor{MediaType: r.Job.MediaType, Digest: r.Job.Source})
@@ -153,12 +174,11 @@ func (c *conversion) lowerCIM(ctx context.Context, key digest.Digest) (*CIMLayer
 		if !has || from == "" || from != RegistryOf(ledger.Name()) && !slices.Contains(r.Seen, from) {
 			return nil, fmt.Errorf("%s has not been seen to have the layer below, %s: %w", c.src.Name(), r.Job.Source, errdefs.ErrPermissionDenied)
 		}
-		if top == nil {
-			top = r.CIM
-		}
+		all = append(all, r.CIM)
 		key = r.Job.Below
 	}
-	return top, nil
+	slices.Reverse(all)
+	return all, nil
 }
 
 // reuseCIM is reuse, of a layer of Windows.
@@ -167,7 +187,7 @@ func (c *conversion) reuseCIM(ctx context.Context, t task) (*CIMLayer, error) {
 	if r == nil || err != nil {
 		return nil, err
 	}
-	for _, d := range []ocispec.Descriptor{r.CIM.Blob, r.CIM.Hives} {
+	for _, d := range r.blobs() {
 		if err := transfer(ctx, repo, c.dst, d, c.copying(t, d.Size)); err != nil {
 			c.log.WarnContext(ctx, "ledger's blob not usable", "layer", t.desc.Digest, "err", err)
 			return nil, nil
@@ -190,15 +210,26 @@ func (w *cimChain) make(ctx context.Context, t task) (_ *CIMLayer, err error) {
 	if err := w.push(ctx, t, l); err != nil {
 		return nil, err
 	}
-	if err := w.opts.Ledger.put(ctx, w.dst, record{Job: t.LayerJob, CIM: l, Seen: []string{RegistryOf(w.src.Name())}}, w.copying(t, l.Blob.Size)); err != nil {
-		if w.ledgerOnly {
-			return nil, err
-		}
-		w.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
+	if err := w.enter(ctx, t, l); err != nil {
+		return nil, err
 	}
 	w.made = l
 	w.event(Event{Layer: t.desc.Digest, Phase: "converted", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &l.Blob})
+	if w.opts.MergedCIM {
+		return l, nil // merge reads it
+	}
 	return l, os.Remove(l.Path) // nothing else of it is needed, and it may be large
+}
+
+// enter enters what was made into the ledger.
+func (w *cimChain) enter(ctx context.Context, t task, l *CIMLayer) error {
+	if err := w.opts.Ledger.put(ctx, w.dst, record{Job: t.LayerJob, CIM: l, Seen: []string{RegistryOf(w.src.Name())}}, w.copying(t, l.Blob.Size)); err != nil {
+		if w.ledgerOnly {
+			return err
+		}
+		w.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
+	}
+	return nil
 }
 
 // begin has a chain ready that goes on above w.below.
@@ -237,7 +268,7 @@ func (w *cimChain) write(ctx context.Context, t task) (*CIMLayer, error) {
 	b, err := w.chain.Import(ctx, bounded)
 	bounded.end()
 	if errdefs.IsNotImplemented(err) {
-		return nil, fmt.Errorf("%w: a pool with a worker on Windows makes them, see lithify submit convert --blockcim", err)
+		return nil, notHere(err)
 	}
 	if err != nil {
 		return nil, w.blame(blob, err)
@@ -245,21 +276,30 @@ func (w *cimChain) write(ctx context.Context, t task) (*CIMLayer, error) {
 	return &CIMLayer{Block: b}, blob.drain()
 }
 
+// notHere says who writes CIMs where this system does not.
+func notHere(err error) error {
+	return fmt.Errorf("%w: a pool with a worker on Windows makes them, see lithify submit convert --blockcim", err)
+}
+
 // push compresses and pushes a layer and its hives.
 func (w *cimChain) push(ctx context.Context, t task, l *CIMLayer) (err error) {
-	l.Blob, err = w.pushCompressed(ctx, t, cimfs.MediaTypeLayerZstd, func(to io.Writer) error {
-		f, err := os.Open(l.Path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = io.Copy(to, w.metered(f, Event{Layer: t.desc.Digest, Phase: "compress", Total: l.Size}))
-		return err
-	})
+	l.Blob, err = w.pushBlock(ctx, t, cimfs.MediaTypeLayerZstd, l.Block)
 	if err == nil {
 		l.Hives, err = w.pushCompressed(ctx, t, cimfs.MediaTypeHives+"+zstd", w.chain.WriteHives)
 	}
 	return err
+}
+
+func (c *conversion) pushBlock(ctx context.Context, t task, mediaType string, b *cimfs.Block) (ocispec.Descriptor, error) {
+	return c.pushCompressed(ctx, t, mediaType, func(to io.Writer) error {
+		f, err := os.Open(b.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(to, c.metered(f, Event{Layer: t.desc.Digest, Phase: "compress", Total: b.Size}))
+		return err
+	})
 }
 
 // pushCompressed pushes what write writes.
@@ -291,16 +331,20 @@ func (c *conversion) pushCompressed(ctx context.Context, t task, mediaType strin
 }
 
 // makeCIMVariant writes the manifest of block CIMs.
-func makeCIMVariant(m *manifest, layers []*CIMLayer, keys []LayerJob) (*variant, error) {
+func makeCIMVariant(m *manifest, layers []*CIMLayer, keys []LayerJob, merged *CIMLayer) (*variant, error) {
 	content := variantContent{feature: cimfs.OSFeature, profile: ProfileBlockCIM, writer: cimfs.WriterVersion}
 	for _, l := range layers {
 		content.diffIDs = append(content.diffIDs, l.Digest)
 		content.layers = append(content.layers, l.descriptor())
 	}
+	if merged != nil {
+		content.merge(merged)
+	}
 	v, err := makeVariant(m, content)
 	if err != nil {
 		return nil, err
 	}
+	v.merged = merged
 	for i, l := range layers {
 		v.layers = append(v.layers, Converted{Source: keys[i].Source, Key: keys[i].Key(), CIM: l})
 	}

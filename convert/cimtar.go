@@ -17,6 +17,14 @@ const (
 	sealBound = time.Hour
 )
 
+// quiet declares that nothing is heard, until end is called.
+func (c *conversion) quiet(ctx context.Context, bound time.Duration, why string) (end func()) {
+	if c.opts.Quiet == nil {
+		return func() {}
+	}
+	return c.opts.Quiet(ctx, bound, why)
+}
+
 // cimTar is a layer's tar on its way to hcsshim, within the limit of its size. Where nothing is
 // read that is a quiet phase.
 type cimTar struct {
@@ -30,12 +38,7 @@ type cimTar struct {
 // cimTar begins the phase before the first read. The caller ends the last one.
 func (c *conversion) cimTar(ctx context.Context, tar io.Reader) *cimTar {
 	t := &cimTar{tar: tar, limit: cmp.Or(c.opts.Limits.Bytes, erofs.DefaultLimits.Bytes)}
-	t.quiet = func(bound time.Duration, why string) {
-		t.end = func() {}
-		if c.opts.Quiet != nil {
-			t.end = c.opts.Quiet(ctx, bound, why)
-		}
-	}
+	t.quiet = func(bound time.Duration, why string) { t.end = c.quiet(ctx, bound, why) }
 	t.quiet(waitBound, "other block CIMs are written")
 	return t
 }

@@ -44,7 +44,7 @@ type LayerResult struct {
 // another worker may have that version.
 func Layer(ctx context.Context, src Source, t LayerTask, opts Options) (*LayerResult, error) {
 	writer := erofs.WriterVersion
-	if t.Profile == ProfileBlockCIM {
+	if t.BlockCIM() {
 		writer = cimfs.WriterVersion
 	}
 	if t.Writer != writer {
@@ -56,7 +56,7 @@ func Layer(ctx context.Context, src Source, t LayerTask, opts Options) (*LayerRe
 	}
 	opts = opts.withDefaults()
 	c := &conversion{src: src, dst: dst, opts: opts, log: opts.Log, ledgerOnly: true}
-	if t.Profile == ProfileBlockCIM {
+	if t.BlockCIM() {
 		return c.cimLayer(ctx, t)
 	}
 	l, err := c.run(ctx, task{LayerJob: t.LayerJob, desc: ocispec.Descriptor{MediaType: t.MediaType, Digest: t.Source, Size: t.Size}}, false)

@@ -38,6 +38,8 @@ type Options struct {
 	// BlockCIM converts the manifests for Windows that are asked for, too, to block CIMs: by
 	// Elsewhere, or here, which takes Windows and a program that calls cimfs.RunWriter.
 	BlockCIM bool
+	// MergedCIM makes of each of these the CIM, too, that joins its layers.
+	MergedCIM bool
 	// Replace publishes the EROFS manifests alone.
 	Replace bool
 	// InPlace permits the target to be the source's own tag.
@@ -126,7 +128,8 @@ type Variant struct {
 	Digest   digest.Digest `json:"digest"`
 	Layers   []Converted   `json:"layers"`
 	// Files is how many a container sees, where that was compared (VerifyStack).
-	Files int `json:"files,omitempty"`
+	Files  int       `json:"files,omitempty"`
+	Merged *CIMLayer `json:"merged,omitempty"` // with Options.MergedCIM, if there are several layers
 }
 
 // Converted is one of its layers.

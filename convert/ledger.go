@@ -54,6 +54,9 @@ type record struct {
 // blobs are what the artifact keeps, the layer first.
 func (r *record) blobs() []ocispec.Descriptor {
 	if r.CIM != nil {
+		if r.Job.Profile == ProfileMergedCIM {
+			return []ocispec.Descriptor{r.CIM.Blob}
+		}
 		return []ocispec.Descriptor{r.CIM.Blob, r.CIM.Hives}
 	}
 	return []ocispec.Descriptor{{MediaType: erofs.DialectSpec.MediaType(r.Layer.Profile), Digest: r.Layer.Digest, Size: r.Layer.Size}}
@@ -61,8 +64,11 @@ func (r *record) blobs() []ocispec.Descriptor {
 
 // fits reports whether the record is of what its job's profile makes.
 func (r *record) fits() bool {
-	if r.Job.Profile == ProfileBlockCIM {
+	switch r.Job.Profile {
+	case ProfileBlockCIM:
 		return r.CIM != nil && r.CIM.Block != nil && r.CIM.Layer != nil
+	case ProfileMergedCIM:
+		return r.CIM != nil && r.CIM.Block != nil
 	}
 	return r.Layer != nil
 }

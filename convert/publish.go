@@ -337,6 +337,7 @@ func (c *conversion) result(p *plan, variants []*variant, root ocispec.Descripto
 			Digest:   v.manifest.desc.Digest,
 			Layers:   v.layers,
 			Files:    v.files,
+			Merged:   v.merged,
 		})
 	}
 	return r

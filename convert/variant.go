@@ -31,7 +31,8 @@ type variant struct {
 	config   document
 	notes    map[string]string // of its entry in the index
 	layers   []Converted
-	files    int // that a container sees, where they were compared
+	files    int       // that a container sees, where they were compared
+	merged   *CIMLayer // what joins them, if anything does
 }
 
 // variantContent is what a variant has in the place of its source's layers.

@@ -69,6 +69,7 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&j.Platforms, "platform", nil, "platform to convert, os/arch[/variant]; may be repeated (default this machine's)")
 	fs.BoolVar(&j.AllPlatforms, "all-platforms", false, "convert every Linux platform")
 	fs.BoolVar(&j.BlockCIM, "blockcim", false, "convert platforms of Windows that are asked for, too, to block CIMs: on Windows, or in a pool with a worker there")
+	fs.BoolVar(&j.BlockCIMMerged, "blockcim-merged", false, "with --blockcim: also make the CIM that joins those of an image's layers, which nodes make at an image's first container otherwise")
 	fs.BoolVar(&j.InPlace, "in-place", false, "allow DST to be the tag that SRC names")
 	addOutputFlags(fs, &j.Output)
 }

@@ -143,7 +143,7 @@ func kindOf(m convert.Manifest) string {
 }
 
 func isCIM(d ocispec.Descriptor) bool {
-	return d.MediaType == cimfs.MediaTypeLayer || d.MediaType == cimfs.MediaTypeLayerZstd
+	return slices.Contains([]string{cimfs.MediaTypeLayer, cimfs.MediaTypeLayerZstd, cimfs.MediaTypeMerged, cimfs.MediaTypeMergedZstd}, d.MediaType)
 }
 
 // dialectOf is the one that all layers of EROFS agree in; empty where they do not.

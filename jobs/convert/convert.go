@@ -32,6 +32,8 @@ type Args struct {
 	// BlockCIM converts the manifests for Windows that are asked for, too, by workers on
 	// Windows.
 	BlockCIM bool `json:"blockCIM,omitempty"`
+	// BlockCIMMerged makes the CIM, too, that joins those of an image's layers.
+	BlockCIMMerged bool `json:"blockCIMMerged,omitempty"`
 
 	Output
 }
@@ -71,6 +73,8 @@ func (a Args) Validate() error {
 		return fmt.Errorf("--platform and --all-platforms exclude each other")
 	case a.SourceDigest != "" && a.SourceDigest.Validate() != nil:
 		return fmt.Errorf("source digest %q is not valid", a.SourceDigest)
+	case a.BlockCIMMerged && !a.BlockCIM:
+		return fmt.Errorf("--blockcim-merged is of what --blockcim makes: give both")
 	}
 	for _, p := range a.Platforms {
 		if _, err := platforms.Parse(p); err != nil {

@@ -12,15 +12,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
@@ -28,6 +31,8 @@ import (
 
 	"github.com/lithify/lithify/cimfs"
 	"github.com/lithify/lithify/convert"
+	layerjob "github.com/lithify/lithify/jobs/layer"
+	"github.com/lithify/lithify/queue"
 	"github.com/lithify/lithify/test/corpus"
 	"github.com/lithify/lithify/test/wine"
 	"github.com/lithify/lithify/test/wine/winlayer"
@@ -116,8 +121,11 @@ func running(t *testing.T, cmd *exec.Cmd, up string) {
 	}
 }
 
-// windowsImage pushes an index of an image for Windows and one for Linux.
-func (o *pool) windowsImage(t *testing.T, repo string, raw ...[]byte) (ref string) {
+// windowsVersion is that of the images here.
+var windowsVersion = v1.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.26100.1742"}
+
+// image is of layers, for a platform. Its command makes it another one.
+func image(t *testing.T, platform v1.Platform, command string, raw ...[]byte) v1.Image {
 	t.Helper()
 	var layers []v1.Layer
 	for _, b := range raw {
@@ -127,24 +135,53 @@ func (o *pool) windowsImage(t *testing.T, repo string, raw ...[]byte) (ref strin
 		}
 		layers = append(layers, l)
 	}
-	platform := v1.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.26100.1742"}
-	image, err := corpus.Image(platform, []string{"cmd"}, layers...)
+	made, err := corpus.Image(platform, []string{command}, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return made
+}
+
+// push pushes an index.
+func (o *pool) push(t *testing.T, repo string, entries ...mutate.IndexAddendum) (ref string) {
+	t.Helper()
 	tag, err := name.ParseReference(o.registry + "/" + repo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.WriteIndex(tag, corpus.Index(corpus.Entry(image, platform))); err != nil {
+	if err := remote.WriteIndex(tag, corpus.Index(entries...)); err != nil {
 		t.Fatal(err)
 	}
 	return tag.String()
 }
 
+// windowsImage pushes an index of an image for Windows.
+func (o *pool) windowsImage(t *testing.T, repo string, raw ...[]byte) (ref string) {
+	t.Helper()
+	return o.push(t, repo, corpus.Entry(image(t, windowsVersion, repo, raw...), windowsVersion))
+}
+
+// mixedImage pushes what a build for many platforms makes: images for Linux and Windows and for a
+// system that nobody converts, and an attestation.
+func (o *pool) mixedImage(t *testing.T, repo string, raw ...[]byte) (ref string) {
+	t.Helper()
+	var odd bytes.Buffer
+	if err := corpus.WriteOdd(&odd); err != nil {
+		t.Fatal(err)
+	}
+	plan9 := v1.Platform{OS: "plan9", Architecture: "amd64"}
+	linux := image(t, corpus.Linux, repo, odd.Bytes())
+	attestation, err := corpus.Attestation(linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.push(t, repo, corpus.Entry(linux, corpus.Linux), corpus.Entry(image(t, windowsVersion, repo, raw...), windowsVersion),
+		corpus.Entry(image(t, plan9, repo, odd.Bytes()), plan9), attestation)
+}
+
 func (o *pool) output(t *testing.T, args ...string) ([]byte, error) {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 2*patience)
+	ctx, stop := context.WithTimeout(t.Context(), 5*patience)
 	defer stop()
 	var stderr bytes.Buffer
 	cmd := o.command(ctx, args...)
@@ -157,9 +194,9 @@ func (o *pool) output(t *testing.T, args ...string) ([]byte, error) {
 }
 
 // converted has the pool convert an image.
-func (o *pool) converted(t *testing.T, src, dst string) (r convert.Result, err error) {
+func (o *pool) converted(t *testing.T, src, dst string, flags ...string) (r convert.Result, err error) {
 	t.Helper()
-	out, err := o.output(t, "submit", "convert", "--wait", "-o", "json", "--insecure", "--blockcim", "--all-platforms", src, o.registry+"/"+dst)
+	out, err := o.output(t, slices.Concat([]string{"submit", "convert", "--wait", "-o", "json"}, toCIM, flags, []string{src, o.registry + "/" + dst})...)
 	if err != nil {
 		return r, err
 	}
@@ -168,6 +205,9 @@ func (o *pool) converted(t *testing.T, src, dst string) (r convert.Result, err e
 	}
 	return r, nil
 }
+
+// toCIM are flags of convert.
+var toCIM = []string{"--insecure", "--blockcim", "--all-platforms"}
 
 // TestPoolFails has the library fail in a job, and a worker be killed within a call of it:
 // nothing is published, and another worker does what that one had begun.
@@ -204,39 +244,146 @@ func TestPoolFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.check(t, r)
+	o.check(t, r, r.Variants[0])
 	o.leftNothing(t)
 }
 
-// TestPool has a Linux worker hand the layers of Windows to one under Wine, and put them into
-// the index.
+// TestPool has workers of both systems convert an index of both: layers of Windows become block
+// CIMs by the one under Wine, and are put into the index on Linux.
 func TestPool(t *testing.T) {
 	p := wine.New(t)
 	o := newPool(t, p)
 	o.worker(t, p, "windows")
-	r, err := o.converted(t, o.windowsImage(t, "app:1", winlayer.Base(), winlayer.Copied(), winlayer.Child()), "app:1-cim")
+	src := o.mixedImage(t, "app:1", winlayer.Base(), winlayer.Copied(), winlayer.Child())
+	r, err := o.converted(t, src, "app-cim:1", "--blockcim-merged")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Variants) != 1 || len(r.Variants[0].Layers) != 3 || r.Variants[0].Platform != "windows(10.0.26100.1742+blockcim)/amd64" {
+	if len(r.Variants) != 2 || r.Variants[0].Platform != "linux(+erofs)/amd64" || r.Variants[1].Platform != "windows(10.0.26100.1742+blockcim)/amd64" || len(r.Variants[1].Layers) != 3 {
 		t.Fatalf("variants: %+v", r.Variants)
 	}
-	o.check(t, r)
-	made := len(split(wine.ReadCalls(t, o.calls)))
+	if len(r.Skipped) != 1 || r.Skipped[0].Platform != "plan9/amd64" {
+		t.Errorf("skipped: %+v", r.Skipped)
+	}
+	o.checkOriginals(t, src, r)
+	o.check(t, r, r.Variants[1])
+	o.routed(t)
+	made := o.made(t)
+	if made != 4 || r.Variants[1].Merged == nil {
+		t.Errorf("%d CIMs were written, want 3 and one that joins them: %+v", made, r.Variants[1].Merged)
+	}
 	// Another image on the same two layers: one is made.
 	if _, err := o.converted(t, o.windowsImage(t, "other:1", winlayer.Base(), winlayer.Copied(), winlayer.Top()), "other:1-cim"); err != nil {
 		t.Fatal(err)
 	}
-	if more := len(split(wine.ReadCalls(t, o.calls))) - made; made != 3 || more != 1 {
-		t.Errorf("%d CIMs were written and then %d, want 3 and 1", made, more)
+	// Another image on the same three: none is.
+	twin, err := o.converted(t, o.windowsImage(t, "twin:1", winlayer.Base(), winlayer.Copied(), winlayer.Child()), "twin:1-cim", "--blockcim-merged")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if more := o.made(t) - made; more != 1 {
+		t.Errorf("two more images took %d CIMs, want 1", more)
+	}
+	o.check(t, twin, twin.Variants[0])
+	if diff := cmp.Diff(r.Variants[1].Merged, twin.Variants[0].Merged); diff != "" {
+		t.Errorf("two images of the same layers (-one +other):\n%s", diff)
+	}
+	o.leftNothing(t)
+	t.Run("here", func(t *testing.T) { o.testHere(t, p, src, r.Variants[1]) })
+}
+
+// testHere has lithify on Windows make without a pool what the pool has made, and fail at its end.
+func (o *pool) testHere(t *testing.T, p *wine.Prefix, src string, want convert.Variant) {
+	convertTo := func(dst string, env ...string) (r convert.Result, err error) {
+		args := slices.Concat([]string{"convert", "-o", "json", "--blockcim-merged", "--temp-dir", wine.Path(o.temp)}, toCIM, []string{src, o.registry + "/" + dst})
+		cmd := p.Command(t.Context(), p.Program(t, "lithify", lithify), env, args...)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return r, fmt.Errorf("%w: %s", err, stderr.Bytes())
+		}
+		return r, json.Unmarshal(out, &r)
+	}
+	r, err := convertTo("here:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Variants[1].Digest; got != want.Digest {
+		t.Errorf("without a pool it is %s, in one %s", got, want.Digest)
+	}
+	if _, err := convertTo("failed:1", "CIMEMU_FAIL=CimAddFsToMergedImage2:2=0x80070017"); err == nil || !strings.Contains(err.Error(), "merging up to layer") {
+		t.Errorf("error %v, want that of the merge", err)
+	}
+	tag, err := name.ParseReference(o.registry + "/failed:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := remote.Head(tag); err == nil {
+		t.Errorf("published: %+v", d)
 	}
 	o.leftNothing(t)
 }
 
-// check reads what was pushed as a stranger would.
-func (o *pool) check(t *testing.T, r convert.Result) {
+// made counts the CIMs that the worker on Windows has written.
+func (o *pool) made(t *testing.T) int { return len(split(wine.ReadCalls(t, o.calls))) }
+
+// routed checks that layers of Windows were the job of the worker there.
+func (o *pool) routed(t *testing.T) {
 	t.Helper()
+	out, err := o.output(t, "jobs", "list", "--kind", "layer", "-o", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []queue.Status
+	if err := json.Unmarshal(out, &list); err != nil {
+		t.Fatal(err)
+	}
+	by := map[string]int{}
+	for _, st := range list {
+		if st.Job.Class == layerjob.BlockCIM {
+			by[st.Worker]++
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"windows": 4}, by); diff != "" || len(list) != 5 {
+		t.Errorf("%d jobs, of those of Windows by worker (-want +got):\n%s", len(list), diff)
+	}
+}
+
+// checkOriginals checks that the index has what that of src has, byte for byte, before the rest.
+func (o *pool) checkOriginals(t *testing.T, src string, r convert.Result) {
+	t.Helper()
+	was, is := o.index(t, src), o.index(t, r.Target)
+	if n := len(was.Manifests); len(is.Manifests) != n+len(r.Variants) {
+		t.Fatalf("%d manifests became %d, want %d more", n, len(is.Manifests), len(r.Variants))
+	}
+	if diff := cmp.Diff(was.Manifests, is.Manifests[:len(was.Manifests)]); diff != "" {
+		t.Errorf("originals (-want +got):\n%s", diff)
+	}
 	tag, err := name.ParseReference(r.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range was.Manifests {
+		image, err := remote.Image(tag.Context().Digest(d.Digest.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest, err := image.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, blob := range append(manifest.Layers, manifest.Config) {
+			if got := digest.FromBytes(o.raw(t, tag.Context(), blob.Digest.String())).String(); got != blob.Digest.String() {
+				t.Errorf("%v: %s has digest %s", d.Platform, blob.Digest, got)
+			}
+		}
+	}
+}
+
+func (o *pool) index(t *testing.T, ref string) *v1.IndexManifest {
+	t.Helper()
+	tag, err := name.ParseReference(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,10 +395,22 @@ func (o *pool) check(t *testing.T, r convert.Result) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Manifests) != 2 || !slices.Contains(m.Manifests[1].Platform.OSFeatures, cimfs.OSFeature) || m.Manifests[1].Platform.OSVersion != "10.0.26100.1742" {
-		t.Fatalf("index: %+v", m.Manifests)
+	return m
+}
+
+// check reads a variant of Windows that was pushed as a stranger would.
+func (o *pool) check(t *testing.T, r convert.Result, v convert.Variant) {
+	t.Helper()
+	tag, err := name.ParseReference(r.Target)
+	if err != nil {
+		t.Fatal(err)
 	}
-	image, err := index.Image(m.Manifests[1].Digest)
+	all := o.index(t, r.Target).Manifests
+	entry := all[slices.IndexFunc(all, func(d v1.Descriptor) bool { return d.Digest.String() == v.Digest.String() })]
+	if !slices.Contains(entry.Platform.OSFeatures, cimfs.OSFeature) || entry.Platform.OSVersion != windowsVersion.OSVersion {
+		t.Fatalf("entry: %+v", entry)
+	}
+	image, err := remote.Image(tag.Context().Digest(v.Digest.String()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +422,15 @@ func (o *pool) check(t *testing.T, r convert.Result) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, desc := range manifest.Layers {
+	layers := manifest.Layers
+	if v.Merged != nil {
+		o.checkMerged(t, tag.Context(), layers)
+		layers = layers[:len(layers)-1]
+	}
+	if len(layers) != len(config.RootFS.DiffIDs) {
+		t.Fatalf("%d layers, and the config has %d", len(layers), len(config.RootFS.DiffIDs))
+	}
+	for i, desc := range layers {
 		if desc.MediaType != cimfs.MediaTypeLayerZstd || desc.Annotations[cimfs.AnnotationName] != cimfs.LayerName || len(desc.Annotations[cimfs.AnnotationRootHash]) != 64 ||
 			desc.Annotations[cimfs.AnnotationWriter] != "cimwriter.dll 10.0.26100.1 on build 26100" {
 			t.Errorf("layer %d: %+v", i, desc)
@@ -281,8 +448,31 @@ func (o *pool) check(t *testing.T, r convert.Result) {
 	}
 }
 
-// blob is one, decompressed.
-func (o *pool) blob(t *testing.T, repo name.Repository, dgst string) []byte {
+// checkMerged checks that what joins the layers is the last, is what the topmost says, and names
+// each of them, the topmost first.
+func (o *pool) checkMerged(t *testing.T, repo name.Repository, layers []v1.Descriptor) {
+	t.Helper()
+	merged, top := layers[len(layers)-1], layers[len(layers)-2]
+	if merged.MediaType != cimfs.MediaTypeMergedZstd || merged.Annotations[cimfs.AnnotationName] != cimfs.MergedName ||
+		top.Annotations[cimfs.AnnotationMerged] != merged.Digest.String() || top.Annotations[cimfs.AnnotationMergedRootHash] != merged.Annotations[cimfs.AnnotationRootHash] {
+		t.Errorf("merged %+v, topmost %+v", merged, top)
+	}
+	block := o.blob(t, repo, merged.Digest.String())
+	// The stand-in has in it what it was made of, as the hash of all of a block behind its header.
+	var want, got []string
+	for _, desc := range slices.Backward(layers[:len(layers)-1]) {
+		want = append(want, desc.Annotations[cimfs.AnnotationRootHash])
+	}
+	for _, m := range regexp.MustCompile(`"CimAddFsToMergedImage2".*"hash":"([0-9a-f]{64})"`).FindAllSubmatch(block, -1) {
+		got = append(got, string(m[1]))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("merged (-want +got):\n%s", diff)
+	}
+}
+
+// raw is a blob.
+func (o *pool) raw(t *testing.T, repo name.Repository, dgst string) []byte {
 	t.Helper()
 	l, err := remote.Layer(repo.Digest(dgst))
 	if err != nil {
@@ -293,16 +483,26 @@ func (o *pool) blob(t *testing.T, repo name.Repository, dgst string) []byte {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	z, err := zstd.NewReader(r)
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// blob is one, decompressed.
+func (o *pool) blob(t *testing.T, repo name.Repository, dgst string) []byte {
+	t.Helper()
+	z, err := zstd.NewReader(bytes.NewReader(o.raw(t, repo, dgst)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer z.Close()
-	raw, err := io.ReadAll(z)
+	b, err := io.ReadAll(z)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return raw
+	return b
 }
 
 func (o *pool) leftNothing(t *testing.T) {

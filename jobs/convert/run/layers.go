@@ -69,7 +69,7 @@ func (h Handler) elsewhere(a convertjob.Args, ledger string) convert.Elsewhere {
 			// ledger. The image converts it itself, and has its own error if that fails too.
 			case err != nil && child.Record.Quarantined():
 				return nil, jobs.Permanent(fmt.Errorf("layer %s: %w", t.Source, err))
-			case err != nil && t.Profile == convert.ProfileBlockCIM && runtime.GOOS != "windows":
+			case err != nil && t.BlockCIM() && runtime.GOOS != "windows":
 				return nil, err // which is all that can be said of it here
 			}
 		}
@@ -86,7 +86,7 @@ func layerJob(ctx context.Context, a convertjob.Args, t convert.LayerTask, sourc
 		return jobs.Job{}, err
 	}
 	var o jobs.Options
-	if t.Profile == convert.ProfileBlockCIM {
+	if t.BlockCIM() {
 		o.Class = layerjob.BlockCIM
 	}
 	if deadline, ok := ctx.Deadline(); ok {

@@ -71,7 +71,7 @@ func (h Handler) run(ctx context.Context, a convertjob.Args) (*convert.Result, e
 	if err := selectPlatforms(&opts, a); err != nil {
 		return nil, err
 	}
-	opts.InPlace, opts.BlockCIM = a.InPlace, a.BlockCIM
+	opts.InPlace, opts.BlockCIM, opts.MergedCIM = a.InPlace, a.BlockCIM, a.BlockCIMMerged
 	ends := h.ends(a.Insecure)
 	src, err := h.source(ctx, a, ends)
 	if err != nil {
