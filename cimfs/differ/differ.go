@@ -24,11 +24,10 @@ import (
 	"github.com/lithify/lithify/cimfs"
 )
 
-// Run serves at l until ctx is done, and ends when the layers are that it was writing. cs has
-// the layers' blobs; it is asked in the namespace of each request.
-func Run(ctx context.Context, l net.Listener, cs content.Provider, log *slog.Logger) error {
+// Run serves a at l until ctx is done, and ends when the layers are that it was writing.
+func Run(ctx context.Context, l net.Listener, a *Applier) error {
 	s := grpc.NewServer()
-	diffapi.RegisterDiffServer(s, diffservice.FromApplierAndComparer(&Applier{cs, log}, nil))
+	diffapi.RegisterDiffServer(s, diffservice.FromApplierAndComparer(a, nil))
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -44,8 +43,18 @@ func Run(ctx context.Context, l net.Listener, cs content.Provider, log *slog.Log
 
 // Applier places block CIMs where a mount says.
 type Applier struct {
-	Content content.Provider
-	Log     *slog.Logger
+	// Content has the blobs. It is asked in the namespace of each request.
+	Content Content
+	// Merged places merged CIMs, too, see [Applier.Apply].
+	Merged bool
+	Log    *slog.Logger
+}
+
+// Content is a containerd's content store.
+type Content interface {
+	content.Provider
+	// ListStatuses tells what is being fetched.
+	ListStatuses(ctx context.Context, filters ...string) ([]content.Status, error)
 }
 
 // maxWindow bounds the memory that a zstd frame asks for.
@@ -54,6 +63,11 @@ const maxWindow = 128 << 20
 // Apply writes the block of a layer to the file of a mount of the snapshotter blockcim, and
 // gives its digest, which an image's config has as the layer's DiffID. On any error nothing is
 // left of it. A layer of another media type is an errdefs.ErrNotImplemented.
+//
+// With Merged, and a topmost layer whose image brings what joins its layers, that gets its place
+// beside the block, where the snapshotter else makes it for the image's first container. It is
+// no part of what a snapshot is found by: whoever can have an image pulled decides what others
+// with the same layers have.
 func (a *Applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mount.Mount, opts ...diff.ApplyOpt) (ocispec.Descriptor, error) {
 	if desc.MediaType != cimfs.MediaTypeLayer && desc.MediaType != cimfs.MediaTypeLayerZstd {
 		return ocispec.Descriptor{}, fmt.Errorf("%s is not of a block CIM: %w", desc.MediaType, errdefs.ErrNotImplemented)
@@ -84,11 +98,24 @@ func (a *Applier) apply(ctx context.Context, desc ocispec.Descriptor, mounts []m
 	if err != nil {
 		return none, err
 	}
-	blob, err := a.Content.ReaderAt(namespaces.WithNamespace(ctx, ns), desc)
+	ctx = namespaces.WithNamespace(ctx, ns)
+	blob, err := a.Content.ReaderAt(ctx, desc)
 	if err != nil {
 		return none, err
 	}
 	defer blob.Close()
+	applied, err := p.place(ctx, blob, desc)
+	if err == nil && a.Merged {
+		err = a.applyMerged(ctx, p, desc)
+	}
+	if err != nil {
+		return none, err
+	}
+	return applied, nil
+}
+
+// place puts a blob's block where p says.
+func (p *place) place(ctx context.Context, blob content.ReaderAt, desc ocispec.Descriptor) (none ocispec.Descriptor, err error) {
 	// Each read of the blob is a call of containerd.
 	r := &verified{bufio.NewReaderSize(content.NewReader(blob), 1<<20), desc.Digest.Verifier()}
 	block, err := decompress(r, desc.MediaType)

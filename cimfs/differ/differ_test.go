@@ -3,6 +3,7 @@ package differ_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -39,7 +40,9 @@ import (
 type node struct {
 	blobs content.Store
 	dir   string // where blobs has them
-	diff  interface {
+	// looked gets one when the differ has looked what is being fetched.
+	looked chan struct{}
+	diff   interface {
 		diff.Applier
 		diff.Comparer
 	}
@@ -47,7 +50,7 @@ type node struct {
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	n := &node{dir: filepath.Join(t.TempDir(), "content")}
+	n := &node{dir: filepath.Join(t.TempDir(), "content"), looked: make(chan struct{}, 1)}
 	files, err := local.NewStore(n.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -60,12 +63,12 @@ func newNode(t *testing.T) *node {
 	n.blobs = metadata.NewDB(db, files, nil).ContentStore()
 
 	ctx, stop := context.WithCancel(context.Background())
-	s := grpc.NewServer()
+	s := grpc.NewServer(grpc.UnaryInterceptor(n.look))
 	contentapi.RegisterContentServer(s, contentserver.New(n.blobs))
 	conn := served(t, s.Serve)
 	ended := make(chan error)
 	n.diff = diffproxy.NewDiffApplier(diffapi.NewDiffClient(served(t, func(l net.Listener) error {
-		err := differ.Run(ctx, l, contentproxy.NewContentStore(conn), slog.New(slog.NewTextHandler(t.Output(), nil)))
+		err := differ.Run(ctx, l, &differ.Applier{Content: contentproxy.NewContentStore(conn), Merged: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 		ended <- err
 		return err
 	}))).(interface {
@@ -80,6 +83,16 @@ func newNode(t *testing.T) *node {
 		s.Stop()
 	})
 	return n
+}
+
+func (n *node) look(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+	if info.FullMethod == "/containerd.services.content.v1.Content/ListStatuses" {
+		select {
+		case n.looked <- struct{}{}:
+		default:
+		}
+	}
+	return h(ctx, req)
 }
 
 // served has serve listen at a socket, and connects to that.
@@ -201,6 +214,55 @@ func TestApply(t *testing.T) {
 	})
 }
 
+// topmost is a layer whose image brings a merged CIM.
+func (n *node) topmost(t *testing.T, merged digest.Digest) ocispec.Descriptor {
+	t.Helper()
+	d := n.add(t, cimfs.MediaTypeLayerZstd, compressed(t, block(30)))
+	d.Annotations[cimfs.AnnotationMerged] = merged.String()
+	d.Annotations[cimfs.AnnotationMergedRootHash] = digest.FromString("what it is sealed with").Encoded()
+	return d
+}
+
+// What joins an image's layers gets its place beside the topmost, also where it comes later.
+func TestMerged(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	b := block(7)
+	blob := compressed(t, b)
+	layer := n.topmost(t, digest.FromBytes(blob))
+	fetched := make(chan error, 1)
+	w, err := n.blobs.Writer(testContext(t), content.WithRef("unknown-"+digest.FromBytes(blob).String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := testContext(t)
+	go func() {
+		<-n.looked
+		_, err := w.Write(blob)
+		fetched <- errors.Join(err, w.Commit(ctx, int64(len(blob)), digest.FromBytes(blob)), w.Close())
+	}()
+	dir := t.TempDir()
+	if _, err := n.diff.Apply(testContext(t), layer, layerIn(dir, "append_vhd_footer")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-fetched; err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, "merged.vhd"))
+	if err != nil || len(got) != len(b)+vhd.Size || !bytes.HasPrefix(got, b) {
+		t.Errorf("merged.vhd has %d bytes, %v; want the block's %d and a footer", len(got), err, len(b))
+	}
+	t.Run("none", func(t *testing.T) {
+		dir := t.TempDir()
+		if _, err := n.diff.Apply(testContext(t), n.topmost(t, digest.FromString("elsewhere")), layerIn(dir)); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{"layer.vhd"}, names(t, dir)); diff != "" {
+			t.Errorf("in the snapshot (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // damage has the store's disk lose bits.
 func (n *node) damage(t *testing.T, desc ocispec.Descriptor, blob []byte) {
 	t.Helper()
@@ -241,6 +303,9 @@ func TestRefused(t *testing.T) {
 		"missing":          {desc: missing, is: errdefs.IsNotFound},
 		"emulated":         {desc: n.add(t, cimfs.MediaTypeLayer, append([]byte("EMUCIM1 "), block(1)...)), is: errdefs.IsInvalidArgument},
 		"another name":     {desc: annotated(cimfs.AnnotationName, "merged.cim"), is: errdefs.IsInvalidArgument},
+		"merged emulated":  {desc: n.topmost(t, n.add(t, cimfs.MediaTypeMergedZstd, compressed(t, append([]byte("EMUCIM1 "), block(1)...))).Digest), is: errdefs.IsInvalidArgument},
+		"merged no zstd":   {desc: n.topmost(t, good.Digest)},
+		"merged no digest": {desc: n.topmost(t, "sha256:x"), is: errdefs.IsInvalidArgument},
 		"no root hash":     {desc: annotated(cimfs.AnnotationRootHash, ""), is: errdefs.IsInvalidArgument},
 		"half a sector": {desc: n.add(t, cimfs.MediaTypeLayer, block(1)[:100]), is: errdefs.IsInvalidArgument,
 			mounts: func(dir string) []mount.Mount { return layerIn(dir, "append_vhd_footer") }},

@@ -16,6 +16,7 @@ import (
 
 func (a *app) cimDifferCommand() *cobra.Command {
 	var containerd string
+	var merged bool
 	cmd := &cobra.Command{
 		Use:   "blockcim-differ ADDRESS",
 		Short: "Place pulled block CIMs for containerd, which unpacks nothing",
@@ -27,14 +28,15 @@ containerd may be started before or after it. An interrupt lets it end the layer
 		Example: `  lithify blockcim-differ \\.\pipe\lithify-differ`,
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.cimDiffer(cmd.Context(), strings.TrimPrefix(args[0], "npipe://"), containerd)
+			return a.cimDiffer(cmd.Context(), strings.TrimPrefix(args[0], "npipe://"), containerd, merged)
 		},
 	}
 	cmd.Flags().StringVar(&containerd, "containerd", stack.DefaultAddress, "where containerd listens")
+	cmd.Flags().BoolVar(&merged, "merged", false, "place merged CIMs, too, that images bring: where all who can have an image pulled trust each other")
 	return cmd
 }
 
-func (a *app) cimDiffer(ctx context.Context, address, containerd string) error {
+func (a *app) cimDiffer(ctx context.Context, address, containerd string, merged bool) error {
 	// Not stack.Dial, which asks for one namespace: here each request has its own.
 	c, err := client.New(containerd)
 	if err != nil {
@@ -46,5 +48,5 @@ func (a *app) cimDiffer(ctx context.Context, address, containerd string) error {
 		return fmt.Errorf("listening at %s: %w", address, err)
 	}
 	fmt.Fprintf(a.out, "differ up at %s\n", address)
-	return differ.Run(ctx, l, c.ContentStore(), a.log)
+	return differ.Run(ctx, l, &differ.Applier{Content: c.ContentStore(), Merged: merged, Log: a.log})
 }

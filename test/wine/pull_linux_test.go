@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ import (
 // its own differ the layers themselves: of both it has the same blocks.
 func testPull(t *testing.T, p *wine.Prefix) {
 	layers := [][]byte{winlayer.Base(), winlayer.Child(), winlayer.Top()}
-	made := chainOf(t, p, nil, nil, layers...)
+	made := chainOf(t, p, nil, []string{"-merge"}, layers...)
 	if made.err != nil {
 		t.Fatal(made.err)
 	}
@@ -26,12 +27,15 @@ func testPull(t *testing.T, p *wine.Prefix) {
 	pull := func(t *testing.T, rootHash string, flags ...string) result {
 		dir := t.TempDir()
 		args := append(flags, wine.Path(dir))
-		for i, b := range made.blocks {
+		for i, b := range made.blocks[:len(layers)] {
 			hash := b.RootHash
 			if i == 2 && rootHash != "" {
 				hash = rootHash
 			}
 			args = append(args, wine.Path(filepath.Join(made.dir, fmt.Sprint(i), "layer.vhd")), hash)
+		}
+		if slices.Contains(flags, "-merged=3") {
+			args = append(args, wine.Path(filepath.Join(made.dir, "merged", "merged.vhd")), made.blocks[3].RootHash)
 		}
 		log := filepath.Join(dir, "calls.jsonl")
 		out, err := p.Command(t.Context(), exe, []string{"CIMEMU_LOG=" + wine.Path(log)}, args...).CombinedOutput()
@@ -66,6 +70,24 @@ func testPull(t *testing.T, p *wine.Prefix) {
 			}
 		}
 	})
+	// With what joins the layers the snapshotter has nothing to write; who does not know that,
+	// or is not told to take it, has what it has without.
+	for name, flags := range map[string][]string{"merged": {"-merged=3", "-take-merged"}, "merged, not taken": {"-merged=3"}} {
+		t.Run(name, func(t *testing.T) {
+			r := pull(t, "", flags...)
+			if r.err != nil {
+				t.Fatalf("%v: %s", r.err, r.out)
+			}
+			want := 2 - len(flags)
+			if got := strings.Count(r.calls, "CimCreateImage2"); got != want {
+				t.Errorf("%d CIMs were written, want %d:\n%s", got, want, r.calls)
+			}
+			got, theirs := read(t, r.dir, "snapshots", "snapshots", "3", "merged.vhd"), read(t, made.dir, "merged", "merged.vhd")
+			if !bytes.Equal(got, theirs) {
+				t.Error("the snapshotter has another merged CIM than the image")
+			}
+		})
+	}
 	for name, c := range map[string]struct {
 		rootHash, says string
 		flags          []string

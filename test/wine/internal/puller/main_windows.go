@@ -2,10 +2,10 @@
 // unpacker, snapshotter and metadata, and by the differ of cimfs/differ in this process: named
 // pipes hang under Wine. Then it prepares a container.
 //
-//	puller [-layer-types=false] [-diff-id DIGEST] FOLDER BLOCK ROOTHASH...
+//	puller [-layer-types=false] [-diff-id DIGEST] [-merged N [-take-merged]] FOLDER BLOCK ROOTHASH...
 //
-// Blocks are files with their root hashes, the base first. It prints the container's mounts as
-// JSON.
+// Blocks are files with their root hashes, the base first. With -merged what follows the first N
+// joins them, and the differ takes that only if told to. It prints the container's mounts as JSON.
 package main
 
 import (
@@ -47,13 +47,15 @@ func main() {
 	log.SetFlags(0)
 	types := flag.Bool("layer-types", true, "have the unpacker know our media types")
 	wrong := flag.String("diff-id", "", "digest that the config has for the topmost layer")
+	merged := flag.Int("merged", 0, "how many blocks are layers, if the last one is none")
+	take := flag.Bool("take-merged", false, "have the differ take what joins the layers")
 	flag.Parse()
-	if err := pull(flag.Arg(0), flag.Args()[1:], *types, digest.Digest(*wrong)); err != nil {
+	if err := pull(flag.Arg(0), flag.Args()[1:], *types, digest.Digest(*wrong), *merged, *take); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func pull(dir string, blocks []string, types bool, wrong digest.Digest) error {
+func pull(dir string, blocks []string, types bool, wrong digest.Digest, merged int, take bool) error {
 	ctx := namespaces.WithNamespace(context.Background(), "default")
 	db, err := open(dir)
 	if err != nil {
@@ -66,6 +68,13 @@ func pull(dir string, blocks []string, types bool, wrong digest.Digest) error {
 		layer, diffID, err := ingest(ctx, db.ContentStore(), blocks[i], blocks[i+1])
 		if err != nil {
 			return err
+		}
+		if merged > 0 && i == 2*merged {
+			layer.MediaType = cimfs.MediaTypeMergedZstd
+			top := manifest.Layers[merged-1].Annotations
+			top[cimfs.AnnotationMerged], top[cimfs.AnnotationMergedRootHash] = layer.Digest.String(), blocks[i+1]
+			manifest.Layers = append(manifest.Layers, layer)
+			break
 		}
 		manifest.Layers, image.RootFS.DiffIDs = append(manifest.Layers, layer), append(image.RootFS.DiffIDs, diffID)
 	}
@@ -80,7 +89,7 @@ func pull(dir string, blocks []string, types bool, wrong digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	if err := unpackImage(ctx, db, desc, types); err != nil {
+	if err := unpackImage(ctx, db, desc, types, take); err != nil {
 		_, gcErr := db.GarbageCollect(ctx) // which removes snapshots' directories
 		return errors.Join(err, gcErr)
 	}
@@ -114,12 +123,12 @@ func open(dir string) (*metadata.DB, error) {
 	return metadata.NewDB(db, store, map[string]snapshots.Snapshotter{"blockcim": sn}), nil
 }
 
-func unpackImage(ctx context.Context, db *metadata.DB, image ocispec.Descriptor, types bool) error {
+func unpackImage(ctx context.Context, db *metadata.DB, image ocispec.Descriptor, types, merged bool) error {
 	p := unpack.Platform{
 		Platform:       platforms.Only(platforms.MustParse(platform)),
 		SnapshotterKey: "blockcim",
 		Snapshotter:    db.Snapshotter("blockcim"),
-		Applier:        &differ.Applier{Content: db.ContentStore(), Log: slog.New(slog.DiscardHandler)},
+		Applier:        &differ.Applier{Content: db.ContentStore(), Merged: merged, Log: slog.New(slog.DiscardHandler)},
 	}
 	if types {
 		p.LayerTypes = []string{cimfs.MediaTypeLayer, cimfs.MediaTypeLayerZstd}
