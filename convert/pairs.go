@@ -38,8 +38,8 @@ func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error)
 	}
 	for _, m := range made.all() {
 		dgst, ok := m.Annotations[AnnotationSource]
-		if !ok || m.Annotations[AnnotationProfile] == string(ProfileBlockCIM) {
-			continue // nothing outside of Windows reads block CIMs
+		if !ok {
+			continue
 		}
 		source := from.find(digest.Digest(dgst))
 		if source == nil {
@@ -58,7 +58,7 @@ func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error)
 		})
 	}
 	if len(pairs) == 0 {
-		return nil, refused(src.Name(), "has no variant that lithify made for Linux")
+		return nil, refused(src.Name(), "has no variant that lithify made")
 	}
 	return pairs, nil
 }

@@ -30,11 +30,12 @@ var sameFloor = []edge{
 	{"convert", "convert/inflate"}, {"convert/registry", "convert"}, {"build", "convert/registry"}, // what of a URL may be shown
 	{"convert/commit", "convert"}, {"convert/commit", "convert/pack"}, {"convert/commit", "convert/stack"}, {"convert/commit", "convert/upper"}, {"convert/commit", "erofs"},
 	{"convert/pack", "convert"}, {"convert/provenance", "convert"},
-	{"convert/stack", "convert/preflight"}, {"convert/preflight", "erofs"}, {"convert/preflight", "cimfs"}, {"convert/preflight", "convert/daemonconf"},
+	{"convert/stack", "convert/preflight"}, {"convert/stack", "cimfs"}, {"convert/stack", "cimfs/differ"}, // on Windows its layers are block CIMs
+	{"convert/preflight", "erofs"}, {"convert/preflight", "cimfs"}, {"convert/preflight", "convert/daemonconf"},
 	{"convert/overlay", "erofs"}, {"convert/inspect", "convert"}, {"convert/inspect", "convert/overlay"}, {"convert/inspect", "convert/frames"}, {"convert/inspect", "erofs"}, {"convert/inspect", "cimfs"},
 	{"convert", "convert/proof"}, {"convert", "convert/frames"}, {"convert/proof", "convert/overlay"}, {"convert/proof", "convert/tree"}, {"convert/proof", "erofs"},
 	{"convert/verify", "convert/proof"}, {"convert/verify", "convert/overlay"}, {"convert/verify", "convert/frames"},
-	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"},
+	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"}, {"convert/verify", "cimfs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"cimfs/differ", "cimfs/vhd"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/set", "convert"}, {"restore/retain", "restore/*"}, {"restore/retain", "convert"}, {"restore/retain", "convert/registry"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"}, {"restore/image", "restore/encrypt"},
 	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, {"restore/image", "convert/provenance"}, // a checkpoint is an image, and its container one of containerd's

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const verifyLong = `Prove that a node sees the same files in an EROFS variant as in its original, or who has
+const verifyLong = `Prove that a node sees the same files in a variant as in its original, or who has
 built the original, and of what.
 
 REF is a registry reference, oci:DIR[:TAG] or oci-archive:FILE[:TAG], as lithify convert published
@@ -29,7 +29,9 @@ no root, and room for the variant's layers in --temp-dir.
 With --unpack containerd's own code, in this process, unpacks the original for overlayfs
 and the variant for EROFS, mounts both, and each file is compared: names, types, modes,
 owners, extended attributes, hard links, sizes, times and contents. Nothing of it stays.
-It needs Linux and root; lithify doctor --for verify says what is missing.
+It needs Linux and root; lithify doctor --for verify says what is missing. On Windows it is the variants
+of block CIMs that are verified: containerd's own code makes them once more, with the same
+library on the same build of Windows, and they are compared as a whole.
 
 With --reproduce the original is converted once more, which makes the same bytes, and all of the
 variant is read. It needs nothing of the machine, but the version of lithify that made the variant.
@@ -55,7 +57,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:     "verify REF",
-		Short:   "Prove that an EROFS variant holds what its original holds, or who built it",
+		Short:   "Prove that a variant holds what its original holds, or who built it",
 		Long:    verifyLong,
 		Example: verifyExample,
 		Args:    exactArgs(1),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -40,6 +41,11 @@ func (s *Stack) Lease(ctx context.Context) (leased context.Context, release func
 
 // Content is what has been pulled.
 func (s *Stack) Content() content.Store { return s.db.ContentStore() }
+
+// notOn is why a snapshotter is missing that is another system's.
+func notOn(snapshotter string) error {
+	return fmt.Errorf("%s on %s: %w", snapshotter, runtime.GOOS, errdefs.ErrNotImplemented)
+}
 
 // has says why there is no such snapshotter.
 func (s *Stack) has(snapshotter string) error {
@@ -85,10 +91,14 @@ func (s *Stack) unpacked(ctx context.Context, name, snapshotter string) error {
 }
 
 // Mount mounts an image that Pull unpacked for a snapshotter, read-only. unmount ends
-// that; ctx is of a lease.
+// that; ctx is of a lease. Block CIMs are mounted by a container's runtime alone, which is an
+// errdefs.ErrNotImplemented.
 func (s *Stack) Mount(ctx context.Context, name, snapshotter string) (dir string, unmount func() error, err error) {
 	if err := s.has(snapshotter); err != nil {
 		return "", nil, err
+	}
+	if snapshotter == BlockCIM {
+		return "", nil, fmt.Errorf("mount %s: only the runtime of a container mounts block CIMs: %w", name, errdefs.ErrNotImplemented)
 	}
 	ctx = within(ctx)
 	chain, err := s.chain(ctx, name)

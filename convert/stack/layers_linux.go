@@ -28,6 +28,7 @@ import (
 // snapshotters are those that this host can run. Each is tried before it is made: some
 // of what containerd's do where they cannot run is to fail later.
 func (s *Stack) snapshotters(ctx context.Context) (map[string]snapshots.Snapshotter, error) {
+	s.missing[BlockCIM] = notOn(BlockCIM)
 	made := map[string]snapshots.Snapshotter{}
 	for _, sn := range []struct {
 		name string
@@ -53,12 +54,15 @@ func (s *Stack) snapshotters(ctx context.Context) (map[string]snapshots.Snapshot
 
 // applier is the differ that a snapshotter's layers are unpacked by. overlayfs has the
 // one that containerd calls walking.
-func applier(snapshotter string, cs content.Store) diff.Applier {
+func applier(snapshotter string, cs content.Store) (diff.Applier, error) {
 	if snapshotter == EROFS {
-		return diffs.NewErofsDiffer(cs)
+		return diffs.NewErofsDiffer(cs), nil
 	}
-	return apply.NewFileSystemApplier(cs)
+	return apply.NewFileSystemApplier(cs), nil
 }
+
+// layerTypes are media types of layers besides those that containerd knows.
+var layerTypes []string
 
 func mountHandlers() []manager.Opt {
 	return []manager.Opt{manager.WithMountHandler("erofs", mounts.NewErofsMountHandler())}

@@ -1,32 +1,31 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package stack
 
 import (
 	"context"
-	"fmt"
-	"runtime"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/mount/manager"
 	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/containerd/errdefs"
 )
 
-// snapshotters are none yet: those of Windows, with their differs, wait for block CIMs.
+// snapshotters are none.
 func (s *Stack) snapshotters(context.Context) (map[string]snapshots.Snapshotter, error) {
-	for _, name := range []string{Overlayfs, EROFS} {
-		s.missing[name] = fmt.Errorf("on %s: %w", runtime.GOOS, errdefs.ErrNotImplemented)
+	for _, name := range []string{Overlayfs, EROFS, BlockCIM} {
+		s.missing[name] = notOn(name)
 	}
 	return nil, nil
 }
 
-func applier(string, content.Store) diff.Applier { return nil } // of no snapshotter
+func applier(string, content.Store) (diff.Applier, error) { return nil, nil } // of no snapshotter
+
+var layerTypes []string
 
 func mountHandlers() []manager.Opt { return nil }
 
 func (s *Stack) unmountAll() error { return nil }
 
-// Abandoned is for Linux: elsewhere a stack mounts nothing.
+// Abandoned is for Linux and Windows: elsewhere a stack is of no use.
 func Abandoned(string) bool { return false }

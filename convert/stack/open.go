@@ -35,6 +35,7 @@ import (
 const (
 	Overlayfs = "overlayfs"
 	EROFS     = "erofs"
+	BlockCIM  = "blockcim" // of Windows, which unpacks and mounts nothing
 )
 
 // Stack is containerd without its daemon: content store, metadata, snapshotters,
@@ -67,8 +68,8 @@ const lanes = 4
 // that died has left there is cleaned up, mounts too. A directory with other things in it
 // is refused.
 //
-// A snapshotter that this host cannot run is left out with a warning. On other systems
-// than Linux there is none yet, and the rest works.
+// A snapshotter that this host cannot run is left out with a warning. On Windows there is
+// BlockCIM alone, on other systems but Linux none, and the rest works.
 func Open(ctx context.Context, root string, log *slog.Logger) (_ *Stack, err error) {
 	s := &Stack{log: log, missing: map[string]error{}}
 	defer func() {
@@ -164,9 +165,13 @@ func (s *Stack) open(ctx context.Context) error {
 	if err := s.openMounts(); err != nil {
 		return err
 	}
+	unpackers, err := s.unpackers(made)
+	if err != nil {
+		return err
+	}
 	s.Transferrer = local.NewTransferService(s.db.ContentStore(), s.images, local.TransferConfig{
 		Leases: s.leases, MaxConcurrentDownloads: lanes, MaxConcurrentUploadedLayers: lanes, MaxConcurrentUnpacks: lanes,
-		UnpackPlatforms: s.unpackers(made),
+		UnpackPlatforms: unpackers,
 	})
 	return nil
 }
@@ -211,13 +216,17 @@ func (s *Stack) openMounts() error {
 }
 
 // unpackers say by which differ layers get into a snapshotter, whatever their platform is.
-func (s *Stack) unpackers(made map[string]snapshots.Snapshotter) (list []unpack.Platform) {
+func (s *Stack) unpackers(made map[string]snapshots.Snapshotter) (list []unpack.Platform, err error) {
 	for name := range made {
+		a, err := applier(name, s.db.ContentStore())
+		if err != nil {
+			return nil, fmt.Errorf("differ of snapshotter %s: %w", name, err)
+		}
 		list = append(list, unpack.Platform{
-			Platform: platforms.All, SnapshotterKey: name, Snapshotter: s.db.Snapshotter(name), Applier: applier(name, s.db.ContentStore()),
+			Platform: platforms.All, SnapshotterKey: name, Snapshotter: s.db.Snapshotter(name), Applier: a, LayerTypes: layerTypes,
 		})
 	}
-	return list
+	return list, nil
 }
 
 // forget removes all leases, and then what nothing has any more.

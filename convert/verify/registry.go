@@ -27,7 +27,7 @@ func Registry(ctx context.Context, src, originals convert.Source, temp string, o
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	pairs, err := opts.pairs(ctx, src, originals)
+	pairs, err := opts.pairs(ctx, src, originals, isEROFS)
 	if err != nil {
 		return nil, err
 	}

@@ -15,10 +15,10 @@ import (
 
 // Reproduce converts what the variants in src were made from once more, to scratch, and
 // compares: the same original gives the same bytes. It also reads all that the variants
-// have. What another version of the writer made cannot be compared: a
+// have. It takes no notice of block CIMs, which [Image] makes once more. What another version of the writer made cannot be compared: a
 // *convert.RefusedError.
 func Reproduce(ctx context.Context, src, originals convert.Source, scratch convert.Target, opts Options) (*Result, error) {
-	pairs, err := opts.pairs(ctx, src, originals)
+	pairs, err := opts.pairs(ctx, src, originals, isEROFS)
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,5 @@
-// Package verify proves that an EROFS variant holds what the image holds that it was made
-// from.
+// Package verify proves that a variant, of EROFS or of block CIMs, holds what the image holds
+// that it was made from.
 //
 //	result, err := verify.Image(ctx, src, nil, verify.Options{})
 //	if err == nil {
@@ -7,7 +7,8 @@
 //	}
 //
 // [Image] has containerd's own code unpack and mount both, in this process, and compares
-// each file: so a node will see the same ones. [Registry] reads all of both and compares them by code
+// each file: so a node will see the same ones. On Windows it has that make block CIMs of the
+// original, and compares these. [Registry] reads all of both and compares them by code
 // that shares nothing with the writer. [Reproduce] converts once more, which makes the same bytes.
 // These two need nothing of the machine.
 package verify
@@ -18,16 +19,15 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/transfer"
 	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/convert/tree"
+	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 )
 
 // Options of Image; the zero value works.
@@ -52,7 +52,7 @@ type Variant struct {
 	Source   digest.Digest `json:"source"` // what it was made from, and is compared with
 	Digest   digest.Digest `json:"digest"`
 	Files    int           `json:"files,omitempty"`  // compared by Image and Registry
-	Layers   int           `json:"layers,omitempty"` // compared by Reproduce and Registry
+	Layers   int           `json:"layers,omitempty"` // made again and compared, or compared by Registry
 	// Differences are what a node would see otherwise, or what would be made otherwise.
 	Differences []tree.Difference `json:"differences"`
 	// Root is how the root directory differs. containerd itself makes it so of one
@@ -71,12 +71,13 @@ func (r *Result) Err() error {
 }
 
 // Image compares the variants in src with what they were made from, which is in
-// originals, or in src itself if that is nil. It needs Linux and root.
+// originals, or in src itself if that is nil. Those of EROFS need Linux and root, those of block
+// CIMs a Windows that writes such: of the others it takes no notice.
 func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ *Result, err error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	pairs, err := opts.pairs(ctx, src, originals)
+	pairs, err := opts.pairs(ctx, src, originals, unpacks)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ 
 	r := &Result{Name: src.Name()}
 	for _, p := range pairs {
 		v := variantOf(p)
-		if err := v.compare(ctx, s, image{originals, p.Source}, image{src, p.Variant}); err != nil {
+		if err := v.compare(ctx, s, p, image{originals, p.Source}, image{src, p.Variant}); err != nil {
 			return nil, fmt.Errorf("verify %s for %s: %w", src.Name(), v.Platform, err)
 		}
 		opts.Log.DebugContext(ctx, "variant compared", "platform", v.Platform, "files", v.Files, "differences", len(v.Differences))
@@ -108,17 +109,20 @@ func Image(ctx context.Context, src, originals convert.Source, opts Options) (_ 
 }
 
 // pairs are those for the platforms asked for.
-func (o Options) pairs(ctx context.Context, src, originals convert.Source) ([]convert.Pair, error) {
+func (o Options) pairs(ctx context.Context, src, originals convert.Source, takes func(erofs.Profile) bool) ([]convert.Pair, error) {
 	pairs, err := convert.Pairs(ctx, src, originals)
 	if err != nil {
 		return nil, err
 	}
-	pairs = slices.DeleteFunc(pairs, func(p convert.Pair) bool { return !o.takes(p.Platform) })
+	pairs = slices.DeleteFunc(pairs, func(p convert.Pair) bool { return !takes(p.Profile) || !o.takes(p.Platform) })
 	if len(pairs) == 0 {
-		return nil, &convert.RefusedError{What: src.Name(), Why: "has no variant for the platforms asked for"}
+		return nil, &convert.RefusedError{What: src.Name(), Why: "has no variant for the platforms asked for that is verified here"}
 	}
 	return pairs, nil
 }
+
+// isEROFS is of all profiles but that of Windows.
+func isEROFS(p erofs.Profile) bool { return p != convert.ProfileBlockCIM }
 
 func variantOf(p convert.Pair) Variant {
 	return Variant{Platform: platforms.FormatAll(p.Platform), Source: p.Source.Digest, Digest: p.Variant.Digest}
@@ -128,52 +132,6 @@ func variantOf(p convert.Pair) Variant {
 func (o Options) takes(p ocispec.Platform) bool {
 	p.OSFeatures = nil
 	return len(o.Platforms) == 0 || slices.ContainsFunc(o.Platforms, func(want ocispec.Platform) bool { return platforms.OnlyStrict(want).Match(p) })
-}
-
-func (v *Variant) compare(ctx context.Context, s *stack.Stack, original, variant image) (err error) {
-	ctx, release, err := s.Lease(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
-	var got, want tree.Tree
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { want, err = original.unpacked(gctx, s, stack.Overlayfs); return err })
-	g.Go(func() (err error) { got, err = variant.unpacked(gctx, s, stack.EROFS); return err })
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	v.Files = len(want)
-	v.Root = tree.Diff(root(got), root(want))
-	plain(want, got, s.Opened())
-	v.Differences = tree.Diff(got, want)
-	return nil
-}
-
-// root is the root directory alone, without its times: unpacking sets them.
-func root(t tree.Tree) tree.Tree {
-	e := t["."]
-	e.Mtime, e.Nlink = time.Time{}, 0
-	return tree.Tree{".": e}
-}
-
-// plain takes from both trees what is not the image's: the root; how many links a file
-// has, which overlayfs counts in the one layer that the file is from; and the time of a directory
-// that unpacking the original has made or added to, because no tar gives one.
-func plain(want, got tree.Tree, opened time.Time) {
-	for _, t := range []tree.Tree{want, got} {
-		delete(t, ".")
-		for name, e := range t {
-			e.Nlink = 0
-			t[name] = e
-		}
-	}
-	for name, w := range want {
-		if g, ok := got[name]; ok && w.Type.IsDir() && !w.Mtime.Before(opened) {
-			g.Mtime = w.Mtime
-			got[name] = g
-		}
-	}
 }
 
 // image is a manifest that is to be pulled.
@@ -192,16 +150,3 @@ func (i image) Resolve(context.Context) (string, ocispec.Descriptor, error) {
 
 // Fetcher is of transfer.ImageFetcher.
 func (i image) Fetcher(context.Context, string) (transfer.Fetcher, error) { return i, nil }
-
-// unpacked is the tree of the image as it is mounted for a container.
-func (i image) unpacked(ctx context.Context, s *stack.Stack, snapshotter string) (_ tree.Tree, err error) {
-	if err := s.Pull(ctx, i, i.name(), snapshotter); err != nil {
-		return nil, err
-	}
-	dir, unmount, err := s.Mount(ctx, i.name(), snapshotter)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, unmount()) }()
-	return tree.Read(ctx, dir)
-}

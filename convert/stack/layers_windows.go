@@ -1,0 +1,124 @@
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/mount/manager"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	diffs "github.com/containerd/containerd/v2/plugins/diff/windows"
+	"github.com/containerd/containerd/v2/plugins/snapshots/windows"
+	"github.com/containerd/errdefs"
+	"github.com/google/uuid"
+	"github.com/lithify/lithify/cimfs"
+	"github.com/lithify/lithify/cimfs/differ"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// snapshotters are that of block CIMs, if this Windows writes such.
+func (s *Stack) snapshotters(ctx context.Context) (map[string]snapshots.Snapshotter, error) {
+	s.missing[Overlayfs], s.missing[EROFS] = notOn(Overlayfs), notOn(EROFS)
+	if _, err := cimfs.Library(); err != nil {
+		s.missing[BlockCIM] = err
+		s.log.WarnContext(ctx, "snapshotter left out", "snapshotter", BlockCIM, "error", err)
+		return nil, nil
+	}
+	root := s.at(BlockCIM)
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, err
+	}
+	// The scratch is a container's, and none is made here: unformatted it takes no disk.
+	sn, err := windows.NewBlockCIMSnapshotter(root, &windows.BlockCIMSnapshotterConfig{EnableLayerIntegrity: true, UnformattedScratch: true})
+	if err != nil {
+		return nil, fmt.Errorf("snapshotter %s: %w", BlockCIM, err)
+	}
+	return map[string]snapshots.Snapshotter{BlockCIM: sn}, nil
+}
+
+// layerTypes are media types of layers besides those that containerd knows.
+var layerTypes = []string{cimfs.MediaTypeLayer, cimfs.MediaTypeLayerZstd}
+
+// applier has containerd's own differ make block CIMs of tars.
+func applier(_ string, cs content.Store) (diff.Applier, error) {
+	made, err := diffs.NewBlockCimDiff(cs)
+	return &blocks{&differ.Applier{Content: cs, Log: slog.New(slog.DiscardHandler)}, made}, err
+}
+
+// blocks is the differ of block CIMs, which places those that are there.
+type blocks struct{ placed, made diff.Applier }
+
+// Apply is of diff.Applier.
+func (b *blocks) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mount.Mount, opts ...diff.ApplyOpt) (ocispec.Descriptor, error) {
+	d, err := b.placed.Apply(ctx, desc, mounts, opts...)
+	if !errdefs.IsNotImplemented(err) {
+		return d, err
+	}
+	return b.made.Apply(ctx, desc, mounts, opts...)
+}
+
+func mountHandlers() []manager.Opt { return nil }
+
+func (s *Stack) unmountAll() error { return nil } // nothing is mounted
+
+// Blocks are the files of the block CIMs that Pull unpacked an image to for BlockCIM, the base
+// first. They are there as long as the image is.
+func (s *Stack) Blocks(ctx context.Context, name string) (files []string, err error) {
+	if err := s.has(BlockCIM); err != nil {
+		return nil, err
+	}
+	ctx = within(ctx)
+	chain, err := s.chain(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	// A layer above them is told where they are.
+	sn, key := s.db.Snapshotter(BlockCIM), snapshots.UnpackKeyPrefix+"-"+uuid.NewString()
+	mounts, err := sn.Prepare(ctx, key, chain)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), key)) }()
+	for _, option := range mounts[0].Options {
+		list, ok := strings.CutPrefix(option, mount.ParentLayerCimPathsFlag)
+		if !ok {
+			continue
+		}
+		var cims []string // the immediate parent's first
+		if err := json.Unmarshal([]byte(list), &cims); err != nil {
+			return nil, fmt.Errorf("mount option %s: %w", option, err)
+		}
+		for _, cim := range slices.Backward(cims) {
+			files = append(files, filepath.Dir(cim))
+		}
+	}
+	return files, nil
+}
+
+// Abandoned is whether dir is the root of a stack whose process is gone.
+func Abandoned(dir string) bool {
+	raw, err := os.ReadFile(filepath.Join(dir, pidName))
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil || pid <= 0 {
+		return false
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return true
+	}
+	_ = p.Release()
+	return false
+}
