@@ -22,6 +22,7 @@ const chain = "github.com/lithify/lithify/test/wine/internal/chain"
 
 // TestChain is cimfs.Chain.
 func TestChain(t *testing.T) {
+	t.Parallel()
 	p := wine.New(t)
 	for name, test := range map[string]func(*testing.T, *wine.Prefix){
 		"plan": testPlan, "image": testChained, "nothing left": testNothingLeft, "emulated": testEmulatedRefused, "pull": testPull,
@@ -40,7 +41,6 @@ type chained struct {
 
 func chainOf(t *testing.T, p *wine.Prefix, env, args []string, layers ...[]byte) chained {
 	t.Helper()
-	t.Setenv("GOFLAGS", "-tags=emulated")
 	dir := t.TempDir()
 	log := filepath.Join(dir, "calls.jsonl")
 	work := filepath.Join(dir, "work")
@@ -55,7 +55,7 @@ func chainOf(t *testing.T, p *wine.Prefix, env, args []string, layers ...[]byte)
 		}
 		args = append(args, wine.Path(tar))
 	}
-	cmd := p.Command(t.Context(), p.Program(t, "chain", chain), append(env, "CIMEMU_LOG="+wine.Path(log)), args...)
+	cmd := p.Command(t.Context(), p.Program(t, "chain", chain, emulated), append(env, "CIMEMU_LOG="+wine.Path(log)), args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -1,7 +1,6 @@
 package wine_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -38,9 +37,6 @@ import (
 	"github.com/lithify/lithify/test/wine/winlayer"
 )
 
-// patience is how long anything may take to be ready here.
-const patience = time.Minute
-
 // pool is lithify serve, whose worker takes no layers of Windows, and a registry.
 type pool struct {
 	registry string
@@ -59,7 +55,7 @@ func newPool(t *testing.T, p *wine.Prefix) *pool {
 	if out, err := exec.Command("go", "build", "-o", o.lithify, "../../cmd/lithify").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	running(t, o.command(t.Context(), "serve", "--dir", filepath.Join(dir, "queue"), "--slots", "2"), "pool up")
+	start(t, o.command(t.Context(), "serve", "--dir", filepath.Join(dir, "queue"), "--slots", "2"), "pool up")
 	return o
 }
 
@@ -72,54 +68,16 @@ func (o *pool) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // worker starts one on Windows, with what env has for the emulated library.
-func (o *pool) worker(t *testing.T, p *wine.Prefix, name string, env ...string) *exec.Cmd {
+func (o *pool) worker(t *testing.T, p *wine.Prefix, name string, env ...string) (kill func()) {
 	t.Helper()
-	t.Setenv("GOFLAGS", "-tags=emulated")
-	exe := p.Program(t, "lithify-worker", "github.com/lithify/lithify/cmd/worker")
+	exe := p.Program(t, "lithify-worker", worker, emulated)
 	env = append(env, "CIMEMU_LOG="+wine.Path(o.calls), "LITHIFY_CONTEXT="+wine.Path(filepath.Join(o.home, "lithify", "context.json")))
 	cmd := p.Command(t.Context(), exe, env, "--name", name, "--slots", "1", "--temp-dir", wine.Path(o.temp), "--ledger-key", wine.Path(filepath.Join(o.home, "queue", "ledger.pem")))
-	running(t, cmd, "host checked")
-	return cmd
+	return start(t, cmd, "host checked")
 }
 
-// running starts a program that ends with the test, and waits until it says that it is up.
-func running(t *testing.T, cmd *exec.Cmd, up string) {
-	t.Helper()
-	r, w := io.Pipe()
-	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ready, read, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(read)
-		said := false
-		for lines := bufio.NewScanner(r); lines.Scan(); {
-			fmt.Fprintln(t.Output(), lines.Text())
-			if !said && strings.Contains(lines.Text(), up) {
-				said = true
-				close(ready)
-			}
-		}
-	}()
-	go func() {
-		defer close(ended)
-		cmd.Wait()
-		w.Close()
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-		<-read
-	})
-	select {
-	case <-ready:
-	case <-ended:
-		t.Fatalf("%v ended", cmd.Args[:2])
-	case <-time.After(patience):
-		t.Fatalf("%v does not say %q", cmd.Args[:2], up)
-	}
-}
+// emulated has programs take blocks of the emulated library for block CIMs.
+const emulated = "-tags=emulated"
 
 // windowsVersion is that of the images here.
 var windowsVersion = v1.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.26100.1742"}
@@ -218,7 +176,7 @@ func TestPoolFails(t *testing.T) {
 	p := wine.New(t)
 	o := newPool(t, p)
 	hung := filepath.Join(t.TempDir(), "hung")
-	first := o.worker(t, p, "first", "CIMEMU_HANG=CimSealImage:1", "CIMEMU_HUNG="+wine.Path(hung))
+	kill := o.worker(t, p, "first", "CIMEMU_HANG=CimSealImage:1", "CIMEMU_HUNG="+wine.Path(hung))
 	src := o.windowsImage(t, "app:1", winlayer.Base(), winlayer.Child())
 	out, err := o.output(t, "submit", "convert", "--insecure", "--blockcim", "--all-platforms", src, o.registry+"/app:1-cim")
 	if err != nil {
@@ -232,9 +190,7 @@ func TestPoolFails(t *testing.T) {
 			t.Fatal("no call hangs")
 		}
 	}
-	if err := first.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	kill()
 	o.worker(t, p, "second")
 	id := strings.TrimSpace(string(out))
 	if out, err := o.output(t, "jobs", "watch", id); err != nil {
@@ -251,10 +207,11 @@ func TestPoolFails(t *testing.T) {
 // TestPool has workers of both systems convert an index of both: layers of Windows become block
 // CIMs by the one under Wine, and are put into the index on Linux.
 func TestPool(t *testing.T) {
+	t.Parallel()
 	p := wine.New(t)
 	o := newPool(t, p)
 	o.worker(t, p, "windows")
-	src := o.mixedImage(t, "app:1", winlayer.Base(), winlayer.Copied(), winlayer.Child())
+	src := o.mixedImage(t, "app:1", winlayer.Base(), winlayer.Child(), winlayer.Copied())
 	r, err := o.converted(t, src, "app-cim:1", "--blockcim-merged")
 	if err != nil {
 		t.Fatal(err)
@@ -273,11 +230,11 @@ func TestPool(t *testing.T) {
 		t.Errorf("%d CIMs were written, want 3 and one that joins them: %+v", made, r.Variants[1].Merged)
 	}
 	// Another image on the same two layers: one is made.
-	if _, err := o.converted(t, o.windowsImage(t, "other:1", winlayer.Base(), winlayer.Copied(), winlayer.Top()), "other:1-cim"); err != nil {
+	if _, err := o.converted(t, o.windowsImage(t, "other:1", winlayer.Base(), winlayer.Child(), winlayer.Top()), "other:1-cim"); err != nil {
 		t.Fatal(err)
 	}
 	// Another image on the same three: none is.
-	twin, err := o.converted(t, o.windowsImage(t, "twin:1", winlayer.Base(), winlayer.Copied(), winlayer.Child()), "twin:1-cim", "--blockcim-merged")
+	twin, err := o.converted(t, o.windowsImage(t, "twin:1", winlayer.Base(), winlayer.Child(), winlayer.Copied()), "twin:1-cim", "--blockcim-merged")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,13 +247,14 @@ func TestPool(t *testing.T) {
 	}
 	o.leftNothing(t)
 	t.Run("here", func(t *testing.T) { o.testHere(t, p, src, r.Variants[1]) })
+	t.Run("verify", func(t *testing.T) { o.testVerify(t, p, r) })
 }
 
 // testHere has lithify on Windows make without a pool what the pool has made, and fail at its end.
 func (o *pool) testHere(t *testing.T, p *wine.Prefix, src string, want convert.Variant) {
 	convertTo := func(dst string, env ...string) (r convert.Result, err error) {
 		args := slices.Concat([]string{"convert", "-o", "json", "--blockcim-merged", "--temp-dir", wine.Path(o.temp)}, toCIM, []string{src, o.registry + "/" + dst})
-		cmd := p.Command(t.Context(), p.Program(t, "lithify", lithify), env, args...)
+		cmd := p.Command(t.Context(), p.Program(t, "lithify", lithify, emulated), env, args...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
@@ -323,6 +281,38 @@ func (o *pool) testHere(t *testing.T, p *wine.Prefix, src string, want convert.V
 		t.Errorf("published: %+v", d)
 	}
 	o.leftNothing(t)
+}
+
+// testVerify has containerd's own code make the block CIMs of an image once more, and finds the
+// variant of another image.
+func (o *pool) testVerify(t *testing.T, p *wine.Prefix, r convert.Result) {
+	verify := func(ref string) (string, error) {
+		cmd := p.Command(t.Context(), p.Program(t, "lithify", lithify, emulated), nil, "verify", "--unpack", "--insecure", "--root", wine.Path(filepath.Join(t.TempDir(), "root")), ref)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	want := r.Variants[1].Platform + " " + r.Variants[1].Digest.String() + ": 3 layers made again, same"
+	if out, err := verify(r.Target); err != nil || !strings.Contains(out, want) {
+		t.Errorf("%v: %s; want %q", err, out, want)
+	}
+	tag, err := name.ParseReference(r.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	variant, err := remote.Image(tag.Context().Digest(r.Variants[1].Digest.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := image(t, windowsVersion, "other", winlayer.Base(), winlayer.Child(), winlayer.Top())
+	is, err := other.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed := mutate.Annotations(variant, map[string]string{convert.AnnotationSource: is.String()}).(v1.Image)
+	out, err := verify(o.push(t, "claimed:1", corpus.Entry(other, windowsVersion), corpus.Entry(claimed, windowsVersion)))
+	if err == nil || !strings.Contains(out, "1 differences") || !strings.Contains(out, "layer 3") {
+		t.Errorf("the variant of another image: %v: %s", err, out)
+	}
 }
 
 // made counts the CIMs that the worker on Windows has written.

@@ -65,11 +65,11 @@ func (p *Prefix) boot(t testing.TB) {
 	}
 }
 
-// Program builds a package's main and places it beside cimwriter.dll. A second call with the
-// same name finds it there.
-func (p *Prefix) Program(t testing.TB, name, pkg string) string {
+// Program builds a package's main, with flags of go build, and places it beside cimwriter.dll. A
+// second call with the same name finds it there.
+func (p *Prefix) Program(t testing.TB, name, pkg string, flags ...string) string {
 	t.Helper()
-	return p.build(t, name, "go", "build", pkg)
+	return p.build(t, name, slices.Concat([]string{"go", "build"}, flags, []string{pkg})...)
 }
 
 // Test runs the tests of a package, which see the prefix as their Windows.

@@ -37,7 +37,7 @@ func TestPrograms(t *testing.T) {
 	t.Run("convert", func(t *testing.T) { testConvert(t, p, source, want) })
 	t.Run("worker", func(t *testing.T) { testWorker(t, p, source, want) })
 	t.Run("serve", func(t *testing.T) { testServe(t, p, source) })
-	t.Run("service", func(t *testing.T) { testService(t, p) })
+	t.Run("service", func(t *testing.T) { testService(t, p, source, want) })
 	t.Run("doctor", func(t *testing.T) { testDoctor(t, p) })
 }
 
@@ -119,12 +119,18 @@ func startQueue(t *testing.T) (server *natsd.Server, client *queue.Client, conte
 	return server, client, context
 }
 
-// A worker takes jobs of a pool on Linux.
-func testWorker(t *testing.T, p *wine.Prefix, source, want string) {
-	_, client, context := startQueue(t)
+// schedule runs a scheduler.
+func schedule(t *testing.T, client *queue.Client) {
+	t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- scheduler.New(client, all.Validators(), scheduler.Config{}).Run(t.Context()) }()
 	t.Cleanup(func() { <-ended })
+}
+
+// A worker takes jobs of a pool on Linux.
+func testWorker(t *testing.T, p *wine.Prefix, source, want string) {
+	_, client, context := startQueue(t)
+	schedule(t, client)
 
 	// The context file names the key by a path of Linux, which is the same one from drive Z:.
 	start(t, p.Command(t.Context(), p.Program(t, "worker", worker), []string{"LITHIFY_CONTEXT=" + wine.Path(context)}, "--slots", "1"), "host checked")
@@ -163,45 +169,6 @@ func testServe(t *testing.T, p *wine.Prefix, source string) {
 	}
 }
 
-// start starts a program that lives until the test ends, or until it is killed, and waits for
-// its word.
-func start(t *testing.T, cmd *exec.Cmd, word string) (kill func()) {
-	t.Helper()
-	said := &waiter{word: []byte(word), said: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = said, said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() { <-ended })
-	select {
-	case <-said.said:
-	case <-ended:
-		t.Fatalf("%v: %v: %s", cmd, cmd.ProcessState, said.all)
-	}
-	return func() {
-		if err := cmd.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		<-ended
-	}
-}
-
-// waiter closes said when word was written. One goroutine writes.
-type waiter struct {
-	word, all []byte
-	said      chan struct{}
-}
-
-func (w *waiter) Write(b []byte) (int, error) {
-	before := bytes.Contains(w.all, w.word)
-	if w.all = append(w.all, b...); !before && bytes.Contains(w.all, w.word) {
-		close(w.said)
-	}
-	return len(b), nil
-}
-
 // output is what a program that succeeds says.
 func output(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
@@ -221,6 +188,7 @@ func TestPackages(t *testing.T) {
 	if !testing.Short() {
 		tests["queue/natsd"] = "."
 		tests["convert/registry"] = "TestAbsolute"
+		tests["cmd/worker"] = "TestLogRotates"
 	}
 	for pkg, run := range tests {
 		t.Run(pkg, func(t *testing.T) { p.Test(t, "github.com/lithify/lithify/"+pkg, "-test.short", "-test.run", run) })

@@ -23,7 +23,7 @@ func testPull(t *testing.T, p *wine.Prefix) {
 	if made.err != nil {
 		t.Fatal(made.err)
 	}
-	exe := p.Program(t, "puller", "github.com/lithify/lithify/test/wine/internal/puller")
+	exe := p.Program(t, "puller", "github.com/lithify/lithify/test/wine/internal/puller", emulated)
 	pull := func(t *testing.T, rootHash string, flags ...string) result {
 		dir := t.TempDir()
 		args := append(flags, wine.Path(dir))
