@@ -187,6 +187,7 @@ func TestPackages(t *testing.T) {
 	tests := map[string]string{"queue": "TestStaleContext"}
 	if !testing.Short() {
 		tests["queue/natsd"] = "."
+		tests["convert"] = "TestCIMDir"
 		tests["convert/registry"] = "TestAbsolute"
 		tests["cmd/worker"] = "TestLogRotates"
 	}
