@@ -259,3 +259,43 @@ func corpusWindows(t *testing.T) v1.Image {
 	}
 	return image
 }
+
+// TestDiff compares variants that differ in one file's content, of equal size, and in one more file.
+func TestDiff(t *testing.T) {
+	hub := newCounting(t)
+	push := func(tag, content string, names ...string) string {
+		l, err := corpus.Built(types.OCILayer, func(w *tar.Writer) error {
+			for _, name := range append([]string{"same", "other"}, names...) {
+				c := "equal"
+				if name == "other" {
+					c = content
+				}
+				if err := corpus.File(w, tar.Header{Name: name, Mode: 0o644, ModTime: time.Unix(1e9, 0)}, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := corpus.Image(corpus.Linux, []string{"/bin/sh"}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hub.push(t, image, tag)
+		must(t, "convert", "--platform", "linux/amd64", hub.host+"/"+tag, hub.host+"/"+tag+"-erofs")
+		return hub.host + "/" + tag + "-erofs"
+	}
+	one, two := push("a:1", "abc"), push("a:2", "abd", "new")
+	got := must(t, "diff", one, two)
+	if lines := strings.Split(strings.TrimSpace(got), "\n"); len(lines) != 2 || lines[0] != "new: file: regular file, was none" || !strings.HasPrefix(lines[1], "other: sha256: ") {
+		t.Errorf("got %q", got)
+	}
+	if got := must(t, "diff", one, one); got != "" {
+		t.Errorf("of one with itself: %q", got)
+	}
+	if got := must(t, "diff", "-o", "json", one, one); got != "[]\n" {
+		t.Errorf("as JSON: %q", got)
+	}
+}
