@@ -51,7 +51,8 @@ func (l *CIMLayer) descriptor() ocispec.Descriptor {
 func (c *conversion) cimTasks(m *manifest) []task {
 	tasks := c.tasksOf(m)
 	for i := range tasks {
-		tasks[i].Profile, tasks[i].Writer, tasks[i].Verity = ProfileBlockCIM, cimfs.WriterVersion, false
+		tasks[i].Profile, tasks[i].Writer = ProfileBlockCIM, cimfs.WriterVersion
+		tasks[i].Verity, tasks[i].InlineTails = false, false
 		if i > 0 {
 			tasks[i].Below = tasks[i-1].Key()
 		}

@@ -28,9 +28,10 @@ var tracer = otel.Tracer("github.com/lithify/lithify/convert")
 // the manifest of this machine's platform to raw EROFS in the legacy dialect and
 // publishes it beside the originals.
 type Options struct {
-	Profile erofs.Profile // default erofs.ProfileRaw
-	Dialect erofs.Dialect // default erofs.DialectLegacy
-	Verity  bool          // see erofs.Options
+	Profile     erofs.Profile // default erofs.ProfileRaw
+	Dialect     erofs.Dialect // default erofs.DialectLegacy
+	Verity      bool          // see erofs.Options, as for InlineTails
+	InlineTails bool
 	// Platforms to convert; with none, this machine's. AllPlatforms converts
 	// every Linux manifest instead. The rest passes through untouched.
 	Platforms    []ocispec.Platform

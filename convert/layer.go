@@ -21,12 +21,13 @@ import (
 // The digest of the uncompressed tar does not stand for a layer: what the layers
 // below say (Context) and whether there are any (Bottom) change the bytes too.
 type LayerJob struct {
-	Source    digest.Digest  `json:"source"` // the compressed blob
-	MediaType string         `json:"mediaType"`
-	Profile   erofs.Profile  `json:"profile"`
-	Verity    bool           `json:"verity,omitempty"`
-	Bottom    bool           `json:"bottom"`
-	Context   *erofs.Context `json:"context,omitempty"`
+	Source      digest.Digest  `json:"source"` // the compressed blob
+	MediaType   string         `json:"mediaType"`
+	Profile     erofs.Profile  `json:"profile"`
+	Verity      bool           `json:"verity,omitempty"`
+	InlineTails bool           `json:"inlineTails,omitempty"`
+	Bottom      bool           `json:"bottom"`
+	Context     *erofs.Context `json:"context,omitempty"`
 	// Below is the key of the layer below, of a layer of Windows.
 	Below  digest.Digest `json:"below,omitempty"`
 	Writer string        `json:"writer"`
@@ -126,15 +127,16 @@ func (c *conversion) make(ctx context.Context, t task, serial bool) (_ *erofs.La
 
 func (c *conversion) writerOptions(t task, in *unpacked, serial bool) erofs.Options {
 	return erofs.Options{
-		Profile:  t.Profile,
-		Verity:   t.Verity,
-		Bottom:   t.Bottom,
-		Context:  t.Context,
-		Limits:   c.opts.Limits,
-		TarSize:  in.size,
-		TempDir:  c.opts.TempDir,
-		Serial:   serial,
-		Progress: func(int64) { in.blob.told() },
+		Profile:     t.Profile,
+		Verity:      t.Verity,
+		InlineTails: t.InlineTails,
+		Bottom:      t.Bottom,
+		Context:     t.Context,
+		Limits:      c.opts.Limits,
+		TarSize:     in.size,
+		TempDir:     c.opts.TempDir,
+		Serial:      serial,
+		Progress:    func(int64) { in.blob.told() },
 	}
 }
 

@@ -16,10 +16,11 @@ type Pair struct {
 	Config          ocispec.Descriptor   // the variant's
 	Layers          []ocispec.Descriptor // the variant's
 	// What it was made with. Of a manifest that says so wrongly they are wrong.
-	Profile erofs.Profile
-	Dialect erofs.Dialect
-	Verity  bool
-	Writer  string
+	Profile     erofs.Profile
+	Dialect     erofs.Dialect
+	Verity      bool
+	InlineTails bool
+	Writer      string
 }
 
 // Pairs finds the variants in an image that this package has made, with the manifests
@@ -54,7 +55,7 @@ func Pairs(ctx context.Context, src, originals Source) (pairs []Pair, err error)
 		}
 		pairs = append(pairs, Pair{
 			Platform: platform, Variant: m.desc, Source: source.desc, Config: m.Config, Layers: m.Layers,
-			Profile: erofs.Profile(m.Annotations[AnnotationProfile]), Dialect: m.dialect(), Verity: m.verity(), Writer: m.Annotations[AnnotationWriter],
+			Profile: erofs.Profile(m.Annotations[AnnotationProfile]), Dialect: m.dialect(), Verity: m.verity(), InlineTails: m.Annotations[AnnotationTails] == tailsInline, Writer: m.Annotations[AnnotationWriter],
 		})
 	}
 	if len(pairs) == 0 {

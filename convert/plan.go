@@ -196,12 +196,13 @@ func (c *conversion) tasksOf(m *manifest) []task {
 	for i, d := range m.Layers {
 		tasks[i] = task{
 			LayerJob: LayerJob{
-				Source:    d.Digest,
-				MediaType: d.MediaType,
-				Profile:   c.opts.Profile,
-				Verity:    c.opts.Verity,
-				Bottom:    i == 0,
-				Writer:    erofs.WriterVersion,
+				Source:      d.Digest,
+				MediaType:   d.MediaType,
+				Profile:     c.opts.Profile,
+				Verity:      c.opts.Verity,
+				InlineTails: c.opts.InlineTails,
+				Bottom:      i == 0,
+				Writer:      erofs.WriterVersion,
 			},
 			desc:   d,
 			diffID: diffIDs[i],

@@ -21,6 +21,11 @@ const (
 	AnnotationProfile = "io.github.lithify.profile"
 	// AnnotationWriter is the erofs.WriterVersion, or cimfs.WriterVersion, that made its layers.
 	AnnotationWriter = "io.github.lithify.writer"
+	// AnnotationTails is "inline" where the last bytes of files lie behind their inodes,
+	// see erofs.Options.
+	AnnotationTails = "io.github.lithify.tails"
+
+	tailsInline = "inline"
 )
 
 // variant is a converted manifest, ready to be published.
@@ -42,11 +47,12 @@ type variantContent struct {
 	feature string // of its platform
 	profile erofs.Profile
 	writer  string
+	inline  bool // see AnnotationTails
 }
 
 // makeEROFS writes manifest and config of m with layers of EROFS.
 func makeEROFS(m *manifest, layers []*erofs.Layer, jobs []LayerJob, opts Options) (*variant, error) {
-	content := variantContent{feature: erofs.OSFeature, profile: opts.Profile, writer: erofs.WriterVersion}
+	content := variantContent{feature: erofs.OSFeature, profile: opts.Profile, writer: erofs.WriterVersion, inline: opts.InlineTails}
 	for i, l := range layers {
 		content.diffIDs = append(content.diffIDs, l.ImageDigest)
 		content.layers = append(content.layers, opts.Dialect.Descriptor(l, i == len(layers)-1))
@@ -77,6 +83,9 @@ func makeVariant(m *manifest, content variantContent) (*variant, error) {
 		AnnotationSource:  m.desc.Digest.String(),
 		AnnotationProfile: string(content.profile),
 		AnnotationWriter:  content.writer,
+	}
+	if content.inline {
+		notes[AnnotationTails] = tailsInline
 	}
 	annotations := maps.Clone(m.Annotations)
 	if annotations == nil {

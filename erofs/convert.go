@@ -42,6 +42,8 @@ func newConversion(ctx context.Context, dst io.WriterAt, src io.Reader, opts Opt
 	switch {
 	case opts.Verity && opts.Unhashed:
 		return nil, errors.New("a dm-verity tree is hashes: Options.Verity and Unhashed exclude each other")
+	case opts.InlineTails && opts.Profile == ProfileTar:
+		return nil, fmt.Errorf("%s leaves files where the tar has them: Options.InlineTails and that profile exclude each other", ProfileTar)
 	case opts.Verity && opts.Profile == ProfileTar:
 		return nil, fmt.Errorf("a dm-verity device has the blocks of its tree, 4096 bytes, and %s has blocks of 512: Options.Verity and that profile exclude each other", ProfileTar)
 	}
@@ -76,7 +78,12 @@ func newBlobWriter(dst io.WriterAt, opts Options, sums *blobSums) (blobWriter, e
 
 func (c *conversion) newLayout() layout {
 	if c.opts.Profile != ProfileTar {
-		return &gathered{in: c.in, out: c.out, tree: c.tree}
+		g := &gathered{in: c.in, out: c.out, tree: c.tree}
+		if c.opts.InlineTails {
+			g.tails = &spill{dir: c.opts.TempDir}
+			c.tails = g.tails
+		}
+		return g
 	}
 	c.in.copy = c.copyTar
 	return &verbatim{in: c.in, out: c.out, tree: c.tree, spill: spill{dir: c.opts.TempDir}}
@@ -108,6 +115,7 @@ type conversion struct {
 	out    *output
 	tree   *tree
 	layout layout
+	tails  *spill    // of the layout
 	sums   *blobSums // nil: the blob has to be read back
 	exact  bool      // a tar of another size than opts.TarSize is an error
 	meta   metadata
@@ -123,7 +131,7 @@ func (c *conversion) run() error {
 	if w, ok := c.out.blob.(*hashedBlob); ok {
 		cerr = errors.Join(cerr, w.tree.Close())
 	}
-	c.tree, c.layout, c.meta = nil, nil, metadata{}
+	c.tree, c.layout, c.tails, c.meta = nil, nil, nil, metadata{}
 	return cmp.Or(err, cerr)
 }
 
@@ -157,7 +165,7 @@ func (c *conversion) stream() error {
 	if err := c.endTar(); err != nil {
 		return err
 	}
-	c.meta = metadata{opts: c.opts, bits: c.out.bits, base: c.out.block()}
+	c.meta = metadata{opts: c.opts, bits: c.out.bits, tails: c.tails, base: c.out.block()}
 	if err := c.meta.walk(c.tree.root); err != nil {
 		return err
 	}

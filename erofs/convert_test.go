@@ -52,7 +52,8 @@ func mustConvert(t testing.TB, src []byte, opts erofs.Options) (*os.File, *erofs
 // tar, and has fsck.erofs look at them.
 func checkImage(t *testing.T, src []byte, opts erofs.Options) {
 	t.Helper()
-	for _, opts.Profile = range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileTar} {
+	for _, layout := range []erofs.Options{{Profile: erofs.ProfileRaw}, {Profile: erofs.ProfileRaw, InlineTails: true}, {Profile: erofs.ProfileTar}} {
+		opts.Profile, opts.InlineTails = layout.Profile, layout.InlineTails
 		f, l := mustConvert(t, src, opts)
 		want, needs, err := erofstest.FromTar(bytes.NewReader(src), opts.Bottom)
 		if err != nil {
@@ -334,6 +335,7 @@ func TestDeterminism(t *testing.T) {
 	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar} {
 		t.Run(string(profile), func(t *testing.T) {
 			_, want := mustConvert(t, src, erofs.Options{Profile: profile})
+			inline := profile != erofs.ProfileTar
 			again := func(name string, src io.Reader, opts erofs.Options) {
 				t.Helper()
 				opts.Profile = profile
@@ -351,9 +353,13 @@ func TestDeterminism(t *testing.T) {
 			again("told the tar's size, serial", bytes.NewReader(src), erofs.Options{TarSize: int64(len(src)), Serial: true})
 			again("told another size", bytes.NewReader(src), erofs.Options{TarSize: int64(len(src)) + 512})
 			again("small reads", iotest.HalfReader(bytes.NewReader(src)), erofs.Options{})
+			if inline {
+				_, want = mustConvert(t, src, erofs.Options{Profile: profile, InlineTails: true})
+				again("inline tails, serial", bytes.NewReader(src), erofs.Options{Serial: true, InlineTails: true})
+			}
 			for _, n := range []int{1, 8} {
 				old := runtime.GOMAXPROCS(n)
-				again(fmt.Sprintf("GOMAXPROCS=%d", n), bytes.NewReader(src), erofs.Options{})
+				again(fmt.Sprintf("GOMAXPROCS=%d", n), bytes.NewReader(src), erofs.Options{InlineTails: inline})
 				runtime.GOMAXPROCS(old)
 			}
 		})

@@ -3,6 +3,7 @@ package erofs
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // Directory blocks: as many struct erofs_dirent as fit with their names, then
@@ -102,7 +103,7 @@ func (m *metadata) contents(n *inode) []byte {
 }
 
 func (m *metadata) writeInode(out *output, n *inode, number uint32) error {
-	tail := n.more != nil && n.tail > 0
+	tail := n.state&inlined != 0 || n.more != nil && n.tail > 0
 	if _, err := out.Write(n.appendInode(m.head[:0], m.bits, tail, number)); err != nil {
 		return err
 	}
@@ -115,10 +116,23 @@ func (m *metadata) writeInode(out *output, n *inode, number uint32) error {
 	if n.chunkBits > 0 {
 		return n.writeChunks(out)
 	}
-	if !tail {
+	switch {
+	case !tail:
 		return nil
+	case n.state&inlined != 0:
+		return m.writeTail(out, n)
 	}
 	_, err := out.Write(m.contents(n)[n.overflow():])
+	return err
+}
+
+// writeTail writes the end of an inlined file.
+func (m *metadata) writeTail(out *output, n *inode) error {
+	m.buf = slices.Grow(m.buf[:0], int(m.bits.size()))[:n.size%m.bits.size()]
+	if _, err := m.tails.ReadAt(m.buf, int64(n.extra)); err != nil {
+		return err
+	}
+	_, err := out.Write(m.buf)
 	return err
 }
 

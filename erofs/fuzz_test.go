@@ -47,8 +47,9 @@ func FuzzConvert(f *testing.F) {
 
 // checkDifferential is what all fuzz targets of the tar reader hold.
 func checkDifferential(t *testing.T, src []byte, bottom bool) {
-	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileTar} {
-		checkProfile(t, src, erofs.Options{Profile: profile, Bottom: bottom, Serial: true, Limits: fuzzLimits})
+	for _, opts := range []erofs.Options{{}, {InlineTails: true}, {Profile: erofs.ProfileTar}} {
+		opts.Bottom, opts.Serial, opts.Limits = bottom, true, fuzzLimits
+		checkProfile(t, src, opts)
 	}
 }
 

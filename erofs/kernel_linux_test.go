@@ -129,6 +129,7 @@ END
 // layouts are the options by which images differ in where contents lie.
 var layouts = map[string]erofs.Options{
 	"erofs":     {},
+	"inline":    {InlineTails: true},
 	"erofs-tar": {Profile: erofs.ProfileTar},
 }
 

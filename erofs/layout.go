@@ -21,10 +21,16 @@ type layout interface {
 // gathered is the layout of 4 KiB blocks: contents in the order of the tar, each from
 // a block border on.
 type gathered struct {
-	in   *input
-	out  *output
-	tree *tree
+	in    *input
+	out   *output
+	tree  *tree
+	tails *spill // of files that end behind their inodes; nil: none do
 }
+
+// maxTails bounds the bytes of files that lie behind inodes, because who looks into the
+// metadata reads them, too. It must not depend on the Limits: the bytes of an image do
+// not.
+const maxTails = 1 << 30
 
 func (g *gathered) file(n *inode, e *entry) error {
 	if err := g.out.begin(e.name, e.stored); err != nil {
@@ -39,10 +45,30 @@ func (g *gathered) file(n *inode, e *entry) error {
 		return g.out.sparse(n, e.extents, func(k int64) error { return g.in.data(k, g.out.write) })
 	}
 	n.data = g.out.block()
-	if err := g.in.data(e.stored, g.out.write); err != nil {
+	tail := g.tail(n)
+	if err := g.in.data(e.stored-tail, g.out.write); err != nil {
 		return err
 	}
-	return g.out.pad()
+	if tail == 0 {
+		return g.out.pad()
+	}
+	n.state |= inlined
+	n.extra = uint32(g.tails.size)
+	if n.size == tail {
+		n.data = 0
+	}
+	return g.in.data(tail, func(p []byte, _ *chunk) error { return g.tails.write(p) })
+}
+
+// tail is how many bytes of a flat file are to lie behind its inode: what does not fill
+// a block, if both go into one.
+func (g *gathered) tail(n *inode) int64 {
+	block := g.out.bits.size()
+	tail := n.size % block
+	if g.tails == nil || n.head()+tail > block || g.tails.size+tail > maxTails {
+		return 0
+	}
+	return tail
 }
 
 // lower has no name for what it copies, and begins a chunk for want of room alone.
@@ -61,7 +87,13 @@ func (g *gathered) lower(n *inode, write func(io.Writer) error) error {
 
 func (g *gathered) behind(block uint32) int64 { return int64(block) }
 func (g *gathered) finish() error             { return nil }
-func (g *gathered) close() error              { return nil }
+
+func (g *gathered) close() error {
+	if g.tails == nil {
+		return nil
+	}
+	return g.tails.close()
+}
 
 // verbatim is the layout of [ProfileTar]: the tar as it is, in which the files are where
 // they always were. What the tar has not in one piece, block by block, lies expanded

@@ -15,6 +15,7 @@ type metadata struct {
 	opts    Options
 	bits    blockLog
 	order   []*inode
+	tails   *spill // of inlined files; nil: there are none
 	base    uint32 // block at which the metadata begins
 	needs   []string
 	hides   bool // the lower layers' names in the root
@@ -179,11 +180,17 @@ func (n *inode) stamp() stamp { return stamp{n.sec, n.nsec} }
 // after them.
 func (m *metadata) place() (end uint32, err error) {
 	off := int64(rootNID * nidUnit)
-	for _, n := range m.order {
-		off = m.placeInode(n, off)
-		if off > maxMetadata {
-			return 0, errMetadataTooLarge
+	if m.tails != nil {
+		off = newPacker(m).placeAll()
+	} else {
+		for _, n := range m.order {
+			if off = m.placeInode(n, off); off > maxMetadata {
+				break
+			}
 		}
+	}
+	if off > maxMetadata {
+		return 0, errMetadataTooLarge
 	}
 	next := int64(m.base) + m.bits.up(off)>>m.bits
 	for _, n := range m.order {
@@ -223,7 +230,7 @@ func (m *metadata) placeInode(n *inode, off int64) int64 {
 			tail = 0
 		}
 	}
-	if tail > 0 {
+	if tail > 0 && n.state&inlined == 0 {
 		n.tail = uint16(tail)
 	}
 	n.nid = uint32(off / nidUnit)
@@ -249,6 +256,9 @@ func (n *inode) wantsTail(block int64) int64 {
 		return n.size % block
 	case sIFLNK:
 		return n.size
+	}
+	if n.state&inlined != 0 {
+		return n.size % block
 	}
 	return 0
 }

@@ -19,9 +19,13 @@ type Options struct {
 	Profile Profile // default ProfileRaw
 	// Bottom says that no layer lies below: whiteouts and opaque marks are
 	// stripped, together with directories that only they imply.
-	Bottom  bool
-	Context *Context // answers to Needs; nil: none
-	Limits  Limits
+	Bottom bool
+	// InlineTails puts the last bytes of files, those that do not fill a block of 4 KiB,
+	// behind their inodes: a smaller image, whose metadata holds up to 1 GiB of contents.
+	// Not of ProfileTar.
+	InlineTails bool
+	Context     *Context // answers to Needs; nil: none
+	Limits      Limits
 	// TarSize is how long the tar is likely to be, in bytes, for ProfileTar; 0: unknown.
 	// Where it is right, the blob is written in order and not read back. The bytes are
 	// the same.

@@ -29,9 +29,11 @@ type inode struct {
 	nlink     uint32 // counted when the tree is complete
 	data      uint32 // first block of contents, or device number
 	nid       uint32 // place in the metadata, in units of 32 bytes
-	extra     uint32 // first block of what does not lie behind the inode
-	sec       int64
-	size      int64
+	// extra is the first block of what of a directory or target does not lie behind the
+	// inode; of an inlined file where what lies there is in the spill.
+	extra uint32
+	sec   int64
+	size  int64
 	*more
 }
 
@@ -42,6 +44,7 @@ const (
 	opaque                    // hides what lower layers have in it
 	fresh                     // an opaque directory that also has a new inode
 	placed
+	inlined // a file whose last bytes, of less than a block, lie behind the inode
 )
 
 // more is what directories, symbolic links, sparse files and files with xattrs have.

@@ -78,6 +78,7 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 func addOutputFlags(fs *pflag.FlagSet, o *convertjob.Output) {
 	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, erofs+zstd, or erofs-tar (which keeps the original tar, see extract-tar)")
 	fs.StringVar(&o.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
+	fs.BoolVar(&o.InlineTails, "inline-tails", false, "put the last bytes of files into the metadata: smaller layers, not of profile erofs-tar")
 	fs.BoolVar(&o.Verity, "verity", false, "put a dm-verity tree behind each EROFS image, its root digest and the blob's fs-verity digest into the layer's annotations")
 	fs.StringVar(&o.Verify, "verify", string(convert.VerifyFull), "what is compared before anything is published: full (each layer with its tar, and the layers on each other), stack (the layers on each other), or none")
 	fs.BoolVar(&o.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")

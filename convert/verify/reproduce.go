@@ -48,7 +48,7 @@ func (v *Variant) reproduce(ctx context.Context, src, originals convert.Source, 
 		return err
 	}
 	made, err := convert.Image(ctx, rooted{originals, p.Source}, dst, convert.Options{
-		Profile: p.Profile, Dialect: p.Dialect, Verity: p.Verity, AllPlatforms: true, Replace: true, Log: opts.Log,
+		Profile: p.Profile, Dialect: p.Dialect, Verity: p.Verity, InlineTails: p.InlineTails, AllPlatforms: true, Replace: true, Log: opts.Log,
 		Verify: convert.VerifyNone, // digests are compared
 	})
 	if err != nil {

@@ -47,6 +47,8 @@ type Output struct {
 	Verity  bool   `json:"verity,omitempty"`  // dm-verity trees behind the images
 	Verify  string `json:"verify,omitempty"`  // a convert.Verify; default full
 
+	InlineTails bool `json:"inlineTails,omitempty"` // the last bytes of files in the metadata
+
 	Replace        bool `json:"replace,omitempty"`
 	BreakSignature bool `json:"breakSignature,omitempty"`
 	Insecure       bool `json:"insecure,omitempty"` // plain HTTP
@@ -100,6 +102,9 @@ func (o Output) Validate() error {
 	}
 	if err := OneOf("profile", o.Profile, "erofs", "erofs+zstd", "erofs-tar"); err != nil {
 		return err
+	}
+	if o.InlineTails && o.Profile == "erofs-tar" {
+		return fmt.Errorf("--profile erofs-tar leaves files where the tar has them: it excludes --inline-tails")
 	}
 	if o.Verity && o.Profile == "erofs-tar" {
 		return fmt.Errorf("--verity has blocks of 4096 bytes and --profile erofs-tar blocks of 512: they exclude each other")

@@ -105,6 +105,7 @@ func (h Handler) Output(ctx context.Context, o convertjob.Output) (convert.Targe
 		Profile:        erofs.Profile(o.Profile),
 		Dialect:        erofs.Dialect(o.Dialect),
 		Verity:         o.Verity,
+		InlineTails:    o.InlineTails,
 		Replace:        o.Replace,
 		BreakSignature: o.BreakSignature,
 		Limits:         limits(o.Limits),
