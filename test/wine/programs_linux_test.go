@@ -37,7 +37,7 @@ func TestPrograms(t *testing.T) {
 	t.Run("convert", func(t *testing.T) { testConvert(t, p, source, want) })
 	t.Run("worker", func(t *testing.T) { testWorker(t, p, source, want) })
 	t.Run("serve", func(t *testing.T) { testServe(t, p, source) })
-	t.Run("service", func(t *testing.T) { testService(t, p, source, want) })
+	t.Run("service", func(t *testing.T) { testService(t, p) })
 	t.Run("doctor", func(t *testing.T) { testDoctor(t, p) })
 }
 
@@ -189,7 +189,6 @@ func TestPackages(t *testing.T) {
 		tests["queue/natsd"] = "."
 		tests["convert"] = "TestCIMDir"
 		tests["convert/registry"] = "TestAbsolute"
-		tests["cmd/worker"] = "TestLogRotates"
 	}
 	for pkg, run := range tests {
 		t.Run(pkg, func(t *testing.T) { p.Test(t, "github.com/lithify/lithify/"+pkg, "-test.short", "-test.run", run) })
