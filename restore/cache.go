@@ -22,13 +22,21 @@ const lockPoll = 50 * time.Millisecond
 // directory that nobody writes to and that all share who restore from it.
 type cache struct{ dir string }
 
+// keptSuffix is of the directory beside a checkpoint's that has the documents of its images.
+const keptSuffix = ".kept"
+
+func (c cache) path(dgst digest.Digest) string { return filepath.Join(c.dir, dgst.Encoded()) }
+
+// kept is where documents lie. They go with the checkpoint.
+func (c cache) kept(dgst digest.Digest) string { return c.path(dgst) + keptSuffix }
+
 // get gives a checkpoint's directory, made by fill if it is not there yet: by one process
 // at a time, and by none if another one has. It stays until release is called.
 func (c cache) get(ctx context.Context, dgst digest.Digest, fill func(dir string) error) (dir string, release func() error, err error) {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return "", nil, err
 	}
-	dir = filepath.Join(c.dir, dgst.Encoded())
+	dir = c.path(dgst)
 	lock := flock.New(dir + ".lock")
 	for {
 		if _, err := lock.TryRLockContext(ctx, lockPoll); err != nil {
@@ -158,7 +166,7 @@ func evict(dir string) (gone bool, err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	part := dir + ".part"
-	if err := os.RemoveAll(part); err != nil {
+	if err := errors.Join(os.RemoveAll(part), os.RemoveAll(dir+keptSuffix)); err != nil {
 		return false, err
 	}
 	if err := os.Rename(dir, part); err != nil {

@@ -98,6 +98,11 @@ type Options struct {
 	Allow func(context.Context, *image.Image) error
 	// Decrypt are the private keys by which a checkpoint that is encrypted is read.
 	Decrypt encrypt.Keys
+	// LocalFor is whose checkpoint it is, a tenant's, if they may be given this machine's own copy
+	// while the registry does not answer: of what they had restored here by the same digest of the
+	// same repository before. Allow and Decrypt are asked as ever; what the registry would say
+	// today, that they may no longer read it among that, nobody knows. Empty: nobody may.
+	LocalFor string
 	// Open finds a base image that containerd has not got. nil: that is an error.
 	Open func(ref string) (convert.Source, error)
 
@@ -125,8 +130,12 @@ type Result struct {
 	Log     string `json:"log"`
 	CRIULog string `json:"criuLog"`
 	// Cached says that the checkpoint had been unpacked here before.
-	Cached bool          `json:"cached"`
-	Took   time.Duration `json:"took"` // from the call to processes that run
+	Cached bool `json:"cached"`
+	// Local is why this machine's copy was restored without its registry being asked: what became
+	// of that.
+	Local string `json:"local,omitempty"`
+
+	Took time.Duration `json:"took"` // from the call to processes that run
 	// CRIU is how long CRIU says that it took, and Pages how many pages of memory it put
 	// back.
 	CRIU  time.Duration `json:"criu,omitempty"`
@@ -139,7 +148,9 @@ type Result struct {
 type run struct {
 	daemon *stack.Daemon
 	opts   Options
+	src    convert.Source
 	img    *image.Image
+	local  *local // nil: the registry has been asked
 
 	secrets []secret
 
@@ -165,23 +176,14 @@ func Container(ctx context.Context, d *stack.Daemon, src convert.Source, o Optio
 	if runtime.GOOS != "linux" {
 		return nil, fmt.Errorf("restore on %s, which has no CRIU: %w", runtime.GOOS, errdefs.ErrNotImplemented)
 	}
-	r := &run{daemon: d, opts: o.withDefaults(), began: time.Now()}
+	r := &run{daemon: d, opts: o.withDefaults(), src: src, began: time.Now()}
 	if err := r.opts.Validate(); err != nil {
 		return nil, err
 	}
 	if r.secrets, err = readSecrets(r.opts.Secrets); err != nil {
 		return nil, err
 	}
-	if r.img, err = image.Open(ctx, src); err != nil {
-		return nil, err
-	}
-	if r.opts.Allow != nil {
-		if err := r.opts.Allow(ctx, r.img); err != nil {
-			return nil, err
-		}
-	}
-	// Also where the cache has it, decrypted by another's key.
-	if err := r.img.Unlock(r.opts.Decrypt); err != nil {
+	if err := r.openImage(ctx); err != nil {
 		return nil, err
 	}
 	unlock, err := r.lock()

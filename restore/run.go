@@ -113,6 +113,9 @@ func (r *run) restore(ctx context.Context) (_ *Result, err error) {
 		return nil, err
 	}
 	res.Cached, res.Took, res.Shared = cp.cached, r.took, cp.shared.Head()
+	if r.local != nil {
+		res.Local = r.local.away.Error()
+	}
 	if r.opts.Hostname != "" {
 		res.Shared.Hostname = ""
 	}

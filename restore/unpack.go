@@ -35,7 +35,7 @@ func (cp *checkpoint) images() string { return filepath.Join(cp.dir, checkpoints
 
 // checkpoint unpacks and validates the checkpoint, or finds that this was done.
 func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
-	if err := r.img.Readable(ctx); err != nil {
+	if err := r.readable(ctx); err != nil {
 		return nil, err
 	}
 	cp := &checkpoint{cached: true}
@@ -52,6 +52,14 @@ func (r *run) checkpoint(ctx context.Context) (*checkpoint, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("remove old checkpoints: %w", err), cp.release())
+	}
+	if r.local != nil {
+		err = r.local.check(ctx, cp.dir)
+	} else {
+		err = r.keep(ctx, cp.dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, cp.release())
 	}
 	if cp.Checkpoint, err = checkpoints.Open(cp.dir, checkpoints.Limits{}); err == nil {
 		cp.was, err = checkpoints.Derive(cp.Spec)
@@ -72,6 +80,9 @@ func (r *run) unpacked() digest.Digest {
 func (r *run) cache() cache { return cache{filepath.Join(r.opts.Root, "checkpoints")} }
 
 func (r *run) unpack(ctx context.Context, dir string) (err error) {
+	if r.local != nil {
+		return fmt.Errorf("%w; a local copy is not restored: it was removed", r.local.away)
+	}
 	ctx, span := tracer.Start(ctx, "unpack checkpoint")
 	defer span.End()
 	if err := room(dir, r.img.Layer.Size); err != nil { // and mostly more: it is compressed

@@ -45,6 +45,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	var address, root, cache string
 	var keys, decrypt, secrets []string
 	var cni restore.CNI
+	var localCopy bool
 	cmd := &cobra.Command{
 		Use:     "restore SRC",
 		Short:   "Make a running container of a checkpoint here, without a queue",
@@ -62,6 +63,7 @@ func (a *app) restoreCommand() *cobra.Command {
 				return err
 			}
 			rule := restorerun.Anything
+			rule.LocalCopy = localCopy
 			for _, file := range keys {
 				key, err := convertrun.LoadPublicKey(file)
 				if err != nil {
@@ -98,6 +100,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	cmd.Flags().StringVar(&address, "containerd", stack.DefaultAddress, "where containerd listens")
 	cmd.Flags().StringArrayVar(&keys, "key", nil, "PEM file with an Ed25519 public key that may have signed SRC, which has to be signed then; may be repeated")
 	cmd.Flags().StringArrayVar(&decrypt, "decrypt-with", nil, "PEM file with private keys, one of them of somebody for whom SRC is encrypted; may be repeated")
+	cmd.Flags().BoolVar(&localCopy, "local-copy", false, "where SRC has a digest: restore what was restored here before with this flag also while the registry does not answer, which may let nobody have it any more")
 	cmd.Flags().StringVar(&cni.ConfDir, "cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
 	cmd.Flags().StringSliceVar(&cni.BinDirs, "cni-bin-dir", []string{restore.DefaultBinDir}, "where the CNI plugins are; may be repeated")
 	cmd.Flags().StringArrayVar(&secrets, "secret", nil, "id=ID,src=FILE, to be /run/lithify/secrets/ID in the container; may be repeated")
@@ -242,24 +245,28 @@ func secretFiles(given []string) (files map[string]string, err error) {
 	return files, nil
 }
 
-// poolArgs are the args of a job. The checkpoint is resolved to a digest now.
+// poolArgs are the args of a job. The checkpoint is resolved to a digest now; where one is named,
+// the node may have a copy of it though the registry does not answer.
 func (f *restoreFlags) poolArgs(ctx context.Context, src string) (restorejob.Args, error) {
-	job, members, err := f.poolSet(ctx, src)
+	job, members, err := f.poolSet(ctx, src, restorerun.ResolveOne)
 	if err == nil && len(members) > 0 {
 		err = usageError{fmt.Errorf("%s is a set of %d checkpoints: lithify submit rollout restores these together, on one node too", src, len(members))}
 	}
 	return job, err
 }
 
+// resolver is restorerun.Resolve, or ResolveOne.
+type resolver func(context.Context, convertrun.Handler, restorejob.Args) (restorejob.Args, []set.Container, error)
+
 // poolSet are the args of a job and, if the source is a set, its checkpoints.
-func (f *restoreFlags) poolSet(ctx context.Context, src string) (job restorejob.Args, members []set.Container, err error) {
+func (f *restoreFlags) poolSet(ctx context.Context, src string, resolve resolver) (job restorejob.Args, members []set.Container, err error) {
 	if src, err = registry.Absolute(src); err != nil { // a worker has another working directory
 		return job, nil, usageError{err}
 	}
 	if job, err = f.args(src); err != nil {
 		return job, nil, err
 	}
-	job, members, err = restorerun.Resolve(ctx, convertrun.Handler{}, job)
+	job, members, err = resolve(ctx, convertrun.Handler{}, job)
 	return job, members, convertrun.WithKind(err)
 }
 
@@ -279,6 +286,9 @@ func (a *app) printAllRestored(rs []*restore.Result, isSet bool) error {
 func (a *app) printRestored(r *restore.Result) error {
 	if a.output == "json" {
 		return a.printJSON(r)
+	}
+	if r.Local != "" {
+		fmt.Fprintln(a.err, "this machine's copy was restored, for the registry does not answer:", r.Local)
 	}
 	if r.Shared != nil {
 		a.printShared(r.Shared)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/lithify/lithify/jobs"
+	restorerun "github.com/lithify/lithify/jobs/restore/run"
 	rolloutjob "github.com/lithify/lithify/jobs/rollout"
 	rolloutrun "github.com/lithify/lithify/jobs/rollout/run"
 	"github.com/spf13/cobra"
@@ -47,7 +48,7 @@ stdout gets the job's ID; with --wait it gets one line for each container, NODE 
 						return nil, err
 					}
 				}
-				one, members, err := f.poolSet(cmd.Context(), args[0])
+				one, members, err := f.poolSet(cmd.Context(), args[0], restorerun.Resolve)
 				if err != nil {
 					return nil, err
 				}

@@ -32,6 +32,7 @@ type Config struct {
 	from, mounts     []string
 	keys             []ed25519.PublicKey
 	hostNetwork, cni bool
+	localCopy        bool
 }
 
 // AddFlags adds the flags of every program that is a worker.
@@ -40,7 +41,7 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 		return func(s string) error { *to = append(*to, strings.Split(s, ",")...); return nil }
 	}
 	fs.Func("restore-from", "restore checkpoints of these repositories in --containerd, as r.example.com/web or r.example.com/checkpoints/; * is any; without it, or --restore-policy, none are taken", list(&c.from))
-	fs.StringVar(&c.Policy, "restore-policy", "", "YAML file that says whose jobs may restore which checkpoints as what in --containerd, in place of --restore-from, -key, -cni, -host-network and -mounts")
+	fs.StringVar(&c.Policy, "restore-policy", "", "YAML file that says whose jobs may restore which checkpoints as what in --containerd, in place of --restore-from, -key, -cni, -host-network, -mounts and -local-copy")
 	fs.StringVar(&c.Root, "restore-root", restore.DefaultRoot, "where checkpoints are kept unpacked; containerd has to see it, too")
 	fs.Func("restore-cache-size", "how much the checkpoints may take that stay unpacked in --restore-root, as 50GiB; those used longest ago go first (default "+units.BytesSize(restore.DefaultCache)+")", func(s string) (err error) {
 		c.Cache, err = ParseSize(s)
@@ -60,6 +61,7 @@ func (c *Config) AddFlags(fs *flag.FlagSet) {
 	fs.BoolVar(&c.cni, "restore-cni", false, "let restored containers have a network from this machine's CNI plugins")
 	fs.StringVar(&c.CNI.ConfDir, "restore-cni-conf-dir", restore.DefaultConfDir, "where CNI networks are configured; the first .conflist counts")
 	fs.Func("restore-cni-bin-dirs", "where the CNI plugins are, as /opt/cni/bin,/usr/lib/cni (default "+restore.DefaultBinDir+")", list(&c.CNI.BinDirs))
+	fs.BoolVar(&c.localCopy, "restore-local-copy", false, "restore what a tenant had restored on this machine before, by its digest, also while the registry does not answer, which may let nobody have it any more")
 	fs.BoolVar(&c.hostNetwork, "restore-host-network", false, "let restored containers have this machine's network")
 	fs.Func("restore-mounts", "directories of this machine that restored containers may have mounted, as /srv,/etc/hosts, or what lies in them; links out of them are refused (default none)", list(&c.mounts))
 }
@@ -107,10 +109,10 @@ func (c Config) Handler(containerd string) (*Handler, error) {
 
 // policy is that of the file, or of the flags; nil: none.
 func (c Config) policy() (Policy, error) {
-	short := len(c.from)+len(c.mounts)+len(c.keys) > 0 || c.cni || c.hostNetwork
+	short := len(c.from)+len(c.mounts)+len(c.keys) > 0 || c.cni || c.hostNetwork || c.localCopy
 	switch {
 	case c.Policy != "" && short:
-		return nil, fmt.Errorf("--restore-policy says it all: leave out --restore-from, -key, -cni, -host-network and -mounts: %w", errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("--restore-policy says it all: leave out --restore-from, -key, -cni, -host-network, -mounts and -local-copy: %w", errdefs.ErrInvalidArgument)
 	case c.Policy != "":
 		return LoadPolicy(c.Policy)
 	case len(c.from) == 0:
@@ -123,6 +125,7 @@ func (c Config) policy() (Policy, error) {
 	}
 	r := Anything
 	r.From, r.Keys, r.AnyBase, r.Mounts = c.from, c.keys, len(c.keys) == 0, c.mounts
+	r.LocalCopy = c.localCopy
 	r.Networks = []string{string(restore.NoNetwork)}
 	if c.cni {
 		r.Networks = append(r.Networks, string(restore.CNINetwork))

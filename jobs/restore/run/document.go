@@ -28,6 +28,7 @@ import (
 //	  keys: [shop.pub]                  # one of which has signed it; default: not signed
 //	  encrypted: true                   # default false
 //	  any_base: false                   # jobs may name another base image; default false
+//	  local_copy: false                 # restore what a tenant had restored here before while its registry is away; default false
 //	  namespaces: [default]             # patterns of containerd's; default [default]
 //	  names: [shop-*]                   # patterns of containers; default any
 //	  networks: [none, cni]             # of none, cni and host; default [none]
@@ -45,6 +46,7 @@ type fileRule struct {
 	Keys       []string `yaml:"keys"`
 	Encrypted  bool     `yaml:"encrypted"`
 	AnyBase    bool     `yaml:"any_base"`
+	LocalCopy  bool     `yaml:"local_copy"`
 	Namespaces []string `yaml:"namespaces"`
 	Names      []string `yaml:"names"`
 	Networks   []string `yaml:"networks"`
@@ -106,7 +108,7 @@ func (f fileRule) rule(dir string) (Rule, error) {
 		return Rule{}, err
 	}
 	r := Rule{
-		Name: f.Name, Tenants: f.Tenants, From: f.From, Encrypted: f.Encrypted, AnyBase: f.AnyBase,
+		Name: f.Name, Tenants: f.Tenants, From: f.From, Encrypted: f.Encrypted, AnyBase: f.AnyBase, LocalCopy: f.LocalCopy,
 		Namespaces: or(f.Namespaces, stack.DefaultNamespace), Names: or(f.Names, "*"), Networks: or(f.Networks, string(restore.NoNetwork)),
 		Mounts: f.Mounts, Secrets: f.Secrets,
 	}

@@ -39,6 +39,9 @@ type Rule struct {
 	// AnyBase lets a job name another base image than the checkpoint does: its files are what
 	// the processes then have, whoever signed the checkpoint.
 	AnyBase bool
+	// LocalCopy lets a job have the machine's own copy while the registry does not answer: see
+	// restore.Options.LocalFor. Who was taken the right to pull meanwhile may have it still.
+	LocalCopy bool
 
 	Namespaces []string // patterns of containerd's
 	Names      []string // patterns of what containers are called

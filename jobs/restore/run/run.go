@@ -3,9 +3,11 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 	"time"
 
@@ -75,7 +77,7 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	return restore.Container(ctx, d, src, restore.Options{
+	r, err := restore.Container(ctx, d, src, restore.Options{
 		Name:        a.Name,
 		Snapshotter: a.Snapshotter,
 		Network:     restore.Network(a.Network),
@@ -97,12 +99,28 @@ func (h Handler) run(ctx context.Context, a restorejob.Args) (_ *restore.Result,
 		Base:    a.Base,
 		Allow:   rule.allow,
 		Decrypt: h.Decrypt,
+
+		LocalFor: rule.localFor(ctx),
+
 		Open:    func(image string) (convert.Source, error) { return h.Convert.Open(image, a.Insecure) },
 		Root:    h.Root,
 		Cache:   h.Cache,
 		Timeout: a.Limit,
 		Job:     string(jobs.IDOf(ctx)),
 	})
+	if err == nil && r.Local != "" {
+		cmp.Or(h.Convert.Log, slog.Default()).WarnContext(ctx, "local copy restored", "checkpoint", r.Checkpoint, "registry", r.Local)
+		jobs.Event(ctx, "local copy restored", "registry", r.Local)
+	}
+	return r, err
+}
+
+// localFor is who may have a copy of the machine's.
+func (r Rule) localFor(ctx context.Context) string {
+	if !r.LocalCopy {
+		return ""
+	}
+	return jobs.TenantOf(ctx)
 }
 
 func (h Handler) secrets(ids []string) (all []restore.Secret, err error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/lithify/lithify/convert/stack"
 	"github.com/lithify/lithify/jobs"
@@ -40,16 +41,32 @@ func Resolve(ctx context.Context, h convertrun.Handler, a restorejob.Args) (rest
 	return a, s.Containers, nil
 }
 
+// ResolveOne is Resolve, but of a digest whose registry is away: that is taken for a checkpoint's,
+// of which a machine may have a copy, as it may not of a set.
+func ResolveOne(ctx context.Context, h convertrun.Handler, a restorejob.Args) (restorejob.Args, []set.Container, error) {
+	resolved, containers, err := Resolve(ctx, h, a)
+	if _, dgst, pinned := strings.Cut(convertjob.Pinned(a.Source, a.SourceDigest), "@"); pinned && restore.Away(err) {
+		a.SourceDigest = digest.Digest(dgst)
+		return a, nil, nil
+	}
+	return resolved, containers, err
+}
+
 // takeBack bounds the removal of one container.
 const takeBack = time.Minute
 
 // RunAll restores one checkpoint, or all of a set: if one of these cannot be restored, the
 // others are removed again.
 func (h Handler) RunAll(ctx context.Context, a restorejob.Args) (rs []*restore.Result, isSet bool, err error) {
-	if _, err := h.Policy.check(ctx, a); err != nil {
+	rule, err := h.Policy.check(ctx, a)
+	if err != nil {
 		return nil, false, convertrun.WithKind(err)
 	}
-	a, containers, err := Resolve(ctx, h.Convert, a)
+	resolve := Resolve
+	if rule.LocalCopy {
+		resolve = ResolveOne
+	}
+	a, containers, err := resolve(ctx, h.Convert, a)
 	if err != nil {
 		return nil, false, convertrun.WithKind(err)
 	}
