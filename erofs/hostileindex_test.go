@@ -3,7 +3,6 @@ package erofs_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"math"
 	"strings"
@@ -138,7 +137,7 @@ func FuzzChunkIndex(f *testing.F) {
 			t.Fatal(err)
 		}
 		if n, err := r.ReadAt(make([]byte, 10), max(0, image-5)); err == nil || n > 0 {
-			t.Fatal(fmt.Sprintf("%d bytes of frames that are none: %v", n, err))
+			t.Fatalf("%d bytes of frames that are none: %v", n, err)
 		}
 	})
 }
