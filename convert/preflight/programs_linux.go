@@ -56,12 +56,35 @@ func criuOf(ctx context.Context, c *client.Client) (string, error) {
 	if same, err := sameFile(root, "/"); err != nil || !same { // its programs would not run here
 		return "not known: containerd has another root directory", err
 	}
+	found, err := criuIn(ctx, root, variable(env, "PATH"))
+	if err == nil && variable(env, faultVariable) != withoutBreakpoints {
+		err = needless(Breakpoints())
+	}
+	return found, err
+}
+
+// CRIU's variable, and its value, that has CRIU do without breakpoints (criu/include/fault-injection.h).
+const (
+	faultVariable      = "CRIU_FAULT"
+	withoutBreakpoints = "130"
+)
+
+// needless says of breakpoints that do not work what to do.
+func needless(err error) error {
+	if err == nil || errdefs.IsNotImplemented(err) {
+		return nil
+	}
+	return fmt.Errorf("CRIU would wait for ever: %w; start containerd with %s=%s in its environment", err, faultVariable, withoutBreakpoints)
+}
+
+// variable is that of an environment as /proc has it, empty where there is none.
+func variable(env []byte, name string) string {
 	for v := range strings.SplitSeq(string(env), "\x00") {
-		if dirs, ok := strings.CutPrefix(v, "PATH="); ok {
-			return criuIn(ctx, root, dirs)
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
 		}
 	}
-	return "", errors.New("containerd has no PATH")
+	return ""
 }
 
 func sameFile(a, b string) (bool, error) {
@@ -90,7 +113,7 @@ func criuIn(ctx context.Context, root, dirs string) (string, error) {
 		}
 		return fmt.Sprintf("%s, %s/criu", version, dir), nil
 	}
-	return "", fmt.Errorf("there is no criu in %s", dirs)
+	return "", fmt.Errorf("there is no criu in containerd's PATH, %q", dirs)
 }
 
 // tryCNI has each plugin of the network that a restored container would be in say which

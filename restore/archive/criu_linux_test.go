@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/lithify/lithify/convert/preflight"
 )
 
 // dumps are made once for all tests.
@@ -78,6 +80,9 @@ func treeDump(t testing.TB) string {
 var dumpsDir string
 
 func TestMain(m *testing.M) {
+	if preflight.Breakpoints() != nil {
+		os.Setenv("CRIU_FAULT", "130") // or CRIU waits for ever
+	}
 	var err error
 	if dumpsDir, err = os.MkdirTemp("", "lithify-dumps-"); err != nil {
 		panic(err)

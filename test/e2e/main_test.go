@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/lithify/lithify/convert/preflight"
 )
 
 var asRoot = flag.Bool("test.root", false, "run the tests that mount and start containers")
@@ -27,6 +29,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "mount /proc:", err)
 			os.Exit(1)
 		}
+	}
+	if err := preflight.Breakpoints(); err != nil {
+		fmt.Fprintln(os.Stderr, "CRIU does without breakpoints, by CRIU_FAULT=130:", err)
+		os.Setenv("CRIU_FAULT", "130") // and all that the tests start
 	}
 	var err error
 	if built, err = os.MkdirTemp("", "lithify-e2e-"); err != nil { // not by its ID, which is 1 inside
