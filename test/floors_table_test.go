@@ -38,7 +38,7 @@ var sameFloor = []edge{
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"}, {"convert/verify", "cimfs"},
 	{"erofs/erofstest", "convert/tree"}, {"erofs/*", "erofs"}, {"cimfs/*", "cimfs"}, {"cimfs/differ", "cimfs/vhd"}, {"restore/*", "restore"}, {"build/*", "build"},
 	{"restore", "restore/*"}, {"restore/checkpoint", "restore/*"}, {"restore/set", "convert"}, {"restore/retain", "restore/*"}, {"restore/retain", "convert"}, {"restore/retain", "convert/registry"}, {"restore/image", "restore/archive"}, {"restore/image", "restore/pages"}, {"restore/image", "restore/encrypt"},
-	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore/image", "convert"}, {"restore/image", "convert/provenance"}, // a checkpoint is an image, and its container one of containerd's
+	{"restore", "convert"}, {"restore", "convert/stack"}, {"restore", "convert/registry"}, {"restore/image", "convert"}, {"restore/image", "convert/provenance"}, // a checkpoint is an image, and its container one of containerd's; whether a registry is away it says itself
 	{"restore/checkpoint", "convert"}, {"restore/checkpoint", "convert/*"}, // as a commit is made
 	{"restore", "restore/archive"}, {"restore/*", "restore/archive"}, {"restore/archive", "convert/inflate"},
 	{"queue/natsd", "queue"}, {"queue/auth", "queue"},
