@@ -113,6 +113,7 @@ COPY f Dockerfile* /
 // TestBuildSpread builds each platform by a job of its own, on two workers, of which the
 // second one has no buildkitd of its own. A person may use that, too.
 func TestBuildSpread(t *testing.T) {
+	needs386(t)
 	b := startBuildPool(t)
 	socket := filepath.Join(b.root, "buildkitd.sock")
 	await(t, "buildkitd", func(ctx context.Context) error { return build.Engine{Address: "unix://" + socket}.Ping(ctx) })
