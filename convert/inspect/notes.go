@@ -9,18 +9,9 @@ import (
 	"strings"
 
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
-
-// Annotations of layers in the erofs-image-spec draft, commit 640fd6a, section 2.3.
-const (
-	noteChunkRange   = "org.erofs.chunk-index.range"
-	noteChunkDigest  = "org.erofs.chunk-index.digest"
-	noteChunkTarget  = "org.erofs.chunk-index.target"
-	noteHashOffset   = "org.erofs.dmverity.hash_offset"
-	noteRootDigest   = "org.erofs.dmverity.root_digest"
-	noteVerityBlocks = "org.erofs.dmverity.block_size"
 )
 
 // Verity is a layer's dm-verity tree, by its annotations.
@@ -31,16 +22,16 @@ type Verity struct {
 }
 
 func verityOf(d ocispec.Descriptor) (*Verity, error) {
-	v := &Verity{RootDigest: d.Annotations[noteRootDigest], BlockSize: 4096}
-	if v.RootDigest == "" && d.Annotations[noteHashOffset] == "" {
+	v := &Verity{RootDigest: d.Annotations[erofs.AnnotationVerityRootDigest], BlockSize: 4096}
+	if v.RootDigest == "" && d.Annotations[erofs.AnnotationVerityHashOffset] == "" {
 		return nil, nil
 	}
 	var err error
-	if v.HashOffset, err = decimal(d, noteHashOffset); err != nil {
+	if v.HashOffset, err = decimal(d, erofs.AnnotationVerityHashOffset); err != nil {
 		return nil, err
 	}
-	if d.Annotations[noteVerityBlocks] != "" {
-		v.BlockSize, err = decimal(d, noteVerityBlocks)
+	if d.Annotations[erofs.AnnotationVerityBlockSize] != "" {
+		v.BlockSize, err = decimal(d, erofs.AnnotationVerityBlockSize)
 	}
 	return v, err
 }
@@ -84,7 +75,7 @@ func chunksOf(ctx context.Context, src convert.Source, d ocispec.Descriptor) (*C
 	if err != nil {
 		return nil, fmt.Errorf("chunk index: %w", err)
 	}
-	if want := digest.Digest(d.Annotations[noteChunkDigest]); want != "" && digest.FromBytes(index) != want {
+	if want := digest.Digest(d.Annotations[erofs.AnnotationChunkIndexDigest]); want != "" && digest.FromBytes(index) != want {
 		return nil, fmt.Errorf("chunk index: its digest is %s and the annotation says %s", digest.FromBytes(index), want)
 	}
 	c, err := parseChunks(index, off)
@@ -97,7 +88,7 @@ func chunksOf(ctx context.Context, src convert.Source, d ocispec.Descriptor) (*C
 // chunkRange is where the index lies in the blob, without the header of its frame; off is -1
 // where there is none.
 func chunkRange(d ocispec.Descriptor) (off, end int64, err error) {
-	note, ok := d.Annotations[noteChunkRange]
+	note, ok := d.Annotations[erofs.AnnotationChunkIndexRange]
 	if !ok {
 		return -1, 0, nil
 	}
@@ -110,7 +101,7 @@ func chunkRange(d ocispec.Descriptor) (off, end int64, err error) {
 		off += skippableHeader
 	}
 	if err != nil || off < 0 || end > d.Size || end-off < chunkHeader || end-off > maxChunkIndex {
-		return -1, 0, fmt.Errorf("annotation %s: %q is no range of a chunk index in %d bytes", noteChunkRange, note, d.Size)
+		return -1, 0, fmt.Errorf("annotation %s: %q is no range of a chunk index in %d bytes", erofs.AnnotationChunkIndexRange, note, d.Size)
 	}
 	return off, end, nil
 }
