@@ -8,11 +8,9 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -52,13 +50,9 @@ func (a *app) extractTarCommand() *cobra.Command {
 }
 
 func (a *app) extractTar(ctx context.Context, ref, file string, f extractTarFlags) error {
-	var want *ocispec.Platform
-	if f.platform != "" {
-		p, err := platforms.Parse(f.platform)
-		if err != nil {
-			return usageError{err}
-		}
-		want = &p
+	want, err := platformFlag(f.platform)
+	if err != nil {
+		return err
 	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {

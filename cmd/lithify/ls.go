@@ -14,6 +14,7 @@ import (
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/erofs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -32,19 +33,27 @@ func (f *filesFlags) add(cmd *cobra.Command) {
 }
 
 func (f *filesFlags) open(cmd *cobra.Command, ref string) (*inspect.Files, error) {
-	opts := inspect.Options{TempDir: f.tempDir}
-	if f.platform != "" {
-		p, err := platforms.Parse(f.platform)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		opts.Platform = &p
+	want, err := platformFlag(f.platform)
+	if err != nil {
+		return nil, err
 	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {
 		return nil, err
 	}
-	return inspect.Open(cmd.Context(), src, opts)
+	return inspect.Open(cmd.Context(), src, inspect.Options{Platform: want, TempDir: f.tempDir})
+}
+
+// platformFlag is what --platform names, nil where it was not given.
+func platformFlag(value string) (*ocispec.Platform, error) {
+	if value == "" {
+		return nil, nil
+	}
+	p, err := platforms.Parse(value)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return &p, nil
 }
 
 func (a *app) lsCommand() *cobra.Command {
