@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -91,10 +89,6 @@ func Abandoned(dir string) bool {
 	if err := unix.Lstat(dir, &st); err != nil || st.Mode != unix.S_IFDIR|0o700 || int(st.Uid) != os.Geteuid() {
 		return false // in $TMPDIR others may make what they like
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, pidName))
-	if err != nil {
-		return false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+	pid, ok := owner(dir)
+	return ok && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -107,12 +106,8 @@ func (s *Stack) Blocks(ctx context.Context, name string) (files []string, err er
 
 // Abandoned is whether dir is the root of a stack whose process is gone.
 func Abandoned(dir string) bool {
-	raw, err := os.ReadFile(filepath.Join(dir, pidName))
-	if err != nil {
-		return false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	if err != nil || pid <= 0 {
+	pid, ok := owner(dir)
+	if !ok {
 		return false
 	}
 	p, err := os.FindProcess(pid)

@@ -141,6 +141,16 @@ func (s *Stack) lock() error {
 	return os.WriteFile(s.at(pidName), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 }
 
+// owner is the process that last had a root, by its own word. It reports false where there is none.
+func owner(root string) (pid int, ok bool) {
+	raw, err := os.ReadFile(filepath.Join(root, pidName))
+	if err != nil {
+		return 0, false
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(raw)))
+	return pid, err == nil && pid > 0
+}
+
 func (s *Stack) open(ctx context.Context) error {
 	cs, err := content.NewStore(s.at("content"))
 	if err != nil {
