@@ -5,7 +5,6 @@ package verify_test
 import (
 	"archive/tar"
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,16 +74,7 @@ func TestRegistryAltered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, d := range r.Variants[0].Differences {
-				got = append(got, d.Path+" "+d.Attr)
-			}
-			if slices.Sort(got); !slices.Equal(got, c.want) {
-				t.Errorf("differences: got %q, want %q: %v", got, c.want, r.Variants[0].Differences)
-			}
-			if err := r.Err(); (err == nil) != (c.want == nil) {
-				t.Errorf("error: %v", err)
-			}
+			differs(t, r, c.want)
 		})
 	}
 }

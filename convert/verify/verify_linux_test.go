@@ -279,20 +279,26 @@ func TestAltered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, d := range result.Variants[0].Differences {
-				got = append(got, d.Path+" "+d.Attr)
-			}
-			if slices.Sort(got); !slices.Equal(got, c.want) {
-				t.Errorf("differences: got %q, want %q: %v", got, c.want, result.Variants[0].Differences)
-			}
-			if err := result.Err(); (err == nil) != (c.want == nil) {
-				t.Errorf("error: %v", err)
-			}
+			differs(t, result, c.want)
 			if saw := len(result.Variants[0].Root) > 0; saw != (name == "root") {
 				t.Errorf("of the root: %v", result.Variants[0].Root)
 			}
 		})
+	}
+}
+
+// differs wants certain differences of the only variant, and an error for them.
+func differs(t *testing.T, r *verify.Result, want []string) {
+	t.Helper()
+	var got []string
+	for _, d := range r.Variants[0].Differences {
+		got = append(got, d.Path+" "+d.Attr)
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("differences: got %q, want %q: %v", got, want, r.Variants[0].Differences)
+	}
+	if err := r.Err(); (err == nil) != (want == nil) {
+		t.Errorf("error: %v", err)
 	}
 }
 
