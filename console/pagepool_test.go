@@ -14,19 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/lithify/lithify/console"
 	"github.com/lithify/lithify/jobs"
-	"github.com/lithify/lithify/jobs/all"
 	convertjob "github.com/lithify/lithify/jobs/convert"
 	removejob "github.com/lithify/lithify/jobs/remove"
 	restorejob "github.com/lithify/lithify/jobs/restore"
 	rolloutjob "github.com/lithify/lithify/jobs/rollout"
 	rolloutrun "github.com/lithify/lithify/jobs/rollout/run"
 	"github.com/lithify/lithify/queue"
-	"github.com/lithify/lithify/queue/natsd"
-	"github.com/lithify/lithify/queue/scheduler"
 	"github.com/lithify/lithify/queue/worker"
 )
 
@@ -50,48 +45,28 @@ type pagePool struct {
 
 func startPagePool(t *testing.T, cfg console.Config) *pagePool {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	srv, err := natsd.Start(natsd.Config{Dir: t.TempDir(), ContextFile: "-", InProcess: true, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := queue.Connect(t.Context(), srv.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
+	client, log, run := startQueue(t, slog.LevelInfo)
 	p := &pagePool{Client: client, t: t, release: make(chan struct{}), gate: make(chan struct{})}
-	if err := client.Setup(t.Context(), 1); err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.url = "http://" + l.Addr().String()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var g errgroup.Group
-	g.Go(func() error { return scheduler.New(client, all.Validators(), scheduler.Config{Log: log}).Run(ctx) })
-	cctx, stop := context.WithCancel(ctx)
+	console := console.New(client, cfg.WithOperator(operatorKey), log)
+	alone, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	p.stopConsole = stop
-	g.Go(func() error { return console.New(client, cfg.WithOperator(operatorKey), log).Run(cctx, l, "", "") })
+	run(func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, stop)()
+		return console.Run(alone, l, "", "")
+	})
 	for _, node := range []string{"node-1", "node-2"} {
 		w, err := worker.New(client, p.mux(), worker.Config{Name: "worker-of-" + node, Node: node, Slots: 8, Grace: time.Millisecond, Log: log,
 			Labels: queue.Labels{"zone": "a"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.Go(func() error { return w.Run(ctx) })
+		run(w.Run)
 	}
-	t.Cleanup(func() {
-		cancel()
-		if err := g.Wait(); err != nil {
-			t.Error(err)
-		}
-		client.Close()
-		if err := srv.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	return p
 }
 

@@ -25,19 +25,27 @@ import (
 // startPool is a pool in this process whose worker does with convert jobs what h says.
 func startPool(t *testing.T, h jobs.Handler[convertjob.Args]) *queue.Client {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	srv, err := natsd.Start(natsd.Config{Dir: t.TempDir(), ContextFile: "-", InProcess: true, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := queue.Connect(t.Context(), srv.Client())
-	if err != nil {
-		t.Fatal(err)
-	}
+	client, log, run := startQueue(t, slog.LevelDebug)
 	var m jobs.Mux
 	jobs.Handle(&m, h)
 	w, err := worker.New(client, &m, worker.Config{Slots: 4, Grace: time.Millisecond, Log: log})
 	if err != nil {
+		t.Fatal(err)
+	}
+	run(w.Run)
+	return client
+}
+
+// startQueue is a queue in this process with its scheduler, and runs what it is given until the
+// test ends.
+func startQueue(t *testing.T, level slog.Level) (client *queue.Client, log *slog.Logger, run func(func(context.Context) error)) {
+	t.Helper()
+	log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level}))
+	srv, err := natsd.Start(natsd.Config{Dir: t.TempDir(), ContextFile: "-", InProcess: true, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if client, err = queue.Connect(t.Context(), srv.Client()); err != nil {
 		t.Fatal(err)
 	}
 	if err := client.Setup(t.Context(), 1); err != nil {
@@ -45,8 +53,6 @@ func startPool(t *testing.T, h jobs.Handler[convertjob.Args]) *queue.Client {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var g errgroup.Group
-	g.Go(func() error { return scheduler.New(client, all.Validators(), scheduler.Config{Log: log}).Run(ctx) })
-	g.Go(func() error { return w.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		if err := g.Wait(); err != nil {
@@ -57,7 +63,9 @@ func startPool(t *testing.T, h jobs.Handler[convertjob.Args]) *queue.Client {
 			t.Error(err)
 		}
 	})
-	return client
+	run = func(service func(context.Context) error) { g.Go(func() error { return service(ctx) }) }
+	run(scheduler.New(client, all.Validators(), scheduler.Config{Log: log}).Run)
+	return client, log, run
 }
 
 const secret = "a secret of the host"
