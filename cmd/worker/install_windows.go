@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 	"unsafe"
 
@@ -22,81 +21,21 @@ const (
 	afterGrace = 10 * time.Second
 )
 
-// Security descriptors. Who may write into the service's directory decides what it does: that
-// are administrators, whatever the directory above would pass on; the account only reads.
-// What the service writes has directories of its own.
-const (
-	ownSDDL     = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FRFX;;;LS)"
-	writtenSDDL = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FRFWFXSD;;;LS)"
-)
-
-// dirs is the directory of the service.
-type dirs string
-
-func serviceDirs() (dirs, error) {
-	data, err := windows.KnownFolderPath(windows.FOLDERID_ProgramData, 0)
-	return dirs(filepath.Join(data, "lithify")), err
-}
-
-func (d dirs) config() string { return filepath.Join(string(d), "lithify-worker.yaml") }
-func (d dirs) temp() string   { return filepath.Join(string(d), "temp") }
-func (d dirs) log() string    { return filepath.Join(string(d), "logs", "lithify-worker.log") }
-
-// make makes them, and a configuration if there is none.
-func (d dirs) make() error {
-	for _, dir := range []struct{ path, sddl string }{{string(d), ownSDDL}, {d.temp(), writtenSDDL}, {filepath.Dir(d.log()), writtenSDDL}} {
-		if err := makeDir(dir.path, dir.sddl); err != nil {
-			return fmt.Errorf("%s: %w", dir.path, err)
-		}
-	}
-	f, err := os.OpenFile(d.config(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "version: 1\ntemp-dir: '%s'\n", d.temp())
-	return errors.Join(err, f.Close())
-}
-
-// makeDir makes a directory that is the administrators'. One that is there must be so, and
-// gets the same rights.
-func makeDir(path, sddl string) error {
-	sd, err := windows.SecurityDescriptorFromString(sddl)
-	if err != nil {
-		return err
-	}
-	name, err := windows.UTF16PtrFromString(path)
-	if err != nil {
-		return err
-	}
-	sa := windows.SecurityAttributes{SecurityDescriptor: sd}
-	sa.Length = uint32(unsafe.Sizeof(sa))
-	if err := windows.CreateDirectory(name, &sa); !errors.Is(err, windows.ERROR_ALREADY_EXISTS) {
-		return err
-	}
-	there, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
-	if err != nil {
-		return err
-	}
-	owner, _, err := there.Owner()
-	if err != nil {
-		return err
-	}
-	if !owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) && !owner.IsWellKnown(windows.WinLocalSystemSid) {
-		return fmt.Errorf("it belongs to %s, and what lies in it decides what the service does: look at it, and remove it", owner)
-	}
-	rights, _, err := sd.DACL()
-	if err != nil {
-		return err
-	}
-	return windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, rights, nil)
-}
-
-// installService makes a service of these flags, which are tried.
+// installService makes a service of these flags, which are tried as the service will have them.
 func installService(flags []string) error {
-	o, err := parse(flags)
+	m, err := mgr.Connect()
+	if err != nil {
+		return err
+	}
+	defer m.Disconnect()
+	if s, err := m.OpenService(serviceName); err == nil {
+		return errors.Join(windows.ERROR_SERVICE_EXISTS, s.Close())
+	}
+	fs, _ := new(options).flags()
+	flags, err = absolute(fs, flags)
+	if err == nil {
+		err = fs.Parse(flags) // which ends here, if there is --help
+	}
 	if err != nil {
 		return err
 	}
@@ -105,6 +44,13 @@ func installService(flags []string) error {
 		return err
 	}
 	if err := d.make(); err != nil {
+		return err
+	}
+	if err := d.enter(); err != nil {
+		return err
+	}
+	o, err := parse(flags)
+	if err != nil {
 		return err
 	}
 	if o.config == "" {
@@ -117,17 +63,12 @@ func installService(flags []string) error {
 	if err != nil {
 		return err
 	}
-	m, err := mgr.Connect()
-	if err != nil {
-		return err
-	}
-	defer m.Disconnect()
 	s, err := m.CreateService(serviceName, self, mgr.Config{
 		StartType: mgr.StartAutomatic, ServiceStartName: account,
 		DisplayName: "lithify worker", Description: "Runs the jobs of a lithify pool.",
 	}, append([]string{"service", "run"}, flags...)...)
 	if err != nil {
-		return fmt.Errorf("service %s: %w", serviceName, err)
+		return err
 	}
 	defer s.Close()
 	err = errors.Join(

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -24,26 +25,23 @@ func openLog(path string) (*logFile, error) {
 }
 
 // open goes on where the file ends.
-func (l *logFile) open() (err error) {
-	if l.f, err = os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-		return err
-	}
-	st, err := l.f.Stat()
+func (l *logFile) open() error {
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	l.size, os.Stderr = st.Size(), l.f
+	st, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.f, l.size, os.Stderr = f, st.Size(), f
 	return windows.SetStdHandle(windows.STD_ERROR_HANDLE, windows.Handle(l.f.Fd()))
 }
 
 // Write is called by one goroutine at a time, as slog's handlers do it.
 func (l *logFile) Write(b []byte) (int, error) {
-	if l.size+int64(len(b)) > l.max {
-		if err := l.f.Close(); err != nil {
-			return 0, err
-		}
-		_ = os.Rename(l.path, l.path+".old") // while somebody reads it, it grows
-		if err := l.open(); err != nil {
+	if l.f == nil || l.size+int64(len(b)) > l.max {
+		if err := l.rotate(); err != nil {
 			return 0, err
 		}
 	}
@@ -52,4 +50,20 @@ func (l *logFile) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (l *logFile) Close() error { return l.f.Close() }
+// rotate begins a log anew. One that cannot be opened just now is with the next line.
+func (l *logFile) rotate() error {
+	if err := l.Close(); err != nil {
+		return err
+	}
+	_ = os.Rename(l.path, l.path+".old") // while somebody reads it, it grows
+	return l.open()
+}
+
+func (l *logFile) Close() error {
+	if l.f == nil {
+		return nil
+	}
+	f := l.f
+	l.f = nil
+	return f.Close()
+}

@@ -60,7 +60,7 @@ func (o *options) serve(ctx context.Context, w io.Writer) (err error) {
 	o.queue.Name, o.queue.Log, o.worker.Log, o.convert.Log, o.worker.Version = "lithify-worker", log, log, log, telemetry.Version()
 	client, err := queue.Connect(ctx, o.queue)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, log, err)
 	}
 	defer client.Close()
 	if o.convert.Limiter, err = client.Limiter(); err != nil {
@@ -78,7 +78,7 @@ func (o *options) serve(ctx context.Context, w io.Writer) (err error) {
 		var stop func() error
 		var more []jobs.Class
 		if handlers.Build, more, stop, err = o.build.Start(ctx, log); err != nil {
-			return err
+			return unlessStopped(ctx, log, err)
 		}
 		o.worker.More = append(o.worker.More, more...)
 		defer func() { err = errors.Join(err, stop()) }()
@@ -95,6 +95,16 @@ func (o *options) serve(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	return works.Run(ctx)
+}
+
+// unlessStopped is err, unless the worker has been stopped meanwhile: then it has ended as it
+// should, with what it waited for or without.
+func unlessStopped(ctx context.Context, log *slog.Logger, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	log.InfoContext(ctx, "stopped before it took jobs", "error", err)
+	return nil
 }
 
 // thaw resumes what commits that were killed have left paused.

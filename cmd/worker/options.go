@@ -30,12 +30,21 @@ type options struct {
 
 // parse ends the program if a flag is wrong, or --help.
 func parse(args []string) (*options, error) {
+	var o options
+	fs, load := o.flags()
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	return &o, load()
+}
+
+// flags are those of the options. Once they are parsed, load gives them what else there is.
+func (o *options) flags() (_ *flag.FlagSet, load func() error) {
 	fs := flag.NewFlagSet("lithify-worker", flag.ExitOnError)
 	fs.Usage = func() {
 		fmt.Fprintf(fs.Output(), "Usage of lithify-worker%s:\n", serviceUsage)
 		fs.PrintDefaults()
 	}
-	var o options
 	o.queue.AddFlags(fs)
 	o.build.AddFlags(fs)
 	o.restore.AddFlags(fs)
@@ -53,26 +62,24 @@ func parse(args []string) (*options, error) {
 	ledgerKey := fs.String("ledger-key", "", "PEM file with the pool's Ed25519 key for ledger records and provenance of builds; with none the ledger is not used and provenance stays unsigned")
 	fs.BoolVar(&o.verbose, "verbose", false, "log what is done, step by step")
 	file := flagfile.Add(fs, "lithify-worker")
-	if err := fs.Parse(args); err != nil {
-		return nil, err
-	}
-	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unknown argument %q, see --help", fs.Arg(0))
-	}
-	var err error
-	if o.outdated, err = file.Load(); err != nil {
-		return nil, err
-	}
-	o.config = fs.Lookup("config").Value.String()
-	if *kinds != "" {
-		o.worker.Kinds = strings.Split(*kinds, ",")
-	}
-	if *ledgerKey != "" {
-		key, err := convertrun.LoadKey(*ledgerKey)
-		if err != nil {
-			return nil, err
+	return fs, func() (err error) {
+		if fs.NArg() > 0 {
+			return fmt.Errorf("unknown argument %q, see --help", fs.Arg(0))
 		}
-		o.convert.SignWith(key)
+		if o.outdated, err = file.Load(); err != nil {
+			return err
+		}
+		o.config = fs.Lookup("config").Value.String()
+		if *kinds != "" {
+			o.worker.Kinds = strings.Split(*kinds, ",")
+		}
+		if *ledgerKey != "" {
+			key, err := convertrun.LoadKey(*ledgerKey)
+			if err != nil {
+				return err
+			}
+			o.convert.SignWith(key)
+		}
+		return nil
 	}
-	return &o, nil
 }

@@ -24,8 +24,9 @@ const (
 
 // service does lithify-worker service VERB. A service is run by the same program, by the verb
 // run, which Windows alone uses.
-func service(args []string) error {
+func service(args []string) (err error) {
 	verb := ""
+	defer func() { err = advised(err) }()
 	if len(args) > 0 {
 		verb, args = args[0], args[1:]
 	}
@@ -46,20 +47,37 @@ func service(args []string) error {
 	defer m.Disconnect()
 	s, err := m.OpenService(serviceName)
 	if err != nil {
-		return fmt.Errorf("service %s: %w", serviceName, err)
+		return err
 	}
 	defer s.Close()
 	return do(s)
 }
 
-// runService ends when the service has.
-func runService(flags []string) error {
-	err := svc.Run(serviceName, handler(flags))
-	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
-		return errors.New("service run is how Windows starts the service; service start has it do so")
+// advice is what to do about errors of Windows that only say what is wrong.
+var advice = map[error]string{
+	windows.ERROR_ACCESS_DENIED:                     "only administrators may do that: run it as one",
+	windows.ERROR_SERVICE_EXISTS:                    "it is installed: change its configuration, or have service uninstall remove it first to give it other flags",
+	windows.ERROR_SERVICE_DOES_NOT_EXIST:            "it is not installed: service install does that",
+	windows.ERROR_SERVICE_MARKED_FOR_DELETE:         "it is being removed, as soon as no program has it open any more: close the window of services, and try again",
+	windows.ERROR_SERVICE_ALREADY_RUNNING:           "it is running: to have it read its configuration anew, service stop it first",
+	windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL:        "it is just starting or stopping: try again when service status says that it has",
+	windows.ERROR_SERVICE_REQUEST_TIMEOUT:           "it has not come up in time, which is 30 s as a rule: try again when the machine has less to do",
+	windows.ERROR_SERVICE_DISABLED:                  "it is disabled: sc.exe config " + serviceName + " start= auto",
+	windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT: "service run is how Windows starts it: service start has it do so",
+}
+
+// advised says what to do about err.
+func advised(err error) error {
+	for is, text := range advice {
+		if errors.Is(err, is) {
+			return fmt.Errorf("service %s: %s: %w", serviceName, text, err)
+		}
 	}
 	return err
 }
+
+// runService ends when the service has.
+func runService(flags []string) error { return svc.Run(serviceName, handler(flags)) }
 
 // handler has the flags of a worker that is run as a service.
 type handler []string
@@ -77,10 +95,17 @@ const (
 
 // Execute is called once, by svc.Run.
 func (flags handler) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (specific bool, code uint32) {
+	status <- svc.Status{State: svc.StartPending, WaitHint: uint32(silent.Milliseconds())}
+	log, o, err := flags.open()
+	if err != nil {
+		report(err)
+		return true, 1
+	}
+	defer log.Close()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- flags.serve(ctx) }()
+	go func() { ended <- o.serve(ctx, log) }()
 	now := svc.Status{State: svc.Running, Accepts: accepted}
 	status <- now
 	tick := time.NewTicker(stillThere)
@@ -89,12 +114,14 @@ func (flags handler) Execute(_ []string, requests <-chan svc.ChangeRequest, stat
 		select {
 		case err := <-ended:
 			if err != nil {
+				fmt.Fprintln(log, serviceName+":", err)
 				report(err)
 				return true, 1
 			}
 			return false, 0
 		case r := <-requests:
-			if r.Cmd != svc.Interrogate {
+			switch r.Cmd {
+			case svc.Stop, svc.Shutdown, svc.PreShutdown: // every user may send others
 				stop()
 				now = svc.Status{State: svc.StopPending, WaitHint: uint32(silent.Milliseconds())}
 			}
@@ -108,25 +135,23 @@ func (flags handler) Execute(_ []string, requests <-chan svc.ChangeRequest, stat
 	}
 }
 
-// serve works until ctx is done. A service has no stderr: in its place is a file.
-func (flags handler) serve(ctx context.Context) error {
+// open reads the flags. A service has no stderr: in its place is a file.
+func (flags handler) open() (log *logFile, o *options, err error) {
 	dirs, err := serviceDirs()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	log, err := openLog(dirs.log())
-	if err != nil {
-		return err
+	if err := dirs.enter(); err != nil {
+		return nil, nil, err
 	}
-	defer log.Close()
-	o, err := parse(flags)
-	if err == nil {
-		err = o.serve(ctx, log)
+	if log, err = openLog(dirs.log()); err != nil {
+		return nil, nil, err
 	}
-	if err != nil {
+	if o, err = parse(flags); err != nil {
 		fmt.Fprintln(log, serviceName+":", err)
+		return nil, nil, errors.Join(err, log.Close())
 	}
-	return err
+	return log, o, nil
 }
 
 // report says why a service has ended where administrators look first.
@@ -148,10 +173,12 @@ func startService(s *mgr.Service) error {
 
 // stopService waits until running jobs have ended, or have been handed back after --grace.
 func stopService(s *mgr.Service) error {
-	if _, err := s.Control(svc.Stop); err != nil {
-		if errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE) {
-			return nil
-		}
+	now, err := s.Control(svc.Stop)
+	switch {
+	case errors.Is(err, windows.ERROR_SERVICE_NOT_ACTIVE):
+		return nil
+	case errors.Is(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL) && now.State == svc.StopPending: // it stops already
+	case err != nil:
 		return err
 	}
 	return await(s, svc.Stopped)
@@ -196,7 +223,11 @@ func printService(s *mgr.Service) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s\t%s\nlog\t%s\n", serviceName, stateNames[now.State], dirs.log())
+	state := stateNames[now.State]
+	if now.State == svc.Stopped && now.ServiceSpecificExitCode != 0 {
+		state += fmt.Sprintf(" with code %d, of which the log has more", now.ServiceSpecificExitCode)
+	}
+	fmt.Printf("%s\t%s\nlog\t%s\n", serviceName, state, dirs.log())
 	return nil
 }
 

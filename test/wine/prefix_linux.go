@@ -107,6 +107,9 @@ func (p *Prefix) Command(ctx context.Context, exe string, env []string, args ...
 	return cmd
 }
 
+// Drive is where Linux has the drive C:.
+func (p *Prefix) Drive() string { return filepath.Join(p.dir, "drive_c") }
+
 func (p *Prefix) env() []string {
 	return []string{"WINEPREFIX=" + p.dir, "WINEDEBUG=-all", "WINEDLLOVERRIDES=virtdisk=n"}
 }

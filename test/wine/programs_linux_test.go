@@ -37,7 +37,7 @@ func TestPrograms(t *testing.T) {
 	t.Run("convert", func(t *testing.T) { testConvert(t, p, source, want) })
 	t.Run("worker", func(t *testing.T) { testWorker(t, p, source, want) })
 	t.Run("serve", func(t *testing.T) { testServe(t, p, source) })
-	t.Run("service", func(t *testing.T) { testService(t, p) })
+	t.Run("service", func(t *testing.T) { testService(t, p, source, want) })
 	t.Run("doctor", func(t *testing.T) { testDoctor(t, p) })
 }
 
@@ -187,6 +187,7 @@ func TestPackages(t *testing.T) {
 	tests := map[string]string{"queue": "TestStaleContext"}
 	if !testing.Short() {
 		tests["queue/natsd"] = "."
+		tests["cmd/worker"] = "."
 		tests["convert"] = "TestCIMDir"
 		tests["convert/registry"] = "TestAbsolute"
 	}
