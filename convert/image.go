@@ -178,6 +178,9 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 	}()
 	opts = opts.withDefaults()
 	opts.SourceTag = cmp.Or(opts.SourceTag, src.Name())
+	if opts.Profile == erofs.ProfileIndex && opts.Dialect != erofs.DialectSpec {
+		return nil, refused(dst.Name(), "profile %s has layers of a role that dialect %s knows nothing of: it takes dialect %s", opts.Profile, opts.Dialect, erofs.DialectSpec)
+	}
 	c := &conversion{src: src, dst: dst, opts: opts, log: opts.Log, layers: map[digest.Digest]*layer{}}
 
 	root, err := src.Root(ctx)

@@ -102,7 +102,7 @@ func (c *conversion) convertLayer(ctx context.Context, t task, serial bool) (*la
 		}
 		c.log.WarnContext(ctx, "layer not entered in the ledger", "layer", t.desc.Digest, "err", err)
 	}
-	return &layer{Layer: made, view: c.viewOf(made), proven: proven}, nil
+	return &layer{Layer: made, view: c.viewOf(t, made), proven: proven}, nil
 }
 
 // make sends the layer while it is made where that is possible, else by way of a
@@ -132,6 +132,7 @@ func (c *conversion) writerOptions(t task, in *unpacked, serial bool) erofs.Opti
 		InlineTails: t.InlineTails,
 		Bottom:      t.Bottom,
 		Context:     t.Context,
+		Carrier:     t.Source,
 		Limits:      c.opts.Limits,
 		TarSize:     in.size,
 		TempDir:     c.opts.TempDir,
@@ -147,7 +148,11 @@ func (c *conversion) spool(ctx context.Context, t task, in *unpacked, opts erofs
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w, tar := c.witnessed(t, in.tar)
+	w, tar, err := c.witnessed(t, in.tar)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
 	made, err := erofs.Convert(ctx, &telling{f, in.blob.told}, tar, opts)
 	if err = w.end(err); err != nil {
 		return nil, nil, c.blame(in.blob, err)

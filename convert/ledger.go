@@ -216,7 +216,7 @@ func (c *conversion) reuse(ctx context.Context, t task) (*layer, error) {
 	}
 	blob := c.blobOf(made)
 	c.event(Event{Layer: t.desc.Digest, Phase: "reused", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &blob})
-	return &layer{Layer: made, view: c.viewOf(made), proven: r.Verified}, nil
+	return &layer{Layer: made, view: c.viewOf(t, made), proven: r.Verified}, nil
 }
 
 // lookIn finds the task's record in the ledger, if this job may have what it is of, and

@@ -101,6 +101,12 @@ func (m *manifest) migrated(ctx context.Context, src Source, to erofs.Dialect) (
 	if err != nil {
 		return nil, err
 	}
+	if m.Annotations[AnnotationProfile] == string(erofs.ProfileIndex) {
+		if to != erofs.DialectSpec {
+			return nil, refused(m.desc.Digest, "it is of profile %s, which is in dialect %s alone; convert the image again", erofs.ProfileIndex, erofs.DialectSpec)
+		}
+		return &m.document, nil
+	}
 	other := m.Manifest
 	other.Layers = slices.Clone(m.Layers)
 	for i, d := range m.Layers {

@@ -86,7 +86,7 @@ func (g *graph) find(dgst digest.Digest) *manifest {
 
 // dialect is the one that has the media types of a variant's layers.
 func (m *manifest) dialect() erofs.Dialect {
-	if len(m.Layers) > 0 && m.Layers[0].MediaType == erofs.DialectSpec.MediaType(erofs.Profile(m.Annotations[AnnotationProfile])) {
+	if n := len(m.Layers); n > 0 && m.Layers[n-1].MediaType == erofs.DialectSpec.MediaType(erofs.Profile(m.Annotations[AnnotationProfile])) {
 		return erofs.DialectSpec
 	}
 	return erofs.DialectLegacy

@@ -10,6 +10,7 @@ import (
 	"github.com/lithify/lithify/convert/frames"
 	"github.com/lithify/lithify/convert/proof"
 	"github.com/lithify/lithify/erofs"
+	"github.com/opencontainers/go-digest"
 )
 
 // Verify says how much of what is made is compared with its source before it is published.
@@ -41,16 +42,32 @@ type Verified struct {
 type witness struct {
 	tar   *proof.Tar
 	ended func(error) error
+	// Of an image that leaves its files in the tar: that, and the blob that it is from.
+	kept   *Scratch
+	source digest.Digest
 }
 
-// witnessed gives what the writer is to read in the place of r.
-func (c *conversion) witnessed(t task, r io.Reader) (*witness, io.Reader) {
+// witnessed gives what the writer is to read in the place of r. The caller closes the witness.
+func (c *conversion) witnessed(t task, r io.Reader) (_ *witness, _ io.Reader, err error) {
 	if !c.opts.Verify.full() {
-		return nil, r
+		return nil, r, nil
 	}
-	w := &witness{tar: proof.NewTar(t.Bottom)}
+	w := &witness{tar: proof.NewTar(t.Bottom), source: t.Source}
+	if t.Profile == erofs.ProfileIndex {
+		if w.kept, err = TempFile(c.opts.TempDir); err != nil {
+			return nil, nil, err
+		}
+		r = io.TeeReader(r, w.kept)
+	}
 	r, w.ended = w.tar.Tee(r)
-	return w, r
+	return w, r, nil
+}
+
+func (w *witness) close() error {
+	if w == nil || w.kept == nil {
+		return nil
+	}
+	return w.kept.Close()
 }
 
 // end ends the reading once the writer has ended, with err perhaps, which comes first.
@@ -71,7 +88,19 @@ func (w *witness) compare(ctx context.Context, f *Scratch, made *erofs.Layer, lo
 		return nil, nil
 	}
 	image := io.ReaderAt(f)
-	if made.Profile == erofs.ProfileZstd {
+	switch made.Profile {
+	case erofs.ProfileIndex:
+		tags, err := erofs.DeviceTags(f)
+		if err == nil {
+			image, err = erofs.Join(f, w.kept)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+		if want := erofs.TagOf(w.source); tags[0] != want {
+			return nil, fmt.Errorf("verify: the image's device is %q, and its files are in %s", tags[0], want)
+		}
+	case erofs.ProfileZstd:
 		r, err := frames.Open(f, made.Size)
 		if err != nil {
 			return nil, fmt.Errorf("verify: %w", err)

@@ -224,6 +224,11 @@ func (c *conversion) copyBlob(ctx context.Context, d ocispec.Descriptor) error {
 
 func (c *conversion) putVariants(ctx context.Context, variants []*variant) error {
 	for _, v := range variants {
+		for _, d := range v.devices { // which are there, but for Options.Replace
+			if err := c.copyBlob(ctx, d); err != nil {
+				return err
+			}
+		}
 		if err := PushDocument(ctx, c.dst, v.config.desc, v.config.raw); err != nil {
 			return err
 		}

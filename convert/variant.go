@@ -36,8 +36,9 @@ type variant struct {
 	config   document
 	notes    map[string]string // of its entry in the index
 	layers   []Converted
-	files    int       // that a container sees, where they were compared
-	merged   *CIMLayer // what joins them, if anything does
+	devices  []ocispec.Descriptor // of erofs.ProfileIndex: the source's layers, which it has, too
+	files    int                  // that a container sees, where they were compared
+	merged   *CIMLayer            // what joins them, if anything does
 }
 
 // variantContent is what a variant has in the place of its source's layers.
@@ -48,18 +49,30 @@ type variantContent struct {
 	profile erofs.Profile
 	writer  string
 	inline  bool // see AnnotationTails
+	devices int  // of the layers
 }
 
 // makeEROFS writes manifest and config of m with layers of EROFS.
 func makeEROFS(m *manifest, layers []*erofs.Layer, jobs []LayerJob, opts Options) (*variant, error) {
 	content := variantContent{feature: erofs.OSFeature, profile: opts.Profile, writer: erofs.WriterVersion, inline: opts.InlineTails}
 	for i, l := range layers {
+		if opts.Profile == erofs.ProfileIndex {
+			content.devices++
+			content.diffIDs = append(content.diffIDs, l.TarDigest)
+			content.layers = append(content.layers, erofs.Carrier(m.Layers[i]))
+		}
 		content.diffIDs = append(content.diffIDs, l.ImageDigest)
 		content.layers = append(content.layers, opts.Dialect.Descriptor(l, i == len(layers)-1))
+	}
+	if len(content.layers) > maxLayers {
+		return nil, refused(m.desc.Digest, "%d layers and as many of %s are too many (the limit is %d)", len(layers), opts.Profile, maxLayers)
 	}
 	v, err := makeVariant(m, content)
 	if err != nil {
 		return nil, err
+	}
+	if content.devices > 0 {
+		v.devices = m.Layers
 	}
 	for i, l := range layers {
 		v.layers = append(v.layers, Converted{Source: jobs[i].Source, Key: jobs[i].Key(), Layer: l})
@@ -131,8 +144,8 @@ func rewriteConfig(config document, content variantContent) (*document, error) {
 	if err := decode(config.raw, config.desc, &old); err != nil {
 		return nil, err
 	}
-	if len(old.RootFS.DiffIDs) != len(content.diffIDs) {
-		return nil, refused(config.desc.Digest, "the config lists %d layers and the manifest %d", len(old.RootFS.DiffIDs), len(content.diffIDs))
+	if n := len(content.diffIDs) - content.devices; len(old.RootFS.DiffIDs) != n {
+		return nil, refused(config.desc.Digest, "the config lists %d layers and the manifest %d", len(old.RootFS.DiffIDs), n)
 	}
 	var err error
 	if fields["rootfs"], err = encode(ocispec.RootFS{Type: "layers", DiffIDs: content.diffIDs}); err != nil {

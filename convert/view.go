@@ -26,15 +26,20 @@ type view struct {
 	meta fs.ReadLinkFS
 	err  error
 
+	// Of erofs.ProfileIndex, where the files are.
+	src     Source
+	carrier ocispec.Descriptor
+
 	mu    sync.Mutex
-	image *Scratch // the whole of it, decompressed, once a file has been opened
+	image io.ReaderAt // the whole of it, decompressed, once a file has been opened
+	files []*Scratch  // that it is in
 }
 
-func (c *conversion) viewOf(l *erofs.Layer) *view {
+func (c *conversion) viewOf(t task, l *erofs.Layer) *view {
 	meter := func(r io.Reader) io.Reader {
 		return c.metered(r, Event{Layer: l.Digest, Phase: "resolve", Total: l.Size})
 	}
-	return &view{layer: l, desc: c.blobOf(l), dst: c.dst, temp: c.opts.TempDir, meter: meter}
+	return &view{layer: l, desc: c.blobOf(l), dst: c.dst, temp: c.opts.TempDir, meter: meter, src: c.src, carrier: t.desc}
 }
 
 // blobOf is the descriptor by which a layer's blob is sent and fetched.
@@ -140,11 +145,11 @@ func (v *view) openFile(ctx context.Context, name string) (fs.File, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.image == nil {
-		f, err := v.fetchImage(ctx)
+		image, err := v.fetchImage(ctx)
 		if err != nil {
 			return nil, err
 		}
-		v.image = f
+		v.image = image
 	}
 	fsys, err := erofs.Open(v.image)
 	if err != nil {
@@ -153,38 +158,38 @@ func (v *view) openFile(ctx context.Context, name string) (fs.File, error) {
 	return fsys.Open(name)
 }
 
-func (v *view) fetchImage(ctx context.Context) (_ *Scratch, err error) {
-	blob, err := fetch(ctx, v.dst, v.desc)
+func (v *view) fetchImage(ctx context.Context) (io.ReaderAt, error) {
+	image, err := v.bring(ctx, v.dst, v.desc)
+	if err != nil || v.layer.Profile != erofs.ProfileIndex {
+		return image, err
+	}
+	tar, err := v.bring(ctx, v.src, v.carrier)
 	if err != nil {
 		return nil, err
 	}
-	defer blob.Close()
-	image, err := decompress(blob)
-	if err != nil {
-		return nil, err
-	}
-	defer image.Close()
+	return erofs.Join(image, tar)
+}
+
+// bring decompresses a blob into a file that is there until the view is closed.
+func (v *view) bring(ctx context.Context, src Source, desc ocispec.Descriptor) (io.ReaderAt, error) {
 	f, err := TempFile(v.temp)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	if _, err := io.Copy(f, v.meter(image)); err != nil {
-		return nil, err
-	}
-	return f, blob.drain() // before anybody believes a byte of it
+	v.files = append(v.files, f)
+	return f, ReadTar(ctx, src, desc, func(r io.Reader) error {
+		_, err := io.Copy(f, v.meter(r))
+		return err
+	})
 }
 
 // close removes what openFile brought here. Files opened cannot be read any more.
 func (v *view) close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.image == nil {
-		return nil
+	var errs []error
+	for _, f := range v.files {
+		errs = append(errs, f.Close())
 	}
-	return v.image.Close()
+	return errors.Join(errs...)
 }

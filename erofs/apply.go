@@ -186,6 +186,9 @@ func (l *layerReader) contents(n *inode, e *entry) error {
 	if err == nil {
 		err = l.tar.in.pad(e.stored)
 	}
+	if err == nil && n.state&outside != 0 && l.tar.in.pos%tarBlock != 0 {
+		return l.tar.bad("the tar ends before the last block of it is full, and a device has whole blocks: convert it to another profile")
+	}
 	return l.tar.readErr(err)
 }
 

@@ -42,10 +42,15 @@ func newConversion(ctx context.Context, dst io.WriterAt, src io.Reader, opts Opt
 	switch {
 	case opts.Verity && opts.Unhashed:
 		return nil, errors.New("a dm-verity tree is hashes: Options.Verity and Unhashed exclude each other")
-	case opts.InlineTails && opts.Profile == ProfileTar:
-		return nil, fmt.Errorf("%s leaves files where the tar has them: Options.InlineTails and that profile exclude each other", ProfileTar)
-	case opts.Verity && opts.Profile == ProfileTar:
-		return nil, fmt.Errorf("a dm-verity device has the blocks of its tree, 4096 bytes, and %s has blocks of 512: Options.Verity and that profile exclude each other", ProfileTar)
+	case opts.InlineTails && opts.Profile.inTar():
+		return nil, fmt.Errorf("%s leaves files where the tar has them: Options.InlineTails and that profile exclude each other", opts.Profile)
+	case opts.Verity && opts.Profile.inTar():
+		return nil, fmt.Errorf("a dm-verity device has the blocks of its tree, 4096 bytes, and %s has blocks of 512: Options.Verity and that profile exclude each other", opts.Profile)
+	}
+	if opts.Carrier != "" {
+		if err := opts.Carrier.Validate(); err != nil {
+			return nil, fmt.Errorf("Options.Carrier %q: %w", opts.Carrier, err)
+		}
 	}
 	opts.Limits = opts.Limits.withDefaults()
 	c := &conversion{opts: opts}
@@ -67,7 +72,7 @@ func newConversion(ctx context.Context, dst io.WriterAt, src io.Reader, opts Opt
 
 func newBlobWriter(dst io.WriterAt, opts Options, sums *blobSums) (blobWriter, error) {
 	switch opts.Profile {
-	case ProfileRaw, ProfileTar:
+	case ProfileRaw, ProfileTar, ProfileIndex:
 		return newRawBlob(dst, opts.Serial, sums), nil
 	case ProfileZstd:
 		return newFrameBlob(dst, opts.Serial)
@@ -77,7 +82,7 @@ func newBlobWriter(dst io.WriterAt, opts Options, sums *blobSums) (blobWriter, e
 }
 
 func (c *conversion) newLayout() layout {
-	if c.opts.Profile != ProfileTar {
+	if !c.opts.Profile.inTar() {
 		g := &gathered{in: c.in, out: c.out, tree: c.tree}
 		if c.opts.InlineTails {
 			g.tails = &spill{dir: c.opts.TempDir}
@@ -85,8 +90,13 @@ func (c *conversion) newLayout() layout {
 		}
 		return g
 	}
-	c.in.copy = c.copyTar
-	return &verbatim{in: c.in, out: c.out, tree: c.tree, spill: spill{dir: c.opts.TempDir}}
+	v := &verbatim{in: c.in, out: c.out, tree: c.tree, base: headSize, spill: spill{dir: c.opts.TempDir}}
+	if c.opts.Profile == ProfileIndex {
+		v.base, v.where = 0, outside
+	} else {
+		c.in.copy = c.copyTar
+	}
+	return v
 }
 
 // outChunks lets one chunk be filled, one be written and one wait; compression
@@ -102,7 +112,7 @@ func newOutput(blob blobWriter, opts Options) *output {
 		n = 1
 	}
 	bits := blocks4K
-	if opts.Profile == ProfileTar {
+	if opts.Profile.inTar() {
 		bits = blocks512
 	}
 	return &output{blob: blob, pool: newChunkPool(n, size), bits: bits, max: opts.Limits.Bytes, limit: opts.Limits.bytesError()}
@@ -119,6 +129,7 @@ type conversion struct {
 	sums   *blobSums // nil: the blob has to be read back
 	exact  bool      // a tar of another size than opts.TarSize is an error
 	meta   metadata
+	device *deviceSlot // of ProfileIndex
 	layer  Layer
 	head   []byte // of the image, once the rest is written
 }
@@ -203,8 +214,16 @@ func (c *conversion) writeMetadata() error {
 	if err != nil {
 		return err
 	}
-	if c.layout.behind(end) > math.MaxUint32 {
+	behind := c.layout.behind(end)
+	if c.opts.Profile == ProfileIndex {
+		c.device = &deviceSlot{blocks: uint32(c.in.read >> c.out.bits), at: uint32(behind)}
+		behind += c.in.read >> c.out.bits
+	}
+	if behind > math.MaxUint32 {
 		return errImageTooLarge
+	}
+	if c.device != nil {
+		c.meta.mapOutside(c.device.at)
 	}
 	if err := c.out.flush(); err != nil {
 		return err
@@ -244,6 +263,11 @@ func (c *conversion) finalHead() []byte {
 		metaBlock: c.meta.base,
 		uuid:      l.UUID,
 		chunked:   c.meta.chunked,
+		unsummed:  c.out.bits == blocks512,
+		device:    c.device,
+	}
+	if tag := cmp.Or(c.opts.Carrier, l.TarDigest); c.device != nil && tag != "" {
+		c.device.tag = TagOf(tag)
 	}
 	return super.encode()
 }

@@ -52,14 +52,14 @@ func mustConvert(t testing.TB, src []byte, opts erofs.Options) (*os.File, *erofs
 // tar, and has fsck.erofs look at them.
 func checkImage(t *testing.T, src []byte, opts erofs.Options) {
 	t.Helper()
-	for _, layout := range []erofs.Options{{Profile: erofs.ProfileRaw}, {Profile: erofs.ProfileRaw, InlineTails: true}, {Profile: erofs.ProfileTar}} {
+	for _, layout := range []erofs.Options{{Profile: erofs.ProfileRaw}, {Profile: erofs.ProfileRaw, InlineTails: true}, {Profile: erofs.ProfileTar}, {Profile: erofs.ProfileIndex}} {
 		opts.Profile, opts.InlineTails = layout.Profile, layout.InlineTails
 		f, l := mustConvert(t, src, opts)
 		want, needs, err := erofstest.FromTar(bytes.NewReader(src), opts.Bottom)
 		if err != nil {
 			t.Fatalf("oracle: %v", err)
 		}
-		got, err := erofstest.FromImage(f)
+		got, err := erofstest.FromImage(whole(t, f, l, src))
 		if err != nil {
 			t.Fatalf("%s: %v", opts.Profile, err)
 		}
@@ -73,8 +73,35 @@ func checkImage(t *testing.T, src []byte, opts erofs.Options) {
 		if opts.Profile == erofs.ProfileTar {
 			checkTar(t, blobOf(t, f), src, l, opts)
 		}
+		if opts.Profile == erofs.ProfileIndex {
+			erofstest.Fsck(t, f.Name(), "--extract", "--device="+tarFile(t, src))
+			continue
+		}
 		erofstest.Fsck(t, f.Name())
 	}
+}
+
+// whole is an image with the tar that its files lie in, if they do.
+func whole(t testing.TB, image io.ReaderAt, l *erofs.Layer, src []byte) io.ReaderAt {
+	t.Helper()
+	if l.Profile != erofs.ProfileIndex {
+		return image
+	}
+	r, err := erofs.Join(image, bytes.NewReader(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// tarFile is a file of these bytes.
+func tarFile(t testing.TB, src []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "layer.tar")
+	if err := os.WriteFile(name, src, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // checkRecord computes the digests and sizes of a layer that is not compressed anew.
@@ -332,10 +359,10 @@ func TestHeaders(t *testing.T) {
 
 func TestDeterminism(t *testing.T) {
 	src := oddLayer(t)
-	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar} {
+	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar, erofs.ProfileIndex} {
 		t.Run(string(profile), func(t *testing.T) {
 			_, want := mustConvert(t, src, erofs.Options{Profile: profile})
-			inline := profile != erofs.ProfileTar
+			inline := profile == erofs.ProfileRaw || profile == erofs.ProfileZstd
 			again := func(name string, src io.Reader, opts erofs.Options) {
 				t.Helper()
 				opts.Profile = profile

@@ -15,6 +15,7 @@ const (
 	featureCompatChecksum  = 1 << 0 // EROFS_FEATURE_COMPAT_SB_CHKSUM
 	featureCompatMtime     = 1 << 1 // EROFS_FEATURE_COMPAT_MTIME
 	featureIncompatChunked = 1 << 2 // EROFS_FEATURE_INCOMPAT_CHUNKED_FILE
+	featureIncompatDevices = 1 << 3 // EROFS_FEATURE_INCOMPAT_DEVICE_TABLE
 
 	inodeSize  = 64 // struct erofs_inode_extended
 	nidUnit    = 32 // of inode addresses
@@ -42,6 +43,32 @@ type superblock struct {
 	uuid      uuid.UUID
 	chunked   bool
 	unsummed  bool // fsck.erofs 1.8.6 crashes on a checksum where blocks are of 512 bytes
+	device    *deviceSlot
+}
+
+// deviceSlot is a struct erofs_deviceslot. at is where the device lies in the addresses of the
+// image (mapped_blkaddr, or uniaddr), 0: nowhere.
+type deviceSlot struct {
+	tag    string
+	blocks uint32
+	at     uint32
+}
+
+const (
+	slotSize = 128 // and the unit of devt_slotoff
+	slotTag  = 64
+	// deviceTable is where it is in images that are made here.
+	deviceTable = superOffset + 128
+)
+
+func (d *deviceSlot) encode(b []byte) {
+	copy(b[:slotTag], d.tag)
+	binary.LittleEndian.PutUint32(b[slotTag:], d.blocks)
+	binary.LittleEndian.PutUint32(b[slotTag+4:], d.at)
+}
+
+func decodeSlot(b []byte) deviceSlot {
+	return deviceSlot{string(cString(b[:slotTag])), binary.LittleEndian.Uint32(b[slotTag:]), binary.LittleEndian.Uint32(b[slotTag+4:])}
 }
 
 // tarMagic begins an image of [ProfileTar]. Readers of EROFS skip what precedes the
@@ -86,6 +113,12 @@ func (s *superblock) encode() []byte {
 	copy(b[48:], s.uuid[:])
 	if s.chunked {
 		le.PutUint32(b[80:], featureIncompatChunked)
+	}
+	if s.device != nil {
+		le.PutUint32(b[80:], le.Uint32(b[80:])|featureIncompatDevices)
+		le.PutUint16(b[86:], 1)
+		le.PutUint16(b[88:], deviceTable/slotSize)
+		s.device.encode(head[deviceTable:])
 	}
 	if !s.unsummed {
 		le.PutUint32(b[8:], featureCompatChecksum|featureCompatMtime)

@@ -47,7 +47,7 @@ func FuzzConvert(f *testing.F) {
 
 // checkDifferential is what all fuzz targets of the tar reader hold.
 func checkDifferential(t *testing.T, src []byte, bottom bool) {
-	for _, opts := range []erofs.Options{{}, {InlineTails: true}, {Profile: erofs.ProfileTar}} {
+	for _, opts := range []erofs.Options{{}, {InlineTails: true}, {Profile: erofs.ProfileTar}, {Profile: erofs.ProfileIndex}} {
 		opts.Bottom, opts.Serial, opts.Limits = bottom, true, fuzzLimits
 		checkProfile(t, src, opts)
 	}
@@ -69,7 +69,7 @@ func checkProfile(t *testing.T, src []byte, opts erofs.Options) {
 	if err != nil {
 		t.Fatalf("accepted what archive/tar refuses: %v", err)
 	}
-	got, err := erofstest.FromImage(&dst)
+	got, err := erofstest.FromImage(whole(t, &dst, l, src))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,14 +44,14 @@ func onDisk(t testing.TB) string {
 }
 
 // mount mounts an image file, without a loop device (Linux 6.12).
-func mount(t testing.TB, image string) string {
+func mount(t testing.TB, image, options string) string {
 	t.Helper()
 	at := image + ".mnt"
 	if err := os.Mkdir(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount(image, at, "erofs", unix.MS_RDONLY, ""); err != nil {
-		t.Fatalf("mount %s: %v (file-backed EROFS needs Linux 6.12)", image, err)
+	if err := unix.Mount(image, at, "erofs", unix.MS_RDONLY, options); err != nil {
+		t.Fatalf("mount %s -o %q: %v (file-backed EROFS needs Linux 6.12)", image, options, err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(at, 0); err != nil {
@@ -73,7 +73,14 @@ func mountTar(t testing.TB, src []byte, opts erofs.Options) (image, at string) {
 	if _, err := erofs.Convert(t.Context(), f, bytes.NewReader(src), opts); err != nil {
 		t.Fatal(err)
 	}
-	return image, mount(t, image)
+	if opts.Profile != erofs.ProfileIndex {
+		return image, mount(t, image, "")
+	}
+	device := image + ".tar"
+	if err := os.WriteFile(device, src, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return image, mount(t, image, "device="+device)
 }
 
 // extract unpacks a tar with GNU tar.
@@ -131,6 +138,7 @@ var layouts = map[string]erofs.Options{
 	"erofs":     {},
 	"inline":    {InlineTails: true},
 	"erofs-tar": {Profile: erofs.ProfileTar},
+	"index":     {Profile: erofs.ProfileIndex},
 }
 
 // checkMounts compares the mounted images of a tar with GNU tar's extraction.
@@ -141,6 +149,10 @@ func checkMounts(t *testing.T, src []byte) {
 		t.Run(name, func(t *testing.T) {
 			image, at := mountTar(t, src, opts)
 			erofstest.CompareTrees(t, at, want)
+			if opts.Profile == erofs.ProfileIndex {
+				erofstest.Fsck(t, image, "--extract", "--device="+image+".tar")
+				return
+			}
 			erofstest.Fsck(t, image)
 		})
 	}
@@ -200,7 +212,7 @@ func TestKernelOddLayer(t *testing.T) {
 				t.Fatal(err)
 			}
 			for layout, opts := range layouts {
-				opts.Verity = opts.Profile != erofs.ProfileTar // what lies behind an image does not matter
+				opts.Verity = opts.Profile == "" // what lies behind an image does not matter
 				_, at := mountTar(t, src, opts)
 				got, err := tree.Read(t.Context(), at)
 				if err != nil {
@@ -256,4 +268,54 @@ func TestKernelLookup(t *testing.T) {
 			t.Errorf("%s: got %v for a name that is not there", layout, err)
 		}
 	}
+}
+
+// TestKernelIndex mounts an image and its tar, as files, as block devices, and as one file
+// without device=.
+func TestKernelIndex(t *testing.T) {
+	needsRoot(t)
+	src := makeTar(t, dir("d", 0o700), file("d/small", "small"), file("big", strings.Repeat("0123456789abcdef", 100_000)), hardlink("d/hard", "big"), symlink("l", "big"))
+	image, asFiles := mountTar(t, src, erofs.Options{Profile: erofs.ProfileIndex})
+	want, _, err := erofstest.FromTar(bytes.NewReader(src), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := image + ".one"
+	if err := os.WriteFile(one, append(blob, src...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loops := image + ".loops"
+	if err := os.Mkdir(loops, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(loop(t, image), loops, "erofs", unix.MS_RDONLY, "device="+loop(t, image+".tar")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(loops, 0) })
+	for name, at := range map[string]string{"files": asFiles, "block devices": loops, "one file": mount(t, one, "")} {
+		got, err := tree.Read(t.Context(), at)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if d := erofstest.Diff(got, want); d != "" {
+			t.Errorf("%s: trees differ:\n%s", name, d)
+		}
+	}
+}
+
+// loop gives a block device of a file.
+func loop(t *testing.T, file string) string {
+	t.Helper()
+	losetup := erofstest.Program(t, "losetup")
+	out, err := exec.Command(losetup, "--find", "--show", "--read-only", file).Output()
+	if err != nil {
+		t.Fatalf("losetup %s: %v", file, err)
+	}
+	name := strings.TrimSpace(string(out))
+	t.Cleanup(func() { exec.Command(losetup, "--detach", name).Run() })
+	return name
 }

@@ -95,13 +95,16 @@ func (g *gathered) close() error {
 	return g.tails.close()
 }
 
-// verbatim is the layout of [ProfileTar]: the tar as it is, in which the files are where
-// they always were. What the tar has not in one piece, block by block, lies expanded
-// behind the metadata: whatever precedes that, the superblock has to know.
+// verbatim is the layout of [ProfileTar] and [ProfileIndex]: the tar as it is, in which the
+// files are where they always were. What the tar has not in one piece, block by block, lies
+// expanded behind the metadata: whatever precedes that, the superblock of ProfileTar has to
+// know.
 type verbatim struct {
 	in    *input
 	out   *output
 	tree  *tree
+	base  int64 // where the tar begins in the image
+	where state // outside, if it is no part of that
 	spill spill
 	late  []lateFile
 }
@@ -113,10 +116,11 @@ type lateFile struct {
 }
 
 // block is where the tar's next byte lies, which begins one.
-func (v *verbatim) block() uint32 { return uint32((headSize + v.in.pos) >> v.out.bits) }
+func (v *verbatim) block() uint32 { return uint32((v.base + v.in.pos) >> v.out.bits) }
 
 func (v *verbatim) file(n *inode, e *entry) error {
 	n.data = v.block()
+	n.state |= v.where
 	if !e.sparse {
 		return v.in.skip(e.stored)
 	}
@@ -140,6 +144,7 @@ func (v *verbatim) file(n *inode, e *entry) error {
 // expand keeps a sparse file's data until the metadata is written.
 func (v *verbatim) expand(n *inode, ext []extent, chunkBits int) error {
 	n.data, n.chunkBits = 0, 0
+	n.state &^= outside
 	if err := v.tree.chunked(n, ext, chunkBits); err != nil || n.size == 0 {
 		return err
 	}

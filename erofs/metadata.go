@@ -208,6 +208,16 @@ func (m *metadata) place() (end uint32, err error) {
 	return uint32(next), nil
 }
 
+// mapOutside gives the files of the device, which are placed as if it were alone, the addresses
+// they have where it begins at that block of the image's.
+func (m *metadata) mapOutside(at uint32) {
+	for _, n := range m.order {
+		if n.state&outside != 0 {
+			n.data += at
+		}
+	}
+}
+
 // placeInode puts an inode at off or as little behind it as the format allows,
 // and gives the end of it.
 func (m *metadata) placeInode(n *inode, off int64) int64 {

@@ -21,6 +21,9 @@ var ErrMetadataOnly = errors.New("only the metadata of this image is at hand")
 // An image from outside is checked as it is read: what does not hold together
 // gives an error, not a panic. Open and Stat follow symbolic links inside the
 // image. The tree may be used from several goroutines if r may.
+//
+// Files of other devices are read where the device table has them in the addresses of r: see
+// [Join].
 func Open(r io.ReaderAt) (fs.ReadLinkFS, error) {
 	var head [headSize]byte
 	if _, err := r.ReadAt(head[:], 0); err != nil {
@@ -29,7 +32,11 @@ func Open(r io.ReaderAt) (fs.ReadLinkFS, error) {
 	if err := checkSuper(head[:]); err != nil {
 		return nil, err
 	}
-	img, err := goerofs.Open(r)
+	devices, err := devicesOf(r, head[:])
+	if err != nil {
+		return nil, err
+	}
+	img, err := goerofs.Open(r, goerofs.WithExtraDevices(devices...))
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +75,8 @@ type metadataView struct {
 }
 
 func (v *metadataView) ReadAt(p []byte, off int64) (int, error) {
-	if off >= v.offset {
+	end := v.offset + int64(len(v.meta))
+	if off >= v.offset && off < end {
 		return readAt(v.meta, p, off-v.offset)
 	}
 	if off < 0 || off >= headSize {

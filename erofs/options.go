@@ -3,6 +3,8 @@ package erofs
 import (
 	"cmp"
 	"io"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // File is where [Convert] writes a blob: an empty *os.File, for example. It is
@@ -22,7 +24,7 @@ type Options struct {
 	Bottom bool
 	// InlineTails puts the last bytes of files, those that do not fill a block of 4 KiB,
 	// behind their inodes: a smaller image, whose metadata holds up to 1 GiB of contents.
-	// Not of ProfileTar.
+	// Not of ProfileTar and ProfileIndex.
 	InlineTails bool
 	Context     *Context // answers to Needs; nil: none
 	Limits      Limits
@@ -34,7 +36,10 @@ type Options struct {
 	// processor time when several layers are converted at once. The bytes are
 	// the same.
 	Serial bool
-	// Verity puts a dm-verity tree behind the image (Layer.Verity), not of ProfileTar, and has the blob's
+	// Carrier is the digest of the blob that the tar comes from: the device's tag, of
+	// ProfileIndex. Default the tar's own.
+	Carrier digest.Digest
+	// Verity puts a dm-verity tree behind the image (Layer.Verity), not of ProfileTar and ProfileIndex, and has the blob's
 	// fs-verity digest computed. It takes a third of a second of processor time more for
 	// each of the two and GiB.
 	Verity bool

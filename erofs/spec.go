@@ -11,8 +11,7 @@ import (
 
 // The names of the draft "EROFS image layer format", erofs/erofs-image-spec,
 // spec.md at commit 640fd6a; the number is the draft's section. It is a draft:
-// what changes there changes here and nowhere else. Its names of device
-// tables (2.4) come with the code that writes these.
+// what changes there changes here and nowhere else.
 const (
 	// MediaTypeImage is a raw, mountable EROFS image (2).
 	MediaTypeImage = "application/vnd.erofs"
@@ -43,6 +42,9 @@ const (
 
 	// RoleOverlayLower marks every layer of a stack but the top one (2.4).
 	RoleOverlayLower = "overlay-lower"
+	// RoleDevice marks a layer of any media type that the first EROFS layer behind it without
+	// this role reads files from, by its device table (2.4).
+	RoleDevice = "device"
 
 	// OSFeature stands in os.features of config and index entry, in both dialects
 	// (5; containerd >= 2.3).
@@ -76,7 +78,25 @@ const (
 	// The bytes of the tar hash to the source layer's DiffID. All before them depends on
 	// the tar's size alone, so that a blob can be sent while it is made.
 	ProfileTar Profile = "erofs-tar"
+	// ProfileIndex is an image, with blocks of 512 bytes, of metadata alone. Its files lie in
+	// the layer's tar, which stays in the source's own blob, compressed or not: the layer before
+	// it in the manifest, of [RoleDevice]. Whoever mounts it unpacks that blob, if it is
+	// compressed, and gives mount(2) the tar as device=.
+	//
+	//	0        zeros
+	//	1024     superblock
+	//	1152     the one slot of the device table: a tag, the digest of the source's blob in
+	//	         hexadecimal; the tar's size, and where it lies in the addresses of the image,
+	//	         which is behind its end, both in blocks
+	//	4096     inodes, directories, then file contents that the tar has not in one piece
+	//
+	// What follows the tar's last whole block is not part of the device. It takes
+	// [DialectSpec]: the other has no roles.
+	ProfileIndex Profile = "erofs-index"
 )
+
+// inTar reports whether files lie where the tar has them, which takes blocks like its own.
+func (p Profile) inTar() bool { return p == ProfileTar || p == ProfileIndex }
 
 // Annotations of a layer of [ProfileTar], in both dialects.
 const (
@@ -96,7 +116,7 @@ const (
 
 // ParseProfile is for flags and configuration files.
 func ParseProfile(s string) (Profile, error) {
-	return parseOneOf("profile", Profile(s), ProfileRaw, ProfileZstd, ProfileTar)
+	return parseOneOf("profile", Profile(s), ProfileRaw, ProfileZstd, ProfileTar, ProfileIndex)
 }
 
 // ParseDialect is for flags and configuration files.

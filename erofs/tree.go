@@ -45,6 +45,7 @@ const (
 	fresh                     // an opaque directory that also has a new inode
 	placed
 	inlined // a file whose last bytes, of less than a block, lie behind the inode
+	outside // a file whose blocks are those of the device: see ProfileIndex
 )
 
 // more is what directories, symbolic links, sparse files and files with xattrs have.

@@ -3,6 +3,7 @@ package erofs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -42,12 +43,16 @@ func (t treeFS) Open(name string) (f fs.File, err error) {
 	}
 	d, ok := f.(fs.ReadDirFile)
 	if !ok {
-		return treeFile{f, name}, nil
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(&fs.PathError{Op: "open", Path: name, Err: err}, f.Close())
+		}
+		return &treeFile{f, name, info.Size()}, nil
 	}
 	if err := checkDir(f); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open", Path: name, Err: err}, f.Close())
 	}
-	return treeDir{treeFile{f, name}, d}, nil
+	return treeDir{&treeFile{f, name, 0}, d}, nil
 }
 
 // checkDir refuses directories that are not flat. Nobody makes them, and a chunk
@@ -77,20 +82,26 @@ func (t treeFS) ReadLink(name string) (target string, err error) {
 type treeFile struct {
 	fs.File
 	name string
+	left int64 // of a regular file's bytes
 }
 
-func (f treeFile) Stat() (info fs.FileInfo, err error) {
+func (f *treeFile) Stat() (info fs.FileInfo, err error) {
 	defer guard("stat", f.name, &err)
 	return f.File.Stat()
 }
 
-func (f treeFile) Read(p []byte) (n int, err error) {
+// Read does not take the end of an image, or of the part at hand, for that of a file.
+func (f *treeFile) Read(p []byte) (n int, err error) {
 	defer guard("read", f.name, &err)
-	return f.File.Read(p)
+	n, err = f.File.Read(p)
+	if f.left -= int64(n); err == io.EOF && f.left > 0 {
+		err = &fs.PathError{Op: "read", Path: f.name, Err: io.ErrUnexpectedEOF}
+	}
+	return n, err
 }
 
 type treeDir struct {
-	treeFile
+	*treeFile
 	dir fs.ReadDirFile
 }
 

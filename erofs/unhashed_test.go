@@ -16,7 +16,7 @@ import (
 // UUID and checksum.
 func TestUnhashed(t *testing.T) {
 	src := oddLayer(t)
-	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar} {
+	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileTar, erofs.ProfileIndex} {
 		for _, serial := range []bool{false, true} {
 			f, want := mustConvert(t, src, erofs.Options{Profile: profile})
 			g, got := mustConvert(t, src, erofs.Options{Profile: profile, Serial: serial, Unhashed: true})

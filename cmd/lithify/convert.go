@@ -32,6 +32,9 @@ const convertExample = `  # this machine's platform, beside the original
   # layers that hold their original tars, made and pushed in one pass
   lithify convert --profile erofs-tar SRC DST
 
+  # metadata alone, over the original layers, which no released containerd reads yet
+  lithify convert --profile erofs-index --dialect spec SRC DST
+
   # from a file to a directory, no registry at all
   lithify convert docker-archive:app.tar oci:layout:app`
 
@@ -76,9 +79,9 @@ func (f *convertFlags) add(fs *pflag.FlagSet) {
 
 // addOutputFlags are those of every verb that publishes an image.
 func addOutputFlags(fs *pflag.FlagSet, o *convertjob.Output) {
-	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, erofs+zstd, or erofs-tar (which keeps the original tar, see extract-tar)")
+	fs.StringVar(&o.Profile, "profile", string(erofs.ProfileRaw), "format of the layers: erofs, erofs+zstd, erofs-tar (which keeps the original tar, see extract-tar), or erofs-index (metadata alone, over the original layers; with --dialect spec; no released containerd reads it)")
 	fs.StringVar(&o.Dialect, "dialect", string(erofs.DialectLegacy), "media types: legacy (containerd up to 2.4) or spec (the erofs-image-spec draft)")
-	fs.BoolVar(&o.InlineTails, "inline-tails", false, "put the last bytes of files into the metadata: smaller layers, not of profile erofs-tar")
+	fs.BoolVar(&o.InlineTails, "inline-tails", false, "put the last bytes of files into the metadata: smaller layers, not of profiles erofs-tar and erofs-index")
 	fs.BoolVar(&o.Verity, "verity", false, "put a dm-verity tree behind each EROFS image, its root digest and the blob's fs-verity digest into the layer's annotations")
 	fs.StringVar(&o.Verify, "verify", string(convert.VerifyFull), "what is compared before anything is published: full (each layer with its tar, and the layers on each other), stack (the layers on each other), or none")
 	fs.BoolVar(&o.Replace, "replace", false, "publish the EROFS manifests alone, without the originals")

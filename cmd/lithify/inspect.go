@@ -101,6 +101,9 @@ func printLayer(w indented, l inspect.Layer) {
 	if s := l.FileSystem; s != nil {
 		w.field("EROFS", fmt.Sprintf("%s, %d inodes, blocks of %d bytes, metadata at %d", s.UUID, s.Inodes, s.BlockSize, s.Metadata))
 		w.field("features", strings.Join(s.Features, " "))
+		for _, tag := range s.DeviceTags {
+			w.field("files in", tag)
+		}
 	}
 	if v := l.Verity; v != nil {
 		w.field("dm-verity", fmt.Sprintf("%s, tree at %d, blocks of %d bytes", v.RootDigest, v.HashOffset, v.BlockSize))

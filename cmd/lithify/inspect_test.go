@@ -126,13 +126,14 @@ func errorsOf(errs ...error) error {
 	return nil
 }
 
-// TestFiles looks into a converted image, of both profiles, as a container would.
+// TestFiles looks into a converted image, of three profiles, as a container would.
 func TestFiles(t *testing.T) {
-	for _, profile := range []string{"erofs", "erofs+zstd"} {
+	for _, profile := range []string{"erofs", "erofs+zstd", "erofs-index"} {
 		t.Run(profile, func(t *testing.T) {
 			hub := newCounting(t)
 			hub.push(t, threeLayers(t), "app:1")
-			must(t, "convert", "--profile", profile, "--platform", "linux/amd64", hub.host+"/app:1", hub.host+"/app:2")
+			dialect := map[bool]string{true: "spec", false: "legacy"}[profile == "erofs-index"]
+			must(t, "convert", "--profile", profile, "--dialect", dialect, "--platform", "linux/amd64", hub.host+"/app:1", hub.host+"/app:2")
 			ref := hub.host + "/app:2"
 			hub.sent.Store(0)
 			want := `-0644  0:0  8388608  2001-09-09T01:46:40Z  big
@@ -148,6 +149,9 @@ d0755  0:0  0        2001-09-09T01:46:40Z  usr/lib
 `
 			if d := cmp.Diff(want, must(t, "ls", "-R", ref)); d != "" {
 				t.Errorf("ls -R (-want +got):\n%s", d)
+			}
+			if sent := hub.sent.Load(); profile == "erofs-index" && sent > 20_000 {
+				t.Errorf("ls fetched %d bytes of metadata", sent)
 			}
 			if got := must(t, "cat", ref, "/etc/os-release"); got != "ID=top\n" {
 				t.Errorf("cat: %q", got)
@@ -219,6 +223,34 @@ func TestInspect(t *testing.T) {
 	for _, want := range []string{"\nerofs linux(+erofs)/amd64\n", "dialect    spec\n", "role       overlay-lower\n", "source     " + string(v.Source) + "\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("text lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestInspectIndex shows that files are in the original layers.
+func TestInspectIndex(t *testing.T) {
+	hub := newCounting(t)
+	hub.push(t, threeLayers(t), "app:1")
+	must(t, "convert", "--profile", "erofs-index", "--dialect", "spec", "--platform", "linux/amd64", hub.host+"/app:1", hub.host+"/app:2")
+	var r inspect.Report
+	if err := json.Unmarshal([]byte(must(t, "inspect", "-o", "json", hub.host+"/app:2")), &r); err != nil {
+		t.Fatal(err)
+	}
+	original, v := r.Manifests[0], r.Manifests[1]
+	if v.Kind != "erofs" || v.Dialect != erofs.DialectSpec || v.Profile != erofs.ProfileIndex || len(v.Layers) != 6 {
+		t.Fatalf("variant: %+v", v)
+	}
+	text := must(t, "inspect", hub.host+"/app:2")
+	for i, l := range original.Layers {
+		tar, image := v.Layers[2*i], v.Layers[2*i+1]
+		if tar.Digest != l.Digest || tar.Role != erofs.RoleDevice || tar.DiffID != l.DiffID {
+			t.Errorf("layer %d: %+v", i, tar)
+		}
+		if fs := image.FileSystem; image.Problem != "" || fs.Devices != 1 || fs.BlockSize != 512 || len(fs.DeviceTags) != 1 || fs.DeviceTags[0] != l.Digest.Encoded() {
+			t.Errorf("layer %d: %+v, %+v", i, image, fs)
+		}
+		if !strings.Contains(text, "files in   "+l.Digest.Encoded()+"\n") {
+			t.Errorf("inspect says nothing of where the files of layer %d are:\n%s", i, text)
 		}
 	}
 }

@@ -143,6 +143,8 @@ func TestExitCodes(t *testing.T) {
 		{"bad profile", []string{"convert", "--profile", "zip", "a", "b"}, 2, "erofs+zstd"},
 		{"verity in blocks of 512", []string{"convert", "--profile", "erofs-tar", "--verity", "a", "b"}, 2, "--verity"},
 		{"tails of a tar", []string{"convert", "--profile", "erofs-tar", "--inline-tails", "a", "b"}, 2, "--inline-tails"},
+		{"verity of an index", []string{"convert", "--profile", "erofs-index", "--dialect", "spec", "--verity", "a", "b"}, 2, "--verity"},
+		{"index without roles", []string{"convert", "--profile", "erofs-index", "a", "b"}, 2, "--dialect spec"},
 		{"bad output", []string{"convert", "-o", "xml", "a", "b"}, 2, "xml"},
 		{"bad platform", []string{"convert", "--platform", "a/b/c/d/e", "a", "b"}, 2, "a/b/c/d/e"},
 		{"build for nobody", []string{"build", "."}, 2, "-t is missing"},

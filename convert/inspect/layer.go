@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/lithify/lithify/convert"
@@ -30,7 +31,14 @@ type layer struct {
 }
 
 // openLayer opens the file system of a layer. What is fetched of it whole lies in temp.
-func openLayer(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (*layer, error) {
+func openLayer(ctx context.Context, src convert.Source, m erofs.Mounted, temp string) (*layer, error) {
+	desc := m.Descriptor
+	switch {
+	case len(m.Devices) == 1 && !strings.HasSuffix(desc.MediaType, "+zstd"):
+		return openIndex(ctx, src, desc, m.Devices[0], temp)
+	case len(m.Devices) > 0:
+		return nil, &convert.RefusedError{What: desc.Digest.String(), Why: fmt.Sprintf("has files in %d other layers, or is compressed; of one layer whose files are elsewhere, that one tar is read here", len(m.Devices))}
+	}
 	if strings.HasSuffix(desc.MediaType, "+zstd") {
 		return openFrames(ctx, src, desc, temp)
 	}
@@ -52,6 +60,63 @@ func openLayer(ctx context.Context, src convert.Source, desc ocispec.Descriptor,
 		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
 	return &layer{fsys, closers{}}, nil
+}
+
+// openIndex opens a layer whose files lie in the tar of another, which is fetched once a file is
+// read.
+func openIndex(ctx context.Context, src convert.Source, desc, carrier ocispec.Descriptor, temp string) (*layer, error) {
+	r, err := newRanges(ctx, src, desc)
+	if err != nil {
+		return nil, err
+	}
+	tar := &carried{ctx: ctx, src: src, desc: carrier, temp: temp}
+	image, err := erofs.Join(r, tar)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+	}
+	fsys, err := erofs.Open(image)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+	}
+	return &layer{fsys, closers{tar}}, nil
+}
+
+// carried is the tar in a layer, which comes here whole when it is first read.
+type carried struct {
+	ctx  context.Context // of the call that all of it is for
+	src  convert.Source
+	desc ocispec.Descriptor
+	temp string
+
+	once sync.Once
+	file *convert.Scratch
+	err  error
+}
+
+func (c *carried) ReadAt(p []byte, off int64) (int, error) {
+	c.once.Do(func() { c.err = c.bring() })
+	if c.err != nil {
+		return 0, c.err
+	}
+	return c.file.ReadAt(p, off)
+}
+
+func (c *carried) bring() (err error) {
+	if c.file, err = convert.TempFile(c.temp); err != nil {
+		return err
+	}
+	return convert.ReadTar(c.ctx, c.src, c.desc, func(r io.Reader) error {
+		_, err := io.Copy(c.file, r)
+		return err
+	})
+}
+
+// Close removes what was fetched.
+func (c *carried) Close() error {
+	if c.file == nil {
+		return nil
+	}
+	return c.file.Close()
 }
 
 // openFrames fetches a layer of zstd frames, and reads those frames that are asked for.

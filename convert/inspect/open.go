@@ -27,7 +27,8 @@ type Options struct {
 type Files struct {
 	overlay.FS
 	Manifest convert.Manifest
-	layers   []*layer // topmost first
+	layers   []*layer             // topmost first
+	descs    []ocispec.Descriptor // of these
 }
 
 // Close removes what was fetched whole.
@@ -41,7 +42,7 @@ func (f *Files) Close() error {
 
 // Layer gives the layer that a file is seen in.
 func (f *Files) Layer(file overlay.File) ocispec.Descriptor {
-	return f.Manifest.Layers[len(f.Manifest.Layers)-1-file.Layers[0]]
+	return f.descs[file.Layers[0]]
 }
 
 // Open opens an EROFS variant in src, of any maker. ctx is that of all reading. The caller
@@ -56,24 +57,21 @@ func Open(ctx context.Context, src convert.Source, opts Options) (*Files, error)
 
 // OpenManifest is Open of one manifest of src.
 func OpenManifest(ctx context.Context, src convert.Source, m convert.Manifest, temp string) (*Files, error) {
+	mounted, err := erofs.MountedOf(m.Layers)
+	if err != nil {
+		return nil, &convert.RefusedError{What: src.Name(), Why: err.Error()}
+	}
 	f := &Files{Manifest: m}
-	for _, d := range slices.Backward(m.Layers) {
-		l, err := openOne(ctx, src, d, temp)
+	for _, d := range slices.Backward(mounted) {
+		l, err := openLayer(ctx, src, d, temp)
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
+		f.descs = append(f.descs, d.Descriptor)
 		f.layers = append(f.layers, l)
 		f.FS = append(f.FS, l)
 	}
 	return f, nil
-}
-
-func openOne(ctx context.Context, src convert.Source, d ocispec.Descriptor, temp string) (*layer, error) {
-	role := d.Annotations[erofs.AnnotationRole]
-	if !erofs.IsLayerMediaType(d.MediaType) || role != "" && role != erofs.RoleOverlayLower {
-		return nil, &convert.RefusedError{What: src.Name(), Why: fmt.Sprintf("its layer %s (%s, role %q) is no EROFS layer of a plain stack, which is all that is read here", d.Digest, d.MediaType, role)}
-	}
-	return openLayer(ctx, src, d, temp)
 }
 
 // choose finds the variant that is asked for.

@@ -56,13 +56,15 @@ type Layer struct {
 
 // FileSystem is what a superblock says. It is believed, not checked.
 type FileSystem struct {
-	UUID      string   `json:"uuid"`
-	BlockSize int64    `json:"blockSize"`
-	Blocks    int64    `json:"blocks"`
-	Inodes    uint64   `json:"inodes"`
-	Metadata  int64    `json:"metadata"` // where it begins, in bytes
-	Devices   int      `json:"devices,omitempty"`
-	Features  []string `json:"features,omitempty"`
+	UUID      string `json:"uuid"`
+	BlockSize int64  `json:"blockSize"`
+	Blocks    int64  `json:"blocks"`
+	Inodes    uint64 `json:"inodes"`
+	Metadata  int64  `json:"metadata"` // where it begins, in bytes
+	Devices   int    `json:"devices,omitempty"`
+	// DeviceTags are digests of the blobs that these are in, in hexadecimal.
+	DeviceTags []string `json:"deviceTags,omitempty"`
+	Features   []string `json:"features,omitempty"`
 }
 
 // CIM is a block CIM, by its annotations and its first bytes.
@@ -196,7 +198,11 @@ func lookAtEROFS(ctx context.Context, src convert.Source, d ocispec.Descriptor) 
 	if err != nil {
 		return nil, err
 	}
-	return s.fileSystem(), nil
+	fs := s.fileSystem()
+	if fs.Devices > 0 {
+		fs.DeviceTags, err = erofs.DeviceTags(bytes.NewReader(b))
+	}
+	return fs, err
 }
 
 func lookAtCIM(ctx context.Context, src convert.Source, d ocispec.Descriptor) (*CIM, error) {

@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// unpacks are the profiles whose variants are unpacked here.
-func unpacks(p erofs.Profile) bool { return isEROFS(p) }
+// unpacks are the profiles whose variants are unpacked here: those that a released containerd
+// mounts.
+func unpacks(p erofs.Profile) bool { return isEROFS(p) && p != erofs.ProfileIndex }
 
 func (v *Variant) compare(ctx context.Context, s *stack.Stack, _ convert.Pair, original, variant image) (err error) {
 	ctx, release, err := s.Lease(ctx)

@@ -68,8 +68,13 @@ func (c *comparison) run(ctx context.Context, p convert.Pair) error {
 	if _, err := convert.FetchDocument(ctx, c.originals, p.Source, &original); err != nil {
 		return err
 	}
-	if len(original.Layers) != len(p.Layers) {
-		c.differ("manifest", "layers", fmt.Sprint(len(p.Layers)), fmt.Sprint(len(original.Layers)))
+	mounted, err := erofs.MountedOf(p.Layers)
+	if err != nil {
+		c.differ("manifest", "layers", err.Error(), "a stack of EROFS layers")
+		return nil
+	}
+	if len(original.Layers) != len(mounted) {
+		c.differ("manifest", "layers", fmt.Sprint(len(mounted)), fmt.Sprint(len(original.Layers)))
 		return nil
 	}
 	applied := proof.NewApplied()
@@ -83,7 +88,7 @@ func (c *comparison) run(ctx context.Context, p convert.Pair) error {
 		if err != nil {
 			return &convert.RefusedError{What: d.Digest.String(), Why: err.Error()}
 		}
-		image, err := c.image(ctx, p.Layers[i])
+		image, err := c.image(ctx, mounted[i])
 		if err != nil || image == nil {
 			return err
 		}
@@ -112,8 +117,40 @@ func (c *comparison) tar(ctx context.Context, d ocispec.Descriptor, bottom bool)
 	return tar, nil
 }
 
-// image fetches a layer of the variant, whole; nil where it is not what its digest says.
-func (c *comparison) image(ctx context.Context, d ocispec.Descriptor) (io.ReaderAt, error) {
+// image fetches a layer of the variant, whole, and the tar that its files lie in, if they do;
+// nil where it is not what its digest says.
+func (c *comparison) image(ctx context.Context, m erofs.Mounted) (io.ReaderAt, error) {
+	image, err := c.blob(ctx, m.Descriptor)
+	if err != nil || image == nil || len(m.Devices) == 0 {
+		return image, err
+	}
+	tar, err := convert.TempFile(c.temp)
+	if err != nil {
+		return nil, err
+	}
+	c.open = append(c.open, tar)
+	carrier := m.Devices[0]
+	err = convert.ReadTar(ctx, c.src, carrier, func(r io.Reader) error { _, err := io.Copy(tar, r); return err })
+	if errors.As(err, new(*convert.RefusedError)) {
+		c.differ(carrier.Digest.String(), "content", err.Error(), fmt.Sprintf("%d bytes of this digest", carrier.Size))
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read layer %s: %w", carrier.Digest, err)
+	}
+	tags, err := erofs.DeviceTags(image)
+	if err == nil {
+		image, err = erofs.Join(image, tar)
+	}
+	if want := erofs.TagOf(carrier.Digest); err != nil || len(m.Devices) > 1 || tags[0] != want {
+		c.differ(m.Digest.String(), "devices", fmt.Sprintf("%q in %d layers (%v)", tags, len(m.Devices), err), want)
+		return nil, nil
+	}
+	return image, nil
+}
+
+// blob fetches a layer of EROFS.
+func (c *comparison) blob(ctx context.Context, d ocispec.Descriptor) (io.ReaderAt, error) {
 	f, err := convert.TempFile(c.temp)
 	if err != nil {
 		return nil, err

@@ -5,13 +5,16 @@ package verify_test
 import (
 	"archive/tar"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lithify/lithify/convert"
+	"github.com/lithify/lithify/convert/registry"
 	"github.com/lithify/lithify/convert/verify"
 	"github.com/lithify/lithify/erofs"
 )
@@ -25,17 +28,18 @@ func TestRegistry(t *testing.T) {
 		profile erofs.Profile
 		files   int
 	}{
-		"small":      {func(t *testing.T) v1.Image { return image(t, built(t, lower), built(t, changes)) }, erofs.ProfileRaw, 13},
-		"small-zstd": {func(t *testing.T) v1.Image { return image(t, built(t, lower), built(t, changes)) }, erofs.ProfileZstd, 13},
-		"debian":     {func(t *testing.T) v1.Image { return image(t, real(t, "debian"), built(t, changes)) }, erofs.ProfileZstd, 0},
-		"odd":        {func(t *testing.T) v1.Image { return image(t, built(t, lower), real(t, "odd"), built(t, changes)) }, erofs.ProfileRaw, 0},
+		"small-index": {func(t *testing.T) v1.Image { return image(t, built(t, lower), built(t, changes)) }, erofs.ProfileIndex, 13},
+		"small":       {func(t *testing.T) v1.Image { return image(t, built(t, lower), built(t, changes)) }, erofs.ProfileRaw, 13},
+		"small-zstd":  {func(t *testing.T) v1.Image { return image(t, built(t, lower), built(t, changes)) }, erofs.ProfileZstd, 13},
+		"debian":      {func(t *testing.T) v1.Image { return image(t, real(t, "debian"), built(t, changes)) }, erofs.ProfileZstd, 0},
+		"odd":         {func(t *testing.T) v1.Image { return image(t, built(t, lower), real(t, "odd"), built(t, changes)) }, erofs.ProfileRaw, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.files == 0 && testing.Short() {
 				t.Skip("builds and reads a large layer: long lane")
 			}
 			p.push(t, c.make(t), name+":1")
-			p.convert(t, name+":1", name+":erofs", convert.Options{Profile: c.profile})
+			p.convert(t, name+":1", name+":erofs", convert.Options{Profile: c.profile, Dialect: dialectOf(c.profile)})
 			r, err := verify.Registry(t.Context(), p.open(t, name+":erofs"), nil, t.TempDir(), verify.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -47,6 +51,55 @@ func TestRegistry(t *testing.T) {
 				t.Errorf("%d layers, %d files", v.Layers, v.Files)
 			}
 		})
+	}
+}
+
+func dialectOf(p erofs.Profile) erofs.Dialect {
+	if p == erofs.ProfileIndex {
+		return erofs.DialectSpec
+	}
+	return erofs.DialectLegacy
+}
+
+// TestRegistryOtherTar has a layer before the metadata that they are not of.
+func TestRegistryOtherTar(t *testing.T) {
+	p := newPlace(t)
+	opts := convert.Options{Replace: true, Profile: erofs.ProfileIndex, Dialect: erofs.DialectSpec}
+	p.push(t, image(t, built(t, lower), built(t, changes)), "two:1")
+	p.convert(t, "two:1", "two:erofs", opts)
+	p.alter(t, "two:erofs", func(layers []ocispec.Descriptor) { layers[0], layers[2] = layers[2], layers[0] })
+	r, err := verify.Registry(t.Context(), p.open(t, "two:erofs"), p.open(t, "two:1"), t.TempDir(), verify.Options{})
+	if err != nil || r.Err() == nil || !strings.Contains(r.Err().Error(), "devices") {
+		t.Errorf("got %v, %v; want that the device is another one", r, err)
+	}
+	if _, err := verify.Image(t.Context(), p.open(t, "two:erofs"), p.open(t, "two:1"), verify.Options{}); err == nil || !strings.Contains(err.Error(), "no released containerd") {
+		t.Errorf("to be unpacked: %v", err)
+	}
+}
+
+// alter changes the layers of a manifest that its tag names.
+func (p place) alter(t *testing.T, ref string, change func([]ocispec.Descriptor)) {
+	t.Helper()
+	dst, err := registry.Create(p.host+"/"+ref, registry.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := dst.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m ocispec.Manifest
+	if _, err := convert.FetchDocument(t.Context(), dst, was, &m); err != nil {
+		t.Fatal(err)
+	}
+	change(m.Layers)
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := convert.Describe(was.MediaType, raw)
+	if err := errors.Join(dst.PutManifest(t.Context(), desc, raw), dst.Tag(t.Context(), desc, raw, was.Digest)); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -54,8 +54,12 @@ func (v *Variant) reproduce(ctx context.Context, src, originals convert.Source, 
 	if err != nil {
 		return err
 	}
-	v.Layers = len(p.Layers)
-	v.Differences = differ(p, made.Variants[0])
+	mounted, err := erofs.MountedOf(p.Layers)
+	if err != nil {
+		return &convert.RefusedError{What: p.Variant.Digest.String(), Why: err.Error()}
+	}
+	v.Layers = len(mounted)
+	v.Differences = differ(p, mounted, made.Variants[0])
 	return v.read(ctx, src, append(p.Layers, p.Config))
 }
 
@@ -69,11 +73,11 @@ type rooted struct {
 func (r rooted) Root(context.Context) (ocispec.Descriptor, error) { return r.desc, nil }
 
 // differ compares layers, and where these are equal the manifests.
-func differ(p convert.Pair, made convert.Variant) (list []tree.Difference) {
-	for i := range max(len(p.Layers), len(made.Layers)) {
+func differ(p convert.Pair, mounted []erofs.Mounted, made convert.Variant) (list []tree.Difference) {
+	for i := range max(len(mounted), len(made.Layers)) {
 		got, want := "none", "none"
-		if i < len(p.Layers) {
-			got = p.Layers[i].Digest.String()
+		if i < len(mounted) {
+			got = mounted[i].Digest.String()
 		}
 		if i < len(made.Layers) {
 			want = made.Layers[i].Digest.String()

@@ -39,9 +39,13 @@ func TestReproduce(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.push(t, corpus.Index(corpus.Entry(amd64, corpus.Linux), corpus.Entry(arm64, v1.Platform{OS: "linux", Architecture: "arm64"})), "it:1")
-	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd} {
+	for _, profile := range []erofs.Profile{erofs.ProfileRaw, erofs.ProfileZstd, erofs.ProfileIndex} {
 		for _, dialect := range []erofs.Dialect{erofs.DialectLegacy, erofs.DialectSpec} {
-			p.convert(t, "it:1", "it:erofs", convert.Options{Profile: profile, Dialect: dialect, AllPlatforms: true, Verity: dialect == erofs.DialectSpec, InlineTails: dialect == erofs.DialectLegacy})
+			opts := convert.Options{Profile: profile, Dialect: dialect, AllPlatforms: true, Verity: dialect == erofs.DialectSpec, InlineTails: dialect == erofs.DialectLegacy}
+			if profile == erofs.ProfileIndex {
+				opts.Dialect, opts.Verity, opts.InlineTails = erofs.DialectSpec, false, false
+			}
+			p.convert(t, "it:1", "it:erofs", opts)
 			result, err := verify.Reproduce(t.Context(), p.open(t, "it:erofs"), nil, scratch(t), verify.Options{})
 			if err != nil {
 				t.Fatal(err)

@@ -114,7 +114,14 @@ func (o Options) pairs(ctx context.Context, src, originals convert.Source, takes
 	if err != nil {
 		return nil, err
 	}
-	pairs = slices.DeleteFunc(pairs, func(p convert.Pair) bool { return !takes(p.Profile) || !o.takes(p.Platform) })
+	early := false
+	pairs = slices.DeleteFunc(pairs, func(p convert.Pair) bool {
+		early = early || p.Profile == erofs.ProfileIndex && !takes(p.Profile)
+		return !takes(p.Profile) || !o.takes(p.Platform)
+	})
+	if len(pairs) == 0 && early {
+		return nil, &convert.RefusedError{What: src.Name(), Why: fmt.Sprintf("has a variant of profile %s, which no released containerd mounts: verify it without --unpack", erofs.ProfileIndex)}
+	}
 	if len(pairs) == 0 {
 		return nil, &convert.RefusedError{What: src.Name(), Why: "has no variant for the platforms asked for that is verified here"}
 	}

@@ -44,12 +44,12 @@ func Program(t testing.TB, name string) string {
 	return ""
 }
 
-// Fsck fails the test if fsck.erofs finds fault with an image. It is a subtest, so
-// that where there is no fsck.erofs nothing else is skipped.
-func Fsck(t *testing.T, image string) {
+// Fsck fails the test if fsck.erofs, with these options, finds fault with an image. It
+// is a subtest, so that where there is no fsck.erofs nothing else is skipped.
+func Fsck(t *testing.T, image string, options ...string) {
 	t.Helper()
 	t.Run("fsck", func(t *testing.T) {
-		if out, err := Command(t, "fsck.erofs", image).CombinedOutput(); err != nil {
+		if out, err := Command(t, "fsck.erofs", append(options, image)...).CombinedOutput(); err != nil {
 			t.Errorf("fsck.erofs %s: %v\n%s", image, err, out)
 		}
 	})

@@ -100,20 +100,26 @@ func (o Output) Validate() error {
 	if err := o.Limits.Validate(); err != nil {
 		return err
 	}
-	if err := OneOf("profile", o.Profile, "erofs", "erofs+zstd", "erofs-tar"); err != nil {
+	if err := OneOf("profile", o.Profile, "erofs", "erofs+zstd", "erofs-tar", profileIndex); err != nil {
 		return err
 	}
-	if o.InlineTails && o.Profile == "erofs-tar" {
-		return fmt.Errorf("--profile erofs-tar leaves files where the tar has them: it excludes --inline-tails")
-	}
-	if o.Verity && o.Profile == "erofs-tar" {
-		return fmt.Errorf("--verity has blocks of 4096 bytes and --profile erofs-tar blocks of 512: they exclude each other")
+	inTar := o.Profile == "erofs-tar" || o.Profile == profileIndex
+	switch {
+	case o.InlineTails && inTar:
+		return fmt.Errorf("--profile %s leaves files where the tar has them: it excludes --inline-tails", o.Profile)
+	case o.Verity && inTar:
+		return fmt.Errorf("--verity has blocks of 4096 bytes and --profile %s blocks of 512: they exclude each other", o.Profile)
+	case o.Profile == profileIndex && o.Dialect != "spec":
+		return fmt.Errorf("--profile %s has layers of a role that no released containerd knows, and the legacy dialect has no name for: give --dialect spec, too", profileIndex)
 	}
 	if err := OneOf("verify", o.Verify, "full", "stack", "none"); err != nil {
 		return err
 	}
 	return OneOf("dialect", o.Dialect, "legacy", "spec")
 }
+
+// profileIndex is erofs.ProfileIndex.
+const profileIndex = "erofs-index"
 
 // OneOf refuses a word that is none of those allowed; "" is the default, whichever that is.
 func OneOf(name, got string, allowed ...string) error {
