@@ -34,11 +34,23 @@ func debian(t testing.TB, n int) v1.Image {
 // debianThat is one that runs a script.
 func debianThat(t testing.TB, n int, script string) v1.Image {
 	t.Helper()
-	base, err := corpus.Open(t.Context(), "debian")
+	return layered(t, corpusLayer(t, "debian"), n, "/bin/sh", "-c", script)
+}
+
+// corpusLayer is a layer of the corpus as registries have it.
+func corpusLayer(t testing.TB, name string) v1.Layer {
+	t.Helper()
+	l, err := corpus.Open(t.Context(), name)
 	if err != nil {
-		t.Skipf("no Debian: %v", err)
+		t.Skipf("no %s: %v", name, err)
 	}
-	layers := []v1.Layer{base.Registry(corpus.Gzip)}
+	return l.Registry(corpus.Gzip)
+}
+
+// layered is an image of a base and small layers on it, n in all.
+func layered(t testing.TB, base v1.Layer, n int, args ...string) v1.Image {
+	t.Helper()
+	layers := []v1.Layer{base}
 	for i := 1; i < n; i++ {
 		l, err := corpus.Built(types.OCILayer, func(w *tar.Writer) error {
 			for _, h := range []tar.Header{ // a directory that is not listed would be as old as its unpacking
@@ -56,7 +68,7 @@ func debianThat(t testing.TB, n int, script string) v1.Image {
 		}
 		layers = append(layers, l)
 	}
-	image, err := corpus.Image(corpus.Linux, []string{"/bin/sh", "-c", script}, layers...)
+	image, err := corpus.Image(corpus.Linux, args, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}

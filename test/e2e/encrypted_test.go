@@ -20,7 +20,12 @@ import (
 // pemPair makes files of a recipient's keys.
 func pemPair(t testing.TB) (public, private string) {
 	t.Helper()
-	pair, dir := keys.EC(t), t.TempDir()
+	return pemFiles(t, keys.EC(t))
+}
+
+func pemFiles(t testing.TB, pair keys.Pair) (public, private string) {
+	t.Helper()
+	dir := t.TempDir()
 	public, private = filepath.Join(dir, "public.pem"), filepath.Join(dir, "private.pem")
 	for file, content := range map[string][]byte{public: []byte(pair.Public), private: pair.Private} {
 		if err := os.WriteFile(file, content, 0o600); err != nil {
@@ -64,11 +69,12 @@ func TestCheckpointEncrypted(t *testing.T) {
 	const secret = "in memory, $(cat /count) in the file" // of its script, which its shell has in memory
 	public, private := pemPair(t)
 	otherPublic, other := pemPair(t)
+	certificate, certified := pemFiles(t, keys.Certified(t, keys.Certificate{}))
 	run := func(tag string, flags ...string) string {
 		args := append([]string{"checkpoint", "--containerd", d.address, "--insecure"}, flags...)
 		return strings.TrimSpace(output(t, lithify(t), append(args, c.id, registry+"/"+tag)...))
 	}
-	sealed := run("sealed:1", "--encrypt-to", "jwe:"+public, "--encrypt-to", otherPublic)
+	sealed := run("sealed:1", "--encrypt-to", "jwe:"+public, "--encrypt-to", otherPublic, "--encrypt-to", "pkcs7:"+certificate)
 	if !strings.Contains(stored(t, plain), secret) {
 		t.Fatalf("%q is not in the container's memory", secret)
 	}
@@ -90,11 +96,8 @@ func TestCheckpointEncrypted(t *testing.T) {
 		}
 	}
 	refused("before")
-	for i, key := range []string{private, other} {
-		two := d.restored(t, "two")
-		if i == 1 {
-			two = d.restored(t, "three")
-		}
+	for name, key := range map[string]string{"public-key": private, "second-key": other, "certificate": certified} {
+		two := d.restored(t, name)
 		output(t, lithify(t), d.restoreArgs(sealed, two.id, "--decrypt-with", key)...)
 		two.goesOn(t, two.count(t))
 	}

@@ -5,8 +5,10 @@ package e2e_test
 import (
 	"archive/tar"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,59 +74,73 @@ func TestCheckpointWorkloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("other programs than the shell's counter: long lane")
 	}
+	of, registry := startContainerd(t), startRegistry(t)
 	for _, w := range []struct {
-		name, layer string
-		args        []string
+		name string
+		base v1.Layer
+		args []string
 	}{
-		{"go", "debian", []string{"/workload"}},
-		{"processes", "debian", []string{"/bin/sh", "-c", processes}},
-		{"python", "devel", []string{"/usr/bin/python3", "-c", python}},
+		{"go", workload(t), []string{"/workload"}},
+		{"processes", corpusLayer(t, "debian"), []string{"/bin/sh", "-c", processes}},
+		{"python", corpusLayer(t, "devel"), []string{"/usr/bin/python3", "-c", python}},
 	} {
-		for _, snapshotter := range []string{"overlayfs", "erofs"} {
-			t.Run(w.name+"/"+snapshotter, func(t *testing.T) {
-				d, registry := startContainerd(t), startRegistry(t)
-				base := registry + "/base:1"
-				push(t, workload(t, w.layer, w.args), base)
-				d.pullFor(base, snapshotter, "")
-				c := d.start(t, "one", base, snapshotter, "", "--null-io")
-				c.goesOn(t, 12)
-				ref := strings.TrimSpace(output(t, lithify(t), "checkpoint", "--containerd", d.address, "--insecure", c.id, registry+"/saved:1"))
-				at := c.count(t)
-				two := d.restored(t, "two")
-				output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter)...)
-				for _, c := range []*container{two, c} {
-					c.goesOn(t, at+12) // its checks included
-					if got := c.does(t, "cat /wrong /etc/issue 2>/dev/null || true"); got != "" {
-						t.Errorf("%s: %s", c.id, got)
+		for _, layers := range []int{1, 2, 8} {
+			image := layered(t, w.base, layers, w.args...)
+			for _, snapshotter := range []string{"overlayfs", "erofs"} {
+				name := fmt.Sprint(w.name, "-", snapshotter, "-", layers)
+				t.Run(name, func(t *testing.T) {
+					d := &daemon{t: t, address: of.address}
+					base := registry + "/base:" + name
+					push(t, image, base)
+					d.pullFor(base, snapshotter, "")
+					c := d.start(t, name, base, snapshotter, "", "--null-io")
+					c.goesOn(t, 12)
+					ref := strings.TrimSpace(output(t, lithify(t), "checkpoint", "--containerd", d.address, "--insecure", c.id, registry+"/saved:"+name))
+					at := c.count(t)
+					two := d.restored(t, name+"-two")
+					output(t, lithify(t), d.restoreArgs(ref, two.id, "--snapshotter", snapshotter)...)
+					for _, c := range []*container{two, c} {
+						c.goesOn(t, at+12) // its checks included
+						if got := c.does(t, "cat /wrong /etc/issue 2>/dev/null || true"); got != "" {
+							t.Errorf("%s: %s", c.id, got)
+						}
 					}
-				}
-			})
+				})
+			}
 		}
 	}
 }
 
-// workload is an image of a layer of the corpus and of the test's program.
-func workload(t *testing.T, layer string, args []string) v1.Image {
+// workload is a layer of the test's program, and of a shell to look into its container.
+func workload(t *testing.T) v1.Layer {
 	t.Helper()
-	below, err := corpus.Open(t.Context(), layer)
-	if err != nil {
-		t.Skipf("no %s: %v", layer, err)
-	}
-	raw, err := os.ReadFile(program(t, "workload", "./workload"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	above, err := corpus.Built(types.OCILayer, func(w *tar.Writer) error {
-		return corpus.File(w, tar.Header{Name: "workload", Mode: 0o755}, string(raw))
+	files := map[string]string{"workload": program(t, "workload", "./workload"), "bin/busybox": need(t, "busybox")}
+	l, err := corpus.Built(types.OCILayer, func(w *tar.Writer) error {
+		for _, dir := range []string{"bin", "etc", "tmp"} {
+			if err := w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
+				return err
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(files)) {
+			raw, err := os.ReadFile(files[name])
+			if err != nil {
+				return err
+			}
+			if err := corpus.File(w, tar.Header{Name: name, Mode: 0o755}, string(raw)); err != nil {
+				return err
+			}
+		}
+		for _, name := range []string{"sh", "cat", "true"} {
+			if err := w.WriteHeader(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}); err != nil {
+				return err
+			}
+		}
+		return corpus.File(w, tar.Header{Name: "etc/issue", Mode: 0o644}, "issue\n")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := corpus.Image(corpus.Linux, args, below.Registry(corpus.Gzip), above)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image
+	return l
 }
 
 // TestClones restores one checkpoint many times on one machine, from one directory. Each
