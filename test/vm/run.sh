@@ -3,16 +3,20 @@
 # groups of version 2, every capability, device-mapper and fs-verity, none of which
 # the machine at hand may have. QEMU emulates the processor (TCG), so it is slow.
 #
-#   test/vm/run.sh [REGEXP]     which tests (default those of containers, CRIU and dm-verity)
+#   test/vm/run.sh [REGEXP [FLAG]...]   which tests (default those of containers, CRIU and dm-verity), and flags
+#                                       of theirs (default -test.short)
 #
-#   LITHIFY_TEST_VM             where the machine is kept (default /var/lib/lithify-test-vm)
+#   LITHIFY_TEST_VM                     where the machine is kept (default /var/lib/lithify-test-vm)
+#   LITHIFY_VM_TIMEOUT                  how long it may run (default 10800 s)
 #
 # Needs root, mmdebstrap and e2fsprogs here; qemu-system-x86 is installed if it is missing.
 # The disk is thrown away with the machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-tests=${1:-'^Test(Checkpoint|Restore|Rollout|Commit$|CommitStopped)'}
+tests=${1:-'^Test(Checkpoint|Restore|Rollout|Fleet|Commit$|CommitStopped|VerityMount)'}
+[ $# -le 1 ] && flags=(-test.short) || flags=("${@:2}")
+limit=${LITHIFY_VM_TIMEOUT:-10800}
 vm=${LITHIFY_TEST_VM:-/var/lib/lithify-test-vm}
 tools=${LITHIFY_TEST_TOOLS:-/var/lib/lithify-test-tools}
 packages=linux-image-amd64,initramfs-tools,criu,erofs-utils,e2fsprogs,kmod,iproute2,iptables,procps,busybox-static,ca-certificates
@@ -43,14 +47,15 @@ share=$(mktemp -d "$vm/share.XXXXXX")
 trap 'rm -rf "$share"' EXIT
 mkdir -p "$share/tools" "$share/programs" "$share/work/test/e2e"
 cp -rL "$tools/bin" "$share/tools/bin"
+go run ./test/vm/layers debian devel
 cp -al "${LITHIFY_TEST_CORPUS:-/var/lib/lithify-test-corpus}" "$share/corpus"
 CGO_ENABLED=0 go test -c -o "$share/e2e.test" ./test/e2e
-for p in cmd/lithify cmd/worker cmd/scheduler test/e2e/probe; do
+for p in cmd/lithify cmd/worker cmd/scheduler test/e2e/probe test/e2e/workload; do
 	CGO_ENABLED=0 go build -o "$share/programs/$(basename "$p")" "./$p"
 done
-printf '%s\n' "$tests" >"$share/tests"
+printf '%s\n' -test.run "$tests" -test.timeout "$((limit - 300))s" "${flags[@]}" >"$share/flags"
 
-timeout "${LITHIFY_VM_TIMEOUT:-3600}" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi,tb-size=1024 -cpu max -smp 2 -m 4096 \
+timeout "$limit" qemu-system-x86_64 -machine q35 -accel tcg,thread=multi,tb-size=1024 -cpu max -smp 2 -m 4096 \
 	-nographic -no-reboot -nodefaults -net none -serial mon:stdio \
 	-kernel "$vm/vmlinuz" -initrd "$vm/initrd" -append "console=ttyS0 quiet loglevel=3 panic=-1 root=/dev/vda rw init=/init" \
 	-drive "file=$vm/disk-$hash.img,format=raw,if=virtio,snapshot=on,cache=unsafe" \
