@@ -8,7 +8,7 @@ import (
 )
 
 // Edge is one step of a job's life: [Open], [Claim], [Finish], [Fail], [Wait],
-// [Resume], [Join], [HandBack], [Cancel], [Expire] or [Reject].
+// [Resume], [Join], [HandBack], [Cancel], [Expire], [Extend] or [Reject].
 type Edge interface {
 	// next gives the record after the edge; false if the edge does not leave r.State.
 	next(r Record) (Record, bool)

@@ -115,6 +115,8 @@ func edge(t *testing.T, w []string, now time.Time) jobs.Edge {
 		return jobs.Cancel{Reason: arg(1), At: now}
 	case "expire":
 		return jobs.Expire{At: now}
+	case "extend": // for a pause that began so long after the epoch, by so much
+		return jobs.Extend{Pause: epoch.Add(duration(t, arg(1))), By: duration(t, arg(2)), At: now}
 	case "reject":
 		return jobs.Reject{Message: arg(1), At: now}
 	}
@@ -152,6 +154,9 @@ func show(r jobs.Record) string {
 	}
 	if !r.NotBefore.IsZero() {
 		s += " in=" + r.NotBefore.Sub(r.Updated).Round(time.Millisecond).String()
+	}
+	if !r.Extended.IsZero() {
+		s += " until=" + r.Deadline.Sub(epoch).String()
 	}
 	if r.Result != nil {
 		s += " result=" + string(r.Result)

@@ -48,6 +48,7 @@ type Record struct {
 	Created     time.Time       `json:"created"`
 	Updated     time.Time       `json:"updated"`
 	Deadline    time.Time       `json:"deadline"`
+	Extended    time.Time       `json:"extended,omitzero"`   // when the pause began that the deadline was moved for last
 	NotBefore   time.Time       `json:"not_before,omitzero"` // with Retry, or Queued and never run
 	Children    []ID            `json:"children,omitempty"`  // that it last waited for
 	Waits       int             `json:"waits,omitempty"`     // how often it did

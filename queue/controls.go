@@ -18,6 +18,7 @@ type Controls struct {
 	Tenants    map[string]Tenant   `json:"tenants,omitempty"`    // by name
 	Registries map[string]Registry `json:"registries,omitempty"` // by host[:port]
 	Pauses     []Pause             `json:"pauses,omitempty"`
+	Jobs       []JobPause          `json:"jobs,omitempty"` // that are paused, each by itself
 }
 
 // Tenant is how much of a pool somebody gets.

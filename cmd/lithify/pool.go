@@ -53,6 +53,9 @@ func (a *app) printControls(c queue.Controls) error {
 	for _, x := range c.Pauses {
 		fmt.Fprintf(w, "paused\t%s\tsince %s by %s\t%s\n", x.Selector, x.Since.Local().Format(time.DateTime), cmp.Or(x.By, "somebody"), x.Reason)
 	}
+	for _, x := range c.Jobs {
+		fmt.Fprintf(w, "paused\tjob %s\tsince %s by %s\t%s\n", x.Job, x.Since.Local().Format(time.DateTime), cmp.Or(x.By, "somebody"), x.Reason)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Tenants)) {
 		t := c.Tenants[name]
 		fmt.Fprintf(w, "tenant\t%s\tweight %d\t%s in flight\n", name, max(t.Weight, 1), atMost(t.MaxInFlight))
@@ -139,10 +142,7 @@ run go on, jobs that are submitted wait. "jobs explain" says who paused them and
 			if err := checkKind(x.Kind); err != nil {
 				return err
 			}
-			if u, err := user.Current(); err == nil {
-				x.By = u.Username
-			}
-			x.Since = time.Now().UTC()
+			x.By, x.Since = myName(), time.Now().UTC()
 			return a.control(cmd.Context(), p, func(c *queue.Controls) error {
 				c.Pauses = slices.DeleteFunc(c.Pauses, func(o queue.Pause) bool { return o.Selector == x.Selector })
 				c.Pauses = append(c.Pauses, x)
@@ -153,6 +153,15 @@ run go on, jobs that are submitted wait. "jobs explain" says who paused them and
 	selectorFlags(cmd, &x.Selector)
 	cmd.Flags().StringVar(&x.Reason, "reason", "", "why, for those who wonder")
 	return cmd
+}
+
+// myName is who decides something, for those who wonder.
+func myName() string {
+	u, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return u.Username
 }
 
 func (a *app) poolResume(p *poolFlags) *cobra.Command {

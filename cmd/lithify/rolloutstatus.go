@@ -17,7 +17,7 @@ import (
 
 func (a *app) rolloutCommand() *cobra.Command {
 	var p poolFlags
-	cmd := &cobra.Command{Use: "rollout", Short: "Look at rollouts of checkpoints, and abort them"}
+	cmd := &cobra.Command{Use: "rollout", Short: "Look at rollouts of checkpoints, pause, resume and abort them"}
 	group(cmd)
 	p.add(cmd.PersistentFlags())
 	cmd.AddCommand(&cobra.Command{
@@ -33,7 +33,7 @@ and taken back later is shown as done: the rollout's own error tells of that.`,
 			})
 		},
 	})
-	cmd.AddCommand(a.rolloutAbortCommand(&p))
+	cmd.AddCommand(a.rolloutPauseCommand(&p), a.rolloutResumeCommand(&p), a.rolloutAbortCommand(&p))
 	return cmd
 }
 
@@ -47,10 +47,15 @@ func (a *app) rolloutStatus(ctx context.Context, client *queue.Client, id jobs.I
 
 func getRollout(ctx context.Context, client *queue.Client, id jobs.ID) (rollouts.Rollout, error) {
 	r, err := rollouts.Read(ctx, client, id)
+	return r, rolloutError(err)
+}
+
+// rolloutError makes a wrong argument of a job that is no rollout.
+func rolloutError(err error) error {
 	if errdefs.IsInvalidArgument(err) {
-		return r, usageError{err}
+		return usageError{err}
 	}
-	return r, err
+	return err
 }
 
 func (a *app) printRolloutStatus(r rollouts.Rollout) error {
@@ -58,10 +63,14 @@ func (a *app) printRolloutStatus(r rollouts.Rollout) error {
 		return a.printJSON(struct {
 			ID         jobs.ID              `json:"id"`
 			State      jobs.State           `json:"state"`
+			Paused     *queue.JobPause      `json:"paused,omitempty"`
 			Containers []rollouts.Container `json:"containers"`
-		}{r.ID, r.State, r.Containers})
+		}{r.ID, r.State, r.Paused, r.Containers})
 	}
 	fmt.Fprintf(a.out, "%s is %s\n", r.ID, r.State)
+	if r.Paused != nil {
+		fmt.Fprintln(a.out, saidPaused(*r.Paused))
+	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NODE\tCONTAINER\tSTATE\tWHY")
 	for _, c := range r.Containers {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/lithify/lithify/console/rollouts"
 	"github.com/lithify/lithify/jobs"
 	rolloutjob "github.com/lithify/lithify/jobs/rollout"
 	"github.com/lithify/lithify/queue"
@@ -17,17 +19,27 @@ import (
 type action struct {
 	path, verb string
 	operator   bool // for operators only
-	do         func(ctx context.Context, c *queue.Client, id jobs.ID, by string) (queue.Status, error)
+	do         func(ctx context.Context, c *queue.Client, id jobs.ID, by, reason string) error
 }
 
 var (
-	cancel = action{path: "cancel", verb: "Cancel", do: func(ctx context.Context, c *queue.Client, id jobs.ID, by string) (queue.Status, error) {
-		return c.Cancel(ctx, id, "cancelled in the console by "+by)
+	cancel = action{path: "cancel", verb: "Cancel", do: func(ctx context.Context, c *queue.Client, id jobs.ID, by, _ string) error {
+		_, err := c.Cancel(ctx, id, "cancelled in the console by "+by)
+		return err
+	}}
+	// Whoever may end a rollout may pause it.
+	pause = action{path: "pause", verb: "Pause", do: func(ctx context.Context, c *queue.Client, id jobs.ID, by, reason string) error {
+		_, err := rollouts.Pause(ctx, c, id, by, reason)
+		return err
+	}}
+	resume = action{path: "resume", verb: "Resume", do: func(ctx context.Context, c *queue.Client, id jobs.ID, by, _ string) error {
+		return rollouts.Resume(ctx, c, id, by)
 	}}
 	// A grant says who may submit what. What was submitted once may be more than that, so
 	// only operators have it run again.
-	retry = action{path: "retry", verb: "Retry", operator: true, do: func(ctx context.Context, c *queue.Client, id jobs.ID, _ string) (queue.Status, error) {
-		return c.Retry(ctx, id)
+	retry = action{path: "retry", verb: "Retry", operator: true, do: func(ctx context.Context, c *queue.Client, id jobs.ID, _, _ string) error {
+		_, err := c.Retry(ctx, id)
+		return err
 	}}
 )
 
@@ -70,12 +82,11 @@ func (p *Page) act(a action) seenBy {
 		if err != nil {
 			return err
 		}
-		back := jobPath(st)
-		if st, err = a.do(r.Context(), p.client, st.ID, v.Name); err != nil {
+		if err := a.do(r.Context(), p.client, st.ID, v.Name, strings.TrimSpace(r.PostFormValue("reason"))); err != nil {
 			return err
 		}
 		p.log.InfoContext(r.Context(), "job changed by hand", "id", st.ID, "action", a.path, "by", v.Name)
-		http.Redirect(w, r, back, http.StatusSeeOther)
+		http.Redirect(w, r, jobPath(st), http.StatusSeeOther)
 		return nil
 	}
 }

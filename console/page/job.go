@@ -40,6 +40,7 @@ type jobData struct {
 	Printed   string // so far
 	After     uint64 // the last piece of that
 	Rollout   bool
+	Hold      string // pause or resume, if it can be
 	Operator  bool
 }
 

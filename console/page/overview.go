@@ -62,12 +62,12 @@ func (p *Page) overview(_ *http.Request, v Viewer) (reader, error) {
 		d := overviewData{Whole: p.index.Whole(), Operator: v.Operator}
 		d.count(p, v)
 		var controls queue.Controls
-		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() (err error) { d.Workers, err = p.client.Workers(ctx); return err })
-		g.Go(func() (err error) { d.Schedulers, err = p.client.Schedulers(ctx); return err })
-		g.Go(func() (err error) { controls, err = p.client.Controls(ctx); return err })
+		g, gctx := errgroup.WithContext(ctx)
+		g.Go(func() (err error) { d.Workers, err = p.client.Workers(gctx); return err })
+		g.Go(func() (err error) { d.Schedulers, err = p.client.Schedulers(gctx); return err })
+		g.Go(func() (err error) { controls, err = p.client.Controls(gctx); return err })
 		g.Go(func() (err error) {
-			d.Failed, _, err = p.latest(ctx, v, jobsQuery{State: "failed", Limit: maxFailed})
+			d.Failed, _, err = p.latest(gctx, v, jobsQuery{State: "failed", Limit: maxFailed})
 			return err
 		})
 		if err := g.Wait(); err != nil {
@@ -79,8 +79,34 @@ func (p *Page) overview(_ *http.Request, v Viewer) (reader, error) {
 		// What was decided about somebody else's jobs is not for everybody.
 		controls.Pauses = slices.DeleteFunc(controls.Pauses, func(p queue.Pause) bool { return p.Selector.Tenant != "" && !v.sees(p.Selector.Tenant) })
 		d.diagnose(controls)
-		return d, nil
+		return d, p.tellPaused(ctx, v, &d, controls.Jobs)
 	}, nil
+}
+
+// tellPaused names the jobs that somebody paused, each by itself, of those that v sees.
+func (p *Page) tellPaused(ctx context.Context, v Viewer, d *overviewData, pauses []queue.JobPause) error {
+	if len(pauses) == 0 {
+		return nil
+	}
+	ids := make([]jobs.ID, len(pauses))
+	for i, x := range pauses {
+		ids[i] = x.Job
+	}
+	found, err := p.client.GetAll(ctx, ids, "", 0)
+	for _, x := range pauses {
+		if st, ok := found[x.Job]; ok && v.sees(st.Job.Tenant) && x.Resumed.IsZero() {
+			d.Problems = append(d.Problems, problem{pausedText(x.By, x.Since, what(st), x.Reason), jobPath(st), true})
+		}
+	}
+	return err
+}
+
+func pausedText(by string, since time.Time, what, reason string) string {
+	text := fmt.Sprintf("Paused by %s since %s: %s", cmp.Or(by, "somebody"), utc(since), what)
+	if reason != "" {
+		text += ", " + reason
+	}
+	return text
 }
 
 func (d *overviewData) count(p *Page, v Viewer) {
@@ -115,11 +141,7 @@ func (d *overviewData) diagnose(c queue.Controls) {
 		d.Problems = append(d.Problems, problem{"All workers are draining: they take no more jobs.", "", open > 0})
 	}
 	for _, pause := range c.Pauses {
-		text := fmt.Sprintf("Paused by %s since %s: %s", cmp.Or(pause.By, "somebody"), utc(pause.Since), pause.Selector)
-		if pause.Reason != "" {
-			text += ", " + pause.Reason
-		}
-		d.Problems = append(d.Problems, problem{text, "", true})
+		d.Problems = append(d.Problems, problem{pausedText(pause.By, pause.Since, pause.Selector.String(), pause.Reason), "", true})
 	}
 	if n := d.failedLately(); n > 0 {
 		text := plural(n, "job has", "jobs have")

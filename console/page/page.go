@@ -62,14 +62,17 @@ func (p *Page) Handler() http.Handler {
 		"/jobs/{id}":        {"job", "Job", "jobs", p.job, time.Second},
 		"/jobs/{id}/cancel": {"confirm", "Cancel", "jobs", p.confirm(cancel), 0},
 		"/jobs/{id}/retry":  {"confirm", "Retry", "jobs", p.confirm(retry), 0},
+		"/jobs/{id}/pause":  {"confirm", "Pause", "jobs", p.confirm(pause), 0},
+		"/jobs/{id}/resume": {"confirm", "Resume", "jobs", p.confirm(resume), 0},
 		"/rollouts":         {"rollouts", "Rollouts", "rollouts", p.rollouts, ageEvery},
 		"/rollouts/{id}":    {"rollout", "Rollout", "rollouts", p.rollout, ageEvery},
 	} {
 		mux.HandleFunc("GET "+path, p.seen(p.show(v)))
 	}
 	mux.HandleFunc("GET /jobs/{id}/log", p.seen(p.followLog))
-	mux.HandleFunc("POST /jobs/{id}/cancel", p.seen(p.act(cancel)))
-	mux.HandleFunc("POST /jobs/{id}/retry", p.seen(p.act(retry)))
+	for _, a := range []action{cancel, retry, pause, resume} {
+		mux.HandleFunc("POST /jobs/{id}/"+a.path, p.seen(p.act(a)))
+	}
 	mux.HandleFunc("GET /login", p.loginForm)
 	mux.HandleFunc("POST /login", p.login)
 	mux.HandleFunc("POST /logout", p.logout)

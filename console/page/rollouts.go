@@ -49,7 +49,8 @@ type rolloutData struct {
 	Nodes    []nodeRow
 	Error    string
 	Why      []queue.Reason
-	Left     bool // it takes back nothing
+	Left     bool   // it takes back nothing
+	Hold     string // pause or resume, if it can be
 	Operator bool
 }
 
@@ -112,6 +113,12 @@ func (p *Page) rollout(r *http.Request, v Viewer) (reader, error) {
 			Left: rollouts.Left(read.Status), Operator: v.Operator}
 		for _, w := range read.Waves() {
 			d.Waves = append(d.Waves, wave{w, tally(w.Containers)})
+		}
+		if d.Open() {
+			d.Hold = pause.path
+		}
+		if d.Paused != nil {
+			d.Hold = resume.path
 		}
 		if d.State == jobs.Queued || d.State == jobs.Retry {
 			x, err := p.client.Explain(ctx, id)

@@ -4,9 +4,6 @@ package rollouts
 
 import (
 	"context"
-	"fmt"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/lithify/lithify/jobs"
 	rolloutjob "github.com/lithify/lithify/jobs/rollout"
@@ -17,7 +14,8 @@ import (
 type Rollout struct {
 	queue.Status
 	Args       rolloutjob.Args
-	Containers []Container // in the order in which they are begun
+	Containers []Container     // in the order in which they are begun
+	Paused     *queue.JobPause // if it is
 }
 
 // Container is one that a rollout restores.
@@ -37,13 +35,10 @@ const Wanted = "wanted"
 // Read finds a rollout. An unknown job is errdefs.ErrNotFound, one of another kind
 // errdefs.ErrInvalidArgument.
 func Read(ctx context.Context, client *queue.Client, id jobs.ID) (Rollout, error) {
-	st, err := client.Get(ctx, id)
-	if err != nil {
-		return Rollout{}, err
-	}
+	st, err := get(ctx, client, id)
 	r := Rollout{Status: st}
-	if st.Job.Kind != rolloutjob.Kind {
-		return r, fmt.Errorf("job %s is a %s and no rollout: %w", id, st.Job.Kind, errdefs.ErrInvalidArgument)
+	if err != nil {
+		return r, err
 	}
 	if r.Args, err = jobs.DecodeArgs[rolloutjob.Args](st.Job.Args); err != nil {
 		return r, err
@@ -58,7 +53,11 @@ func Read(ctx context.Context, client *queue.Client, id jobs.ID) (Rollout, error
 	for i := range r.Containers {
 		r.Containers[i].stand(found)
 	}
-	return r, nil
+	controls, err := client.Controls(ctx)
+	if x, ok := controls.PausedJob(id); ok && !st.State.Ended() {
+		r.Paused = &x
+	}
+	return r, err
 }
 
 // Jobs are those that restore the containers, in their order.

@@ -18,6 +18,12 @@ import (
 // if nothing else happens.
 func (s *Scheduler) admit(ctx context.Context) time.Duration {
 	now := time.Now()
+	if err := s.heed(ctx); err != nil {
+		if ctx.Err() == nil && !errors.Is(err, errUnread) {
+			s.log.Warn("nothing is admitted: it is not known what is paused", "error", err)
+		}
+		return retryAdmission
+	}
 	s.purgeMoot(ctx)
 	s.raiseCalm(ctx)
 	if err := s.cancelIdle(ctx); err != nil {
@@ -51,6 +57,29 @@ func (s *Scheduler) admit(ctx context.Context) time.Duration {
 		return max(time.Until(next), 0)
 	}
 	return s.cfg.Sweep
+}
+
+// errUnread is why nothing is admitted while it is not known who waits for whom, and somebody
+// is paused.
+var errUnread = errors.New("records are being read")
+
+// heed sees to what people have decided, before the first job is admitted.
+func (s *Scheduler) heed(ctx context.Context) error {
+	if !s.decided {
+		c, err := s.client.Controls(ctx)
+		if err != nil {
+			return err
+		}
+		s.setControls(ctx, c)
+	}
+	if !s.pool.caughtUp && len(s.pool.held) > 0 {
+		return errUnread
+	}
+	if s.unsettled && s.pool.caughtUp {
+		s.unsettled = false
+		s.settlePauses(ctx)
+	}
+	return nil
 }
 
 // admitLine admits what may be of one line. What could not be waits.

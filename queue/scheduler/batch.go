@@ -95,6 +95,9 @@ func (s *Scheduler) admissible(ctx context.Context, e *entry, found map[jobs.ID]
 		return st, false, fmt.Errorf("job %s: %w", e.id, errdefs.ErrNotFound)
 	case st.Revision > e.revision:
 		return st, false, nil // the change is on its way
+	case s.pool.heldEarly(e, st.Job.Parent):
+		s.pool.putAside(e)
+		return st, false, nil
 	}
 	if msg := s.invalid(st.Job); msg != "" {
 		return st, false, s.apply(ctx, st, jobs.Reject{Message: msg, At: time.Now().UTC()})

@@ -95,7 +95,9 @@ func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st
 	slices.SortFunc(open, func(a, b queue.Status) int { return cmp.Compare(a.Record.ID, b.Record.ID) })
 	reasons = append(reasons, queue.Reason{Code: queue.ReasonChildren, Text: fmt.Sprintf("it waits for %d of %d jobs", len(open), len(st.Children))})
 	shown := open[:min(len(open), showChildren)]
-	for i, why := range s.ask(ctx, ask, shown...) {
+	all := s.ask(ctx, ask, append([]queue.Status{st}, shown...)...)
+	reasons = append(all[0], reasons...)
+	for i, why := range all[1:] {
 		text := fmt.Sprintf("%s is %s", shown[i].Record.ID, shown[i].State)
 		if len(why) > 0 {
 			text += ": " + why[0].Text
@@ -106,15 +108,16 @@ func (s *Scheduler) explainChildren(ctx context.Context, ask chan<- question, st
 }
 
 // explain says what keeps a job, from the same facts by which it is admitted. It is
-// nil if the pool is behind the record, or the record waits for others.
+// nil if the pool is behind the record; of one that waits for others it says who paused it.
 func (s *Scheduler) explain(r jobs.Record, revision uint64, now time.Time) (reasons []queue.Reason) {
 	add := func(code queue.ReasonCode, text string, args ...any) {
 		reasons = append(reasons, queue.Reason{Code: code, Text: fmt.Sprintf(text, args...)})
 	}
 	e, wait := s.pool.jobs[r.ID], r.NotBefore.Sub(now).Round(time.Second)
 	switch {
-	case r.State == jobs.Waiting || r.State.Ended():
-	case e == nil || e.revision < revision:
+	case r.State.Ended() || e == nil || e.revision < revision:
+	case r.State == jobs.Waiting:
+		return s.explainPauses(e)
 	case r.State == jobs.Running && s.held()[r.ID] == revision:
 		add(queue.ReasonRunning, "worker %s runs it since %s, attempt %d of %d", r.Worker, r.Updated.Format(time.RFC3339), r.Attempt, r.MaxAttempts)
 	case r.State == jobs.Running:
@@ -136,10 +139,7 @@ func (s *Scheduler) explainQueued(e *entry, now time.Time) (reasons []queue.Reas
 	add := func(code queue.ReasonCode, text string, args ...any) {
 		reasons = append(reasons, queue.Reason{Code: code, Text: fmt.Sprintf(text, args...)})
 	}
-	if x := s.pool.pausedJob(e); x != nil {
-		add(queue.ReasonPaused, "%s is paused%s", x.Selector, pausedBy(*x))
-	}
-	reasons = append(reasons, s.explainWorkers(e.line.Class)...)
+	reasons = append(s.explainPauses(e), s.explainWorkers(e.line.Class)...)
 	if e.admitted {
 		if len(reasons) == 0 {
 			add(queue.ReasonDue, "nothing keeps it: it is about to start")
@@ -167,15 +167,25 @@ func (s *Scheduler) explainQueued(e *entry, now time.Time) (reasons []queue.Reas
 	return reasons
 }
 
-func pausedBy(x queue.Pause) string {
-	s := " since " + x.Since.Format(time.RFC3339)
-	if x.By != "" {
-		s += " by " + x.By
+// explainPauses says who keeps a job from being started, and why.
+func (s *Scheduler) explainPauses(e *entry) (reasons []queue.Reason) {
+	add := func(what string, since time.Time, by, why string) {
+		text := fmt.Sprintf("%s is paused since %s", what, since.Format(time.RFC3339))
+		if by != "" {
+			text += " by " + by
+		}
+		if why != "" {
+			text += ": " + why
+		}
+		reasons = append(reasons, queue.Reason{Code: queue.ReasonPaused, Text: text})
 	}
-	if x.Reason != "" {
-		s += ": " + x.Reason
+	if x := s.pool.heldBy(e); x != nil {
+		add("job "+string(x.Job), x.Since, x.By, x.Reason)
 	}
-	return s
+	if x := s.pool.pausedJob(e); x != nil {
+		add(x.Selector.String(), x.Since, x.By, x.Reason)
+	}
+	return reasons
 }
 
 func others(tenants int) string {

@@ -178,7 +178,7 @@ func (p *pool) mayTake(t *tenant) bool {
 func (p *pool) first(s *share, now time.Time) *entry {
 	var best *fifo
 	s.drop(func(q *fifo) bool {
-		for len(q.jobs) > 0 && q.jobs[0].void() {
+		for len(q.jobs) > 0 && (q.jobs[0].void() || p.park(q.jobs[0].e)) {
 			q.jobs = q.jobs[1:]
 		}
 		if len(q.jobs) > 0 && (best == nil || q.jobs[0].turn < best.jobs[0].turn) && !p.busy(q.hosts, now) {
@@ -247,6 +247,7 @@ func (p *pool) prune() {
 		l.prune()
 	}
 	p.ready = slices.DeleteFunc(p.ready, func(w waiter) bool { return !p.waits(w) })
+	p.parked = slices.DeleteFunc(p.parked, func(e *entry) bool { return !e.isParked })
 	p.round++
 	for _, e := range p.jobs {
 		e.line.used, e.tenant.used = p.round, p.round
@@ -327,11 +328,11 @@ func (p *pool) pausedJob(e *entry) *queue.Pause {
 // takeBack gives the jobs that are paused now, have not started, and are admitted or
 // have a message among these.
 func (p *pool) takeBack(work map[string]uint64) (back []*entry) {
-	if len(p.controls.Pauses) == 0 {
+	if len(p.controls.Pauses)+len(p.held) == 0 {
 		return nil
 	}
 	for _, e := range p.jobs {
-		if (e.state == queued || e.state == retry) && p.pausedJob(e) != nil && (e.admitted || work[e.subject()] > 0) {
+		if (e.state == queued || e.state == retry) && (e.admitted || work[e.subject()] > 0) && (p.pausedJob(e) != nil || p.heldBy(e) != nil) {
 			back = append(back, e)
 		}
 	}
@@ -348,4 +349,5 @@ func (p *pool) control(c queue.Controls) {
 	for name, h := range p.hosts {
 		h.limit = c.Registries[name].Concurrency
 	}
+	p.hold(c.Jobs)
 }

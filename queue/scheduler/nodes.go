@@ -83,6 +83,7 @@ func (s *Scheduler) held() map[jobs.ID]uint64 {
 // setControls heeds what people decided.
 func (s *Scheduler) setControls(ctx context.Context, c queue.Controls) {
 	s.pool.control(c)
+	s.decided, s.unsettled = true, true
 	limits := map[string]rate.Limit{}
 	for host, r := range c.Registries {
 		if r.Rate > 0 {

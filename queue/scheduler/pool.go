@@ -19,6 +19,8 @@ type pool struct {
 	hosts    map[string]*host
 	hostSets map[string]*hostSet
 	controls queue.Controls
+	held     map[jobs.ID]*queue.JobPause                                 // by the job that is paused
+	parked   []*entry                                                    // jobs that are held, and so in no line; and some that are no more
 	shut     func(host string, now time.Time) (until time.Time, is bool) // whether a registry wants no requests
 	opens    time.Time                                                   // when to look again at a job that waits for one
 	timers   timers
@@ -60,6 +62,7 @@ type entry struct {
 	direct   bool // somebody asked for it, and not only jobs that wait for it
 	orphan   bool // at the last sweep nobody waited for it
 	dropped  bool // it is in pool.idle
+	isParked bool // it is in pool.parked
 	gen      int32
 }
 
@@ -131,7 +134,7 @@ func (p *pool) update(ch queue.Change) (m moved) {
 // enter puts a job where its state belongs.
 func (p *pool) enter(e *entry, r jobs.Record, known bool) {
 	was, turn := e.state, e.turn
-	e.state, e.turn = states[r.State], 0
+	e.state, e.turn, e.isParked = states[r.State], 0, false
 	switch {
 	case known && was == queued && e.state == queued && turn > 0:
 		e.turn = turn // somebody else asks for it, too
@@ -154,7 +157,7 @@ func (p *pool) enter(e *entry, r jobs.Record, known bool) {
 // end forgets a job, and tells those who wait for it.
 func (p *pool) end(e *entry) {
 	p.setAdmitted(e, false)
-	e.turn = 0
+	e.turn, e.isParked = 0, false
 	delete(p.jobs, e.id)
 	p.ended(e)
 }

@@ -81,6 +81,8 @@ type Scheduler struct {
 	unburied              []unburied        // that died while it stood by, or whose letters could not be written
 	mark                  queue.Mark        // as last written
 	unread                atomic.Uint64     // revision of the first record that this version cannot read; 0: none
+	decided               bool              // it is known what people have decided
+	unsettled             bool              // a pause of a job may be over
 	adopted               bool              // consumers are known to be there, with settings that are not
 }
 
@@ -240,6 +242,9 @@ func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 		s.moot = append(s.moot, m.from.Subject(ch.Record.ID))
 	}
 	s.raise(ch.Record)
+	if e := s.pool.jobs[ch.Record.ID]; e != nil && e.state == waiting && s.pool.heldBy(e) != nil {
+		s.takeBack(ctx, nil) // what it submitted before it waited
+	}
 	s.end(ctx, ch.Record, m.admitted)
 }
 
@@ -254,5 +259,6 @@ func (s *Scheduler) end(ctx context.Context, r jobs.Record, admitted bool) {
 	if admitted && (r.State == jobs.Cancelled || r.State == jobs.Failed) {
 		s.moot = append(s.moot, queue.LineOf(r).Subject(r.ID))
 	}
+	s.unsettled = s.unsettled || s.pool.held[r.ID] != nil
 	s.release(r)
 }

@@ -37,9 +37,11 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	s.pool.estranged()
 	s.pool.sweepCalm()
 	s.takeBack(ctx, seen.work)
+	s.pool.unparkAll()
+	s.unsettled = true
 	var late []*entry
 	for _, e := range s.pool.jobs {
-		if e.late() {
+		if e.late() && s.pool.heldBy(e) == nil { // else the time is given back
 			late = append(late, e)
 			continue
 		}

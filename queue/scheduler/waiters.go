@@ -58,6 +58,7 @@ func (p *pool) link(w waiter, children []jobs.ID) (unknown []jobs.ID) {
 		}
 		c.parents = append(c.parents, w)
 		w.e.open++
+		p.unpark(c)
 	}
 	return unknown
 }

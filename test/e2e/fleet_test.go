@@ -265,25 +265,33 @@ func TestFleet(t *testing.T) {
 		}
 	}
 
-	// Paused by its tenant in the first of two waves: the second begins with the resumption.
+	// Paused in the first of two waves: the second begins with the resumption, and that of
+	// somebody else is not kept.
 	hold()
-	p := f.rollOut(t, "held", 6, ref, "--wave", "3", "--tenant", "web")
+	p := f.rollOut(t, "held", 6, ref, "--wave", "3")
 	at()
 	id := p.says(t, "job", func(line string) (string, bool) { return strings.CutPrefix(line, "job ") })
-	f.output(t, "pool", "pause", "--tenant", "web", "--reason", "lunch")
+	f.output(t, "rollout", "pause", "--reason", "lunch", id)
 	release()
 	await(t, "the rollout to be held", func(context.Context) error {
-		if said := f.output(t, "jobs", "explain", id); !strings.Contains(said, "tenant web is paused") {
+		said := f.output(t, "jobs", "explain", id)
+		if !strings.HasPrefix(said, id+" is queued") || !strings.Contains(said, "job "+id+" is paused") {
 			return errors.New(said)
 		}
 		return nil
 	})
+	if out, err := f.rollOut(t, "free", 3, ref).rolledOut(); err != nil {
+		t.Errorf("%v, %s: want another rollout to go on", err, out)
+	}
 	for _, n := range f.nodes {
 		if got := n.has("held-"); len(got) != 1 {
 			t.Errorf("node %s has %q of a rollout that is paused after one wave", n.name, got)
 		}
 	}
-	f.output(t, "pool", "resume", "--tenant", "web")
+	if said := f.output(t, "rollout", "status", id); strings.Count(said, " done ") != 3 || strings.Count(said, " wanted ") != 3 || !strings.Contains(said, ": lunch\n") {
+		t.Errorf("status of a rollout that is paused: %s", said)
+	}
+	f.output(t, "rollout", "resume", id)
 	if out, err := p.rolledOut(); err != nil || !strings.HasSuffix(out, "c held-6\n") {
 		t.Errorf("%v, %s: want it to go on", err, out)
 	}
