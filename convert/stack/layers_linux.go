@@ -83,12 +83,9 @@ func (s *Stack) unmountAll() error {
 	return errors.Join(errs...)
 }
 
-// Abandoned reports whether dir is the root of a stack of this user's, whose process is gone.
-func Abandoned(dir string) bool {
+// ours reports whether dir is this user's directory: in $TMPDIR others may make what they like.
+func ours(dir string) bool {
 	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil || st.Mode != unix.S_IFDIR|0o700 || int(st.Uid) != os.Geteuid() {
-		return false // in $TMPDIR others may make what they like
-	}
-	pid, ok := owner(dir)
-	return ok && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
+	err := unix.Lstat(dir, &st)
+	return err == nil && st.Mode == unix.S_IFDIR|0o700 && int(st.Uid) == os.Geteuid()
 }

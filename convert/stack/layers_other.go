@@ -27,5 +27,4 @@ func mountHandlers() []manager.Opt { return nil }
 
 func (s *Stack) unmountAll() error { return nil }
 
-// Abandoned is for Linux and Windows: elsewhere a stack is of no use.
-func Abandoned(string) bool { return false }
+func ours(string) bool { return false } // a stack is of no use here

@@ -112,7 +112,7 @@ func (s *Stack) at(name string) string { return filepath.Join(s.root, name) }
 
 const (
 	lockName = "stack.lock" // by which a stack is known, too
-	pidName  = "pid"
+	pidName  = "pid"        // as long as the stack is open
 )
 
 // lock makes root ours. The process's ID is in a file of its own: Windows lets nobody
@@ -137,18 +137,24 @@ func (s *Stack) lock() error {
 		}
 		return fmt.Errorf("%s has it: %w", who, errdefs.ErrUnavailable)
 	}
-	s.closers = append(s.closers, f.Close)
+	s.closers = append(s.closers, func() error { return errors.Join(os.Remove(s.at(pidName)), f.Close()) })
 	return os.WriteFile(s.at(pidName), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
 }
 
-// owner is the process that last had a root, by its own word. It reports false where there is none.
-func owner(root string) (pid int, ok bool) {
-	raw, err := os.ReadFile(filepath.Join(root, pidName))
-	if err != nil {
-		return 0, false
+// Abandoned reports whether dir is the root of a stack of this user's whose process has died
+// before it closed it. That is asked of the lock: a number tells nothing of a process of another
+// account or container, and is used again.
+func Abandoned(dir string) bool {
+	if !ours(dir) {
+		return false
 	}
-	pid, err = strconv.Atoi(strings.TrimSpace(string(raw)))
-	return pid, err == nil && pid > 0
+	if _, err := os.Stat(filepath.Join(dir, pidName)); err != nil {
+		return false // it is about to be opened, or has been closed
+	}
+	f := flock.New(filepath.Join(dir, lockName), flock.SetFlag(os.O_RDONLY))
+	defer f.Close()
+	free, err := f.TryLock()
+	return free && err == nil
 }
 
 func (s *Stack) open(ctx context.Context) error {
