@@ -61,9 +61,9 @@ func (c *conversion) cimTasks(m *manifest) []task {
 }
 
 // windows converts a manifest for Windows, one layer after the other.
-func (c *conversion) windows(ctx context.Context, m *manifest) (_ *variant, err error) {
+func (c *conversion) windows(ctx context.Context, m *manifest) (*variant, error) {
 	w := &cimChain{conversion: c}
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer w.close(ctx)
 	var layers []*CIMLayer
 	var keys []LayerJob
 	tasks := c.cimTasks(m)
@@ -80,6 +80,7 @@ func (c *conversion) windows(ctx context.Context, m *manifest) (_ *variant, err 
 	}
 	var merged *CIMLayer
 	if c.opts.MergedCIM && len(layers) > 1 {
+		var err error
 		if merged, err = w.merged(ctx, tasks[len(tasks)-1], layers); err != nil {
 			return nil, err
 		}
@@ -97,13 +98,19 @@ type cimChain struct {
 	made  *CIMLayer // what chain made last
 }
 
-func (w *cimChain) close() error {
-	if w.dir == nil {
-		return nil
+func (w *cimChain) close(ctx context.Context) {
+	if w.dir != nil {
+		w.drop(ctx, w.dir)
 	}
-	dir := w.dir
 	w.dir, w.chain = nil, nil
-	return dir.remove()
+}
+
+// drop removes a directory. It is worth no error if Windows does not let it go, as where a virus
+// scanner looks into a file: whoever makes one next tries again.
+func (c *conversion) drop(ctx context.Context, dir *cimDir) {
+	if err := dir.remove(); err != nil {
+		c.log.WarnContext(ctx, "directory of block CIMs is left for now", "dir", dir.path, "err", err)
+	}
 }
 
 // layer gives the task's layer, present in the target: from the ledger, made by others, or
@@ -132,12 +139,13 @@ func (w *cimChain) obtain(ctx context.Context, t task, make func(context.Context
 }
 
 // cimLayer makes one layer into the ledger, which has that below it.
-func (c *conversion) cimLayer(ctx context.Context, lt LayerTask) (_ *LayerResult, err error) {
+func (c *conversion) cimLayer(ctx context.Context, lt LayerTask) (*LayerResult, error) {
 	t := task{LayerJob: lt.LayerJob, desc: ocispec.Descriptor{MediaType: lt.MediaType, Digest: lt.Source, Size: lt.Size}}
 	w := &cimChain{conversion: c}
-	defer func() { err = errors.Join(err, w.close()) }()
+	defer w.close(ctx)
 	var lower []*CIMLayer
 	if t.Below != "" {
+		var err error
 		if lower, err = c.lowerCIMs(ctx, t.Below); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", t.Source, err)
 		}
@@ -199,7 +207,7 @@ func (c *conversion) reuseCIM(ctx context.Context, t task) (*CIMLayer, error) {
 }
 
 // make makes a layer on w.below, and pushes and enters it.
-func (w *cimChain) make(ctx context.Context, t task) (_ *CIMLayer, err error) {
+func (w *cimChain) make(ctx context.Context, t task) (*CIMLayer, error) {
 	began := time.Now()
 	if err := w.begin(ctx, t); err != nil {
 		return nil, err
@@ -216,10 +224,10 @@ func (w *cimChain) make(ctx context.Context, t task) (_ *CIMLayer, err error) {
 	}
 	w.made = l
 	w.event(Event{Layer: t.desc.Digest, Phase: "converted", Done: t.desc.Size, Total: t.desc.Size, Took: time.Since(began), Result: &l.Blob})
-	if w.opts.MergedCIM {
-		return l, nil // merge reads it
+	if !w.opts.MergedCIM { // merge reads it
+		_ = os.Remove(l.Path) // nothing else needs it, and it may be large; at last it goes with the directory
 	}
-	return l, os.Remove(l.Path) // nothing else of it is needed, and it may be large
+	return l, nil
 }
 
 // enter enters what was made into the ledger.
@@ -238,9 +246,7 @@ func (w *cimChain) begin(ctx context.Context, t task) (err error) {
 	if w.chain != nil && w.made == w.below {
 		return nil
 	}
-	if err := w.close(); err != nil {
-		return err
-	}
+	w.close(ctx)
 	if w.dir, err = newCIMDir(cmp.Or(w.opts.TempDir, os.TempDir())); err != nil {
 		return err
 	}

@@ -1,11 +1,12 @@
 package convert
 
 import (
+	"context"
+	"io"
+	"log/slog"
 	"os"
 
-	"context"
 	"github.com/lithify/lithify/erofs"
-	"io"
 )
 
 // PutCIM enters a block CIM, which only Windows makes, of a layer that registries Seen have.
@@ -20,12 +21,12 @@ func CIMTar(ctx context.Context, tar io.Reader, opts Options) (r io.Reader, end 
 }
 
 // CIMDir makes a directory of block CIMs in temp. kill lets go of it as a process that is killed.
-func CIMDir(temp string) (path string, kill, remove func() error, err error) {
+func CIMDir(temp string, log *slog.Logger) (path string, kill func() error, drop func(context.Context), err error) {
 	d, err := newCIMDir(temp)
 	if err != nil {
 		return "", nil, nil, err
 	}
-	return d.path, d.mark.Close, d.remove, nil
+	return d.path, d.mark.Close, func(ctx context.Context) { (&conversion{log: log}).drop(ctx, d) }, nil
 }
 
 // WithWritten has f called with each layer's file before it is verified.

@@ -41,7 +41,7 @@ func (w *cimChain) merged(ctx context.Context, top task, layers []*CIMLayer) (*C
 }
 
 // merge joins layers, the base first, and pushes and enters what comes of it.
-func (w *cimChain) merge(ctx context.Context, t task, layers []*CIMLayer) (_ *CIMLayer, err error) {
+func (w *cimChain) merge(ctx context.Context, t task, layers []*CIMLayer) (*CIMLayer, error) {
 	began := time.Now()
 	if _, err := cimfs.Library(); err != nil {
 		return nil, notHere(err)
@@ -50,7 +50,7 @@ func (w *cimChain) merge(ctx context.Context, t task, layers []*CIMLayer) (_ *CI
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, dir.remove()) }()
+	defer w.drop(ctx, dir)
 	blocks := make([]*cimfs.Block, len(layers))
 	for i, l := range layers {
 		if blocks[i], err = w.block(ctx, l, filepath.Join(dir.path, strconv.Itoa(i))); err != nil {
