@@ -1,6 +1,7 @@
 package cimfs
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -30,30 +31,36 @@ type written struct {
 	Writer   Writer `json:"writer"`
 }
 
-// orderEnv has the order of a process that a chain has started.
+// orderEnv is set in a process that a chain has started.
 const orderEnv = "LITHIFY_WRITE_CIM"
 
 // RunWriter returns at once, but in a process that a [Chain] has started to write one CIM:
 // that does it, of the tar on its stdin, says on stdout what the chain wants to know, and
 // ends. A program that uses chains calls it first in main.
 func RunWriter() {
-	raw, ok := os.LookupEnv(orderEnv)
-	if !ok {
+	if os.Getenv(orderEnv) == "" {
 		return
 	}
-	if err := runOrder(context.Background(), raw, os.Stdin, os.Stdout); err != nil { // the chain kills it to end it
+	if err := runOrder(context.Background(), os.Stdin, os.Stdout); err != nil { // the chain kills it to end it
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func runOrder(ctx context.Context, raw string, stdin io.Reader, stdout io.Writer) error {
-	var o order
-	if err := json.Unmarshal([]byte(raw), &o); err != nil {
-		return fmt.Errorf("$%s: %w", orderEnv, err)
+// runOrder reads an order, a line, and behind it the tar. In a variable Windows has no room for
+// the names of many layers: 32767 characters.
+func runOrder(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	tar := bufio.NewReader(stdin)
+	raw, err := tar.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("reading what to write: %w", err)
 	}
-	w, err := o.write(ctx, stdin)
+	var o order
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return fmt.Errorf("reading what to write: %w", err)
+	}
+	w, err := o.write(ctx, tar)
 	if err != nil {
 		return err
 	}
@@ -77,9 +84,13 @@ func run(ctx context.Context, b *Block, o order, tar io.Reader) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), orderEnv+"="+string(raw))
+	cmd.Env = append(os.Environ(), orderEnv+"=1")
+	cmd.Stdin = bytes.NewReader(append(raw, '\n'))
+	if tar != nil {
+		cmd.Stdin = io.MultiReader(cmd.Stdin, tar)
+	}
 	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = tar, &stdout, &last{&stderr}
+	cmd.Stdout, cmd.Stderr = &stdout, &last{&stderr}
 	err = runBound(cmd)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

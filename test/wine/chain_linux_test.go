@@ -25,7 +25,7 @@ func TestChain(t *testing.T) {
 	t.Parallel()
 	p := wine.New(t)
 	for name, test := range map[string]func(*testing.T, *wine.Prefix){
-		"plan": testPlan, "image": testChained, "nothing left": testNothingLeft, "emulated": testEmulatedRefused, "pull": testPull,
+		"plan": testPlan, "image": testChained, "nothing left": testNothingLeft, "emulated": testEmulatedRefused, "pull": testPull, "many": testMany,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, p) })
 	}
@@ -188,6 +188,23 @@ func testChained(t *testing.T, p *wine.Prefix) {
 	want := []string{`\3\layer.vhd\layer.cim`, `\2\layer.vhd\layer.cim`, `\1\layer.vhd\layer.cim`, `\0\layer.vhd\layer.cim`}
 	if diff := cmp.Diff(want, sources); diff != "" {
 		t.Errorf("merged (-want +got):\n%s", diff)
+	}
+}
+
+// testMany joins as many layers as an image may have, whose names are longer than a variable of Windows.
+func testMany(t *testing.T, p *wine.Prefix) {
+	r := chainOf(t, p, nil, []string{"-merge", "-copies", "499"}, winlayer.Base())
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	names, sources := 0, 0
+	for _, c := range r.calls {
+		if c.Fn == "CimAddFsToMergedImage2" {
+			names, sources = names+len(c.Path), sources+1
+		}
+	}
+	if sources != 500 || names <= 32767 {
+		t.Errorf("%d layers with names of %d characters were merged, want 500 and more than a variable has", sources, names)
 	}
 }
 
