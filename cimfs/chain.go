@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// maxWriters bounds the CIMs that are written at a time on a machine's worker: with 15 to 20,
-// Windows Server 2022 has stopped with a bug check (hcsshim issue 2625).
+// maxWriters bounds the CIMs that a worker writes at a time: with 15 to 20 on a machine, Windows
+// Server 2022 has stopped with a bug check (hcsshim issue 2625).
 const maxWriters = 4
 
 var writers = semaphore.NewWeighted(maxWriters)

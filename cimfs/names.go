@@ -16,9 +16,10 @@ const (
 
 // devices are files in every directory, with whatever extension.
 var devices = []string{
-	"CON", "PRN", "AUX", "NUL",
+	"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$",
 	"COM1", "COM2", "COM3", "COM4", "COM5", "COM6", "COM7", "COM8", "COM9",
 	"LPT1", "LPT2", "LPT3", "LPT4", "LPT5", "LPT6", "LPT7", "LPT8", "LPT9",
+	"COM¹", "COM²", "COM³", "LPT¹", "LPT²", "LPT³", // digits of ISO 8859-1
 }
 
 // checkName refuses what is no path in a layer of Windows.
