@@ -127,6 +127,9 @@ func printCIMLayer(w indented, c *inspect.CIM) {
 	w.field("writer", c.Writer)
 	w.field("made of", c.TarID.String())
 	w.field("hives", c.Hives.String())
+	if c.Merged != "" {
+		w.field("merged", c.Merged.String()+", root hash "+c.MergedRootHash)
+	}
 	if c.Emulated {
 		w.field("EMULATED", "bytes of lithify's tests and no block CIM: nothing mounts them")
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -74,6 +75,9 @@ type CIM struct {
 	Writer   string        `json:"writer"`
 	TarID    digest.Digest `json:"tarDiffId,omitempty"` // of the tar that it was made of
 	Hives    digest.Digest `json:"hives,omitempty"`
+	// Merged is what joins the layers up to this one, if the manifest brings that.
+	Merged         digest.Digest `json:"merged,omitempty"`
+	MergedRootHash string        `json:"mergedRootHash,omitempty"`
 	// Emulated says that these are bytes of lithify's tests, which nothing mounts.
 	Emulated bool `json:"emulated"`
 }
@@ -92,14 +96,15 @@ func Image(ctx context.Context, src convert.Source) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{Name: src.Name(), Descriptor: root}
-	seen := map[digest.Digest]Layer{}
+	seen := map[string]Layer{}
 	for _, m := range list {
 		one := describe(m)
 		for i, d := range m.Layers {
-			l, ok := seen[d.Digest]
+			is := fmt.Sprint(d.Digest, d.MediaType, d.Annotations) // what it is read as, and what is said of it
+			l, ok := seen[is]
 			if !ok {
 				l = lookAt(ctx, src, d)
-				seen[d.Digest] = l
+				seen[is] = l
 			}
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -107,6 +112,9 @@ func Image(ctx context.Context, src convert.Source) (*Report, error) {
 			l.Descriptor, l.Role = d, d.Annotations[erofs.AnnotationRole]
 			if i < len(m.DiffIDs) {
 				l.DiffID = m.DiffIDs[i]
+			}
+			if l.CIM != nil && !brings(m.Layers[i+1:], l.CIM.Merged) {
+				l.Problem = cmp.Or(l.Problem, "no layer behind it is the merged CIM that it names")
 			}
 			one.Layers = append(one.Layers, l)
 		}
@@ -145,7 +153,11 @@ func kindOf(m convert.Manifest) string {
 }
 
 func isCIM(d ocispec.Descriptor) bool {
-	return slices.Contains([]string{cimfs.MediaTypeLayer, cimfs.MediaTypeLayerZstd, cimfs.MediaTypeMerged, cimfs.MediaTypeMergedZstd}, d.MediaType)
+	return d.MediaType == cimfs.MediaTypeLayer || d.MediaType == cimfs.MediaTypeLayerZstd || isMerged(d)
+}
+
+func isMerged(d ocispec.Descriptor) bool {
+	return d.MediaType == cimfs.MediaTypeMerged || d.MediaType == cimfs.MediaTypeMergedZstd
 }
 
 // dialectOf is the one that all layers of EROFS agree in; empty where they do not.
@@ -212,13 +224,42 @@ func lookAtCIM(ctx context.Context, src convert.Source, d ocispec.Descriptor) (*
 		Writer:   d.Annotations[cimfs.AnnotationWriter],
 		TarID:    digest.Digest(d.Annotations[cimfs.AnnotationSource]),
 		Hives:    digest.Digest(d.Annotations[cimfs.AnnotationHives]),
+
+		Merged:         digest.Digest(d.Annotations[cimfs.AnnotationMerged]),
+		MergedRootHash: d.Annotations[cimfs.AnnotationMergedRootHash],
 	}
 	b, err := readHead(ctx, src, d)
-	if err != nil {
-		return c, err
+	if err == nil {
+		c.Emulated, err = cimfs.Emulated(bytes.NewReader(b))
 	}
-	c.Emulated, err = cimfs.Emulated(bytes.NewReader(b))
-	return c, err
+	return c, errors.Join(err, c.check(d))
+}
+
+// check finds what no consumer of the layer takes. That a root hash is the block's, it cannot tell.
+func (c *CIM) check(d ocispec.Descriptor) error {
+	name := cimfs.LayerName
+	if isMerged(d) {
+		name = cimfs.MergedName
+	}
+	var errs []error
+	if c.Name != name {
+		errs = append(errs, fmt.Errorf("annotation %s is %q, and consumers look for %q", cimfs.AnnotationName, c.Name, name))
+	}
+	hashes := map[string]string{cimfs.AnnotationRootHash: c.RootHash}
+	if c.Merged != "" || c.MergedRootHash != "" {
+		hashes[cimfs.AnnotationMergedRootHash] = c.MergedRootHash
+	}
+	for _, key := range slices.Sorted(maps.Keys(hashes)) {
+		if err := digest.NewDigestFromEncoded(digest.SHA256, hashes[key]).Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("annotation %s: %q is no root hash", key, hashes[key]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// brings reports whether what joins layers is among those that follow.
+func brings(layers []ocispec.Descriptor, merged digest.Digest) bool {
+	return merged == "" || slices.ContainsFunc(layers, func(d ocispec.Descriptor) bool { return d.Digest == merged && isMerged(d) })
 }
 
 // referrers are those that the registry tells; none where it does not know.

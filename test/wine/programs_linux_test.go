@@ -188,8 +188,9 @@ func TestPackages(t *testing.T) {
 	if !testing.Short() {
 		tests["queue/natsd"] = "."
 		tests["cmd/worker"] = "."
-		tests["convert"] = "TestCIMDir"
+		tests["convert"] = "TestCIMDir|TestTempFile"
 		tests["convert/registry"] = "TestAbsolute"
+		tests["convert/stack"] = "TestAbandoned"
 	}
 	for pkg, run := range tests {
 		t.Run(pkg, func(t *testing.T) { p.Test(t, "github.com/lithify/lithify/"+pkg, "-test.short", "-test.run", run) })
