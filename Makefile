@@ -65,6 +65,7 @@ vm: tools ## tests of containers, CRIU and dm-verity in a virtual machine with a
 .PHONY: bench
 bench: tools ## lithify beside mkfs.erofs and containerd's converter, see test/bench; then commits and restores, as root, and the queue
 	PATH="$(TOOLS):$$PATH" go run ./test/bench
+	go test ./convert/inflate ./erofs/verity -run '^$$' -bench "Reader|Tree" -benchtime 5x
 	go test ./test/e2e -run '^$$' -bench "Commit|Restore" -benchtime 5x -test.root -timeout 30m
 	go run ./cmd/lithify bench queue
 

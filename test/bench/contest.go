@@ -24,12 +24,15 @@ type contestant struct {
 // reproducible bytes.
 var mkfsOptions = []string{"-T0", "--mkfs-time", "--sort=none"}
 
-const mkfs = "mkfs.erofs --tar=f --aufs --quiet -Enoinline_data -b4096 -T0 --mkfs-time --sort=none "
+const (
+	mkfs   = "mkfs.erofs --tar=f --aufs --quiet -Enoinline_data -b4096 -T0 --mkfs-time --sort=none "
+	inline = "mkfs.erofs --tar=f --aufs --quiet -b4096 -T0 --mkfs-time --sort=none "
+)
 
 // The stages of each layer, and who runs in them. All write to the file "blob" or
 // to a content store in their working directory.
 func (b *bench) contests(l *corpus.Layer) map[string][]contestant {
-	ours, in := quote(b.ours), quote(l.Path(corpus.Tar))
+	ours, in, gz := quote(b.ours), quote(l.Path(corpus.Tar)), quote(l.Path(corpus.Gzip))
 	return map[string][]contestant{
 		"tar": b.possible(
 			// The pipe computes no digest, so neither does its rival.
@@ -48,6 +51,11 @@ func (b *bench) contests(l *corpus.Layer) map[string][]contestant {
 			b.shell("gzip|mkfs", "gzip -dc "+quote(l.Path(corpus.Gzip))+" | "+mkfs+"blob"),
 			contestant{name: "gunzip", args: []string{b.ours, "gunzip", l.Path(corpus.Gzip)}},
 		),
+		// Nothing but the decoder is the least that any job of the layer takes.
+		"to tar": b.possible(
+			contestant{name: "lithify", args: []string{b.ours, "stream", fmt.Sprint(l.Blobs[corpus.Tar].Size), l.Path(corpus.Gzip)}, diffID: 3},
+			contestant{name: "gunzip", args: []string{b.ours, "gunzip", l.Path(corpus.Gzip)}},
+		),
 		"zstd": b.possible(
 			b.lithify("erofs", l.Path(corpus.Zstd)),
 			b.containerd(l, corpus.Zstd, "application/vnd.oci.image.layer.v1.tar+zstd"),
@@ -56,11 +64,21 @@ func (b *bench) contests(l *corpus.Layer) map[string][]contestant {
 			b.lithify("erofs+zstd", l.Path(corpus.Tar)),
 			// The same image as one frame, by the level that ours is compared with.
 			b.shell("zstd -3", ours+" write erofs "+in+" image >/dev/null; zstd -q -3 image -o blob; rm image"),
+			// What any such job of the layer computes: its tar, the level, and three digests.
+			b.shell("parts", "gzip -dc "+gz+" >tar; "+ours+" digest tar; "+ours+" digest tar; zstd -q -3 tar -o blob; "+ours+" digest blob; rm tar"),
+		),
+		// EROFS's own ways to a smaller image, which lithify has mkfs.erofs do.
+		"small": b.possible(
+			b.lithify("erofs", l.Path(corpus.Tar)),
+			b.shell("mkfs, tails inline", "cat "+in+" | "+inline+"blob"),
+			b.shell("mkfs, lz4", "cat "+in+" | "+inline+"-zlz4 blob"),
+			b.shell("mkfs, lz4hc", "cat "+in+" | "+inline+"-zlz4hc -C65536 blob"),
+			b.shell("mkfs, zstd", "cat "+in+" | "+inline+"-zzstd -C65536 blob"),
 		),
 	}
 }
 
-var stages = []string{"tar", "gzip", "zstd", "+zstd"}
+var stages = []string{"tar", "gzip", "to tar", "zstd", "+zstd", "small"}
 
 func (b *bench) lithify(profile, in string) contestant {
 	return contestant{name: "lithify", args: []string{b.ours, "convert", profile, in, "blob"}, diffID: 3}

@@ -63,7 +63,37 @@ func run(ctx context.Context) error {
 			return fmt.Errorf("layer %s: %w", name, err)
 		}
 	}
+	if err := b.shared(ctx); err != nil {
+		return err
+	}
 	b.printTargets(os.Stdout)
+	return nil
+}
+
+// shared prints what an image has in common with a later version of it, and with one that
+// was made of the same packages in part.
+func (b *bench) shared(ctx context.Context) error {
+	var tars []string
+	for _, name := range []string{"debian", "devel"} {
+		l, err := corpus.Open(ctx, name)
+		if errors.Is(err, corpus.ErrUnavailable) {
+			fmt.Printf("what images share is left out: %v\n", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		tars = append(tars, l.Path(corpus.Tar))
+	}
+	for _, two := range []struct{ name, tar string }{{"a later version of debian", "newer"}, {"devel", tars[1]}} {
+		cmd := exec.CommandContext(ctx, b.ours, "shared", tars[0], two.tar)
+		cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), "TMPDIR="+b.disk)
+		out, err := cmd.Output()
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\ndebian and %s, %s", two.name, out)
+	}
 	return nil
 }
 

@@ -5,6 +5,8 @@
 //	ours convert PROFILE IN OUT   a layer, compressed or not, to an EROFS blob, unverified
 //	ours verify PROFILE IN OUT    the same, and the blob compared with the tar (--verify=full)
 //	ours write PROFILE IN OUT     the same without digests
+//	ours stream SIZE IN           a layer to erofs-tar around a tar of SIZE bytes, thrown away as it is made
+//	ours shared TAR TAR|newer     how much of one image another has, by chunks
 //	ours gunzip IN                klauspost/compress alone, the bytes thrown away
 //	ours digest IN                SHA-256 alone
 package main
@@ -18,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	kgzip "github.com/klauspost/compress/gzip"
@@ -42,12 +45,16 @@ func run(args []string) error {
 		return convert(erofs.Options{Profile: erofs.Profile(args[1])}, args[2], args[3], true)
 	case len(args) == 4 && args[0] == "write":
 		return convert(erofs.Options{Profile: erofs.Profile(args[1]), Unhashed: true}, args[2], args[3], false)
+	case len(args) == 3 && args[0] == "stream":
+		return stream(args[1], args[2])
+	case len(args) == 3 && args[0] == "shared":
+		return shared(args[1], args[2])
 	case len(args) == 2 && args[0] == "gunzip":
 		return gunzip(args[1])
 	case len(args) == 2 && args[0] == "digest":
 		return digest(args[1])
 	}
-	return errors.New("usage: ours convert|verify|write PROFILE IN OUT | ours gunzip IN | ours digest IN")
+	return errors.New("usage: ours convert|verify|write PROFILE IN OUT | ours stream SIZE IN | ours shared TAR TAR|newer | ours gunzip IN | ours digest IN")
 }
 
 func convert(opts erofs.Options, in, out string, verify bool) error {
@@ -81,6 +88,28 @@ func convert(opts erofs.Options, in, out string, verify bool) error {
 	}
 	fmt.Printf("%q %d %s\n", l.Digest, l.Size, l.TarDigest)
 	return dst.Close()
+}
+
+func stream(size, in string) error {
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return err
+	}
+	src, err := os.Open(in)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	tar, err := decompress(src, in)
+	if err != nil {
+		return err
+	}
+	l, err := erofs.Stream(context.Background(), io.Discard, tar, erofs.Options{Profile: erofs.ProfileTar, TarSize: n})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%q %d %s\n", l.Digest, l.Size, l.TarDigest)
+	return nil
 }
 
 // decompress is what package convert does with a layer.
