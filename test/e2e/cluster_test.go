@@ -234,7 +234,7 @@ func (l *load) steady(from int) (stop func()) {
 // probe submits one more job and waits until it is done.
 func (l *load) probe(n int) {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 2**patience)
 	defer cancel()
 	id, err := l.submit(ctx, n)
 	if err != nil {
@@ -263,7 +263,7 @@ func (l *load) done(ctx context.Context, id jobs.ID) queue.Status {
 // image.
 func (l *load) check() {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 3**patience)
 	defer cancel()
 	made := map[int]string{}
 	again := 0
@@ -358,12 +358,12 @@ func TestCluster(t *testing.T) {
 
 	node := c.streamLeader(queue.StreamState)
 	killed = c.kill(c.servers[node])
-	took("leader of STATE killed", killed, c.leader(""), patience)
+	took("leader of STATE killed", killed, c.leader(""), *patience)
 	c.servers[node] = c.nodes[node]()
 	c.whole()
 
 	killed = c.kill(c.workers["w1"])
-	took("worker killed", killed, c.leader(""), patience)
+	took("worker killed", killed, c.leader(""), *patience)
 	c.worker("w1")
 
 	lead := c.leader("")

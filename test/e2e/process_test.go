@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +22,7 @@ import (
 
 // patience is how long anything here may take to be ready: far more than it needs
 // on a machine that does nothing else.
-const patience = 60 * time.Second
+var patience = flag.Duration("test.patience", time.Minute, "how long to wait for what another process does")
 
 // built holds this repository's programs, made once for all tests.
 var built string
@@ -166,7 +167,7 @@ func (p *process) stop(t testing.TB) {
 // says waits for a line that match accepts, and returns what it made of it.
 func (p *process) says(t testing.TB, what string, match func(line string) (string, bool)) string {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(*patience)
 	for {
 		select {
 		case line := <-p.lines:
@@ -176,7 +177,7 @@ func (p *process) says(t testing.TB, what string, match func(line string) (strin
 		case <-p.ended:
 			t.Fatalf("%s ended before it was ready (%s): %v", p.Path, what, p.err)
 		case <-deadline:
-			t.Fatalf("%s: no %s in %v", p.Path, what, patience)
+			t.Fatalf("%s: no %s in %v", p.Path, what, *patience)
 		}
 	}
 }
@@ -197,7 +198,7 @@ func happens(t testing.TB, what string, c <-chan struct{}) {
 // await polls for an event in another process: there is nothing to wait on.
 func await(t testing.TB, what string, ready func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), *patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -209,7 +210,7 @@ func await(t testing.TB, what string, ready func(context.Context) error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%s: not in %v: %v", what, patience, err)
+			t.Fatalf("%s: not in %v: %v", what, *patience, err)
 		}
 	}
 }

@@ -4,7 +4,7 @@
 # the machine at hand may have. QEMU emulates the processor (TCG), so it is slow.
 #
 #   test/vm/run.sh [REGEXP [FLAG]...]   which tests (default those of containers, CRIU and dm-verity), and flags
-#                                       of theirs (default -test.short)
+#                                       of theirs (default -test.short -test.patience 20m)
 #
 #   LITHIFY_TEST_VM                     where the machine is kept (default /var/lib/lithify-test-vm)
 #   LITHIFY_VM_TIMEOUT                  how long it may run (default 10800 s)
@@ -15,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 tests=${1:-'^Test(Checkpoint|Restore|Rollout|Fleet|Commit$|CommitStopped|VerityMount)'}
-[ $# -le 1 ] && flags=(-test.short) || flags=("${@:2}")
+[ $# -le 1 ] && flags=(-test.short -test.patience 20m) || flags=("${@:2}")
 limit=${LITHIFY_VM_TIMEOUT:-10800}
 vm=${LITHIFY_TEST_VM:-/var/lib/lithify-test-vm}
 tools=${LITHIFY_TEST_TOOLS:-/var/lib/lithify-test-tools}
