@@ -9,7 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/lithify/lithify/convert/stack"
 )
@@ -55,6 +58,12 @@ func TestAbandoned(t *testing.T) {
 	is(false, "before it is one")
 	kill := hold(t, root)
 	is(false, "open")
+	if s, err := stack.Open(t.Context(), root, slog.New(slog.DiscardHandler)); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), root) {
+		t.Errorf("opened twice: %v, %v", s, err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "pid")); err != nil {
+		t.Errorf("who asked has taken the number away: %v", err)
+	}
 	says(1<<30 - 4)
 	is(false, "open in a process whose number is not seen")
 	kill()

@@ -187,6 +187,7 @@ func TestPackages(t *testing.T) {
 	tests := map[string]string{"queue": "TestStaleContext"}
 	if !testing.Short() {
 		tests["queue/natsd"] = "."
+		tests["cimfs"] = "TestWriters"
 		tests["cmd/worker"] = "."
 		tests["convert"] = "TestCIMDir|TestTempFile"
 		tests["convert/registry"] = "TestAbsolute"
