@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,9 @@ const (
 	// One that is found paused with it was left so by a process that died with its
 	// guard.
 	frozenLabel = "io.github.lithify/frozen"
-	// thawTimeout bounds one attempt to resume.
-	thawTimeout = 10 * time.Second
+	// thawTimeout bounds one attempt to resume, pauseTimeout that to pause.
+	thawTimeout  = 10 * time.Second
+	pauseTimeout = 30 * time.Second
 )
 
 // errBusy says that another process has the container.
@@ -122,7 +124,7 @@ func (c *Container) freeze(ctx context.Context, task client.Task, g *guard) (tha
 		if thawed {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), thawTimeout)
+		ctx, cancel := untold(ctx, thawTimeout)
 		defer cancel()
 		if err := resume(ctx, c.Container, task); err != nil {
 			return errors.Join(fmt.Errorf("resume container %s: %w", c.ID(), err), g.abandon())
@@ -133,14 +135,29 @@ func (c *Container) freeze(ctx context.Context, task client.Task, g *guard) (tha
 	if _, err := c.SetLabels(ctx, map[string]string{frozenLabel: time.Now().UTC().Format(time.RFC3339)}); err != nil {
 		return nil, errors.Join(fmt.Errorf("label container %s: %w", c.ID(), err), thaw())
 	}
-	if err := pause(ctx, task); err != nil {
+	err = pause(ctx, task)
+	if err == nil {
+		err = context.Cause(ctx) // nobody wants it any more
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pause container %s: %w", c.ID(), err), thaw())
 	}
 	return thaw, nil
 }
 
+// untold ends with nothing but d, of which only this process knows. The shim kills runc at a
+// deadline that it hears of, and has its own opinion then (2.4.2): of a container that was frozen
+// and not reported so, that it runs, and it refuses to resume it.
+func untold(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	t := time.AfterFunc(d, func() { cancel(fmt.Errorf("no answer of its shim within %v: %w", d, errdefs.ErrUnavailable)) })
+	return ctx, func() { t.Stop(); cancel(nil) }
+}
+
 // pause is done when the task is paused, also if it was before.
 func pause(ctx context.Context, task client.Task) error {
+	ctx, cancel := untold(ctx, pauseTimeout)
+	defer cancel()
 	err := task.Pause(ctx)
 	if err == nil {
 		return nil
@@ -148,7 +165,7 @@ func pause(ctx context.Context, task client.Task) error {
 	if s, serr := task.Status(ctx); serr == nil && s.Status == client.Paused {
 		return nil
 	}
-	return err
+	return cmp.Or(context.Cause(ctx), err)
 }
 
 // resume is done when the task is not paused, or gone, and the label is off.

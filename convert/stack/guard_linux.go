@@ -90,7 +90,7 @@ func runGuard(what string, word io.Reader, out io.WriteCloser) error {
 }
 
 func thaw(ctx context.Context, c client.Container, task client.Task) error {
-	ctx, cancel := context.WithTimeout(ctx, thawTimeout)
+	ctx, cancel := untold(ctx, thawTimeout)
 	defer cancel()
 	return resume(ctx, c, task)
 }

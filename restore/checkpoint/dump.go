@@ -1,12 +1,14 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -33,6 +35,9 @@ const (
 	maxDumps = 3
 	// breath is how long processes go on between two, to do away with their dead.
 	breath = 100 * time.Millisecond
+	// dumpGrace is how long CRIU may take to end a dump that nobody wants any more. It writes the
+	// memory of one process in one go.
+	dumpGrace = 2 * time.Minute
 )
 
 // unseizable matches what CRIU logs of a process that it could not stop.
@@ -77,10 +82,21 @@ func (o Options) dumpMemory(ctx context.Context, c *stack.Container, dir string)
 	if o.Quiet != nil {
 		defer o.Quiet()()
 	}
-	_, err = task.Checkpoint(ctx, func(i *client.CheckpointTaskInfo) error {
-		i.Options = &options.CheckpointOptions{ImagePath: filepath.Join(dir, imagesDir), WorkPath: dir, OpenTcp: o.TCPEstablished, FileLocks: o.FileLocks}
+	images := filepath.Join(dir, imagesDir)
+	// At a deadline that it hears of the shim kills runc alone (2.4.2), and CRIU goes on in processes
+	// that we would resume. So it hears of none.
+	call, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var end sync.WaitGroup
+	defer end.Wait()
+	defer stop(nil)
+	end.Go(func() { breakOff(ctx, call, images, stop) })
+	_, err = task.Checkpoint(call, func(i *client.CheckpointTaskInfo) error {
+		i.Options = &options.CheckpointOptions{ImagePath: images, WorkPath: dir, OpenTcp: o.TCPEstablished, FileLocks: o.FileLocks}
 		return nil
 	})
+	if why := cmp.Or(context.Cause(call), context.Cause(ctx)); why != nil { // and images may lack some
+		return fmt.Errorf("dump container %s: %w", c.ID(), why)
+	}
 	if err != nil {
 		tail := logtail.Of("CRIU", filepath.Join(dir, dumpLog))
 		if unseizable.MatchString(tail) {
@@ -89,6 +105,33 @@ func (o Options) dumpMemory(ctx context.Context, c *stack.Container, dir string)
 		return fmt.Errorf("dump container %s: %w%s", c.ID(), err, tail)
 	}
 	return nil
+}
+
+// breakOff ends a dump, call, once ctx is done. CRIU that is killed leaves its own code running in
+// the processes; so its directory is taken away, and it puts all back as it was when it cannot make
+// its next file. stop is called if it does not come to that.
+func breakOff(ctx, call context.Context, images string, stop context.CancelCauseFunc) {
+	select {
+	case <-call.Done():
+		return
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(dumpGrace)
+	defer grace.Stop()
+	again := time.NewTicker(breath)
+	defer again.Stop()
+	for {
+		// CRIU may make a file meanwhile: then the directory is not empty, and goes the next time.
+		_ = os.RemoveAll(images)
+		select {
+		case <-call.Done():
+			return
+		case <-grace.C:
+			stop(fmt.Errorf("%w, and CRIU has not ended %v later: the container goes on when it has: %w", context.Cause(ctx), dumpGrace, errdefs.ErrUnavailable))
+			return
+		case <-again.C:
+		}
+	}
 }
 
 // dumpFiles writes what the container has changed, as a layer of an image.
