@@ -73,35 +73,53 @@ func (s *Stack) unmountAll() error { return nil } // nothing is mounted
 // Blocks are the files of the block CIMs that Pull unpacked an image to for BlockCIM, the base
 // first. They are there as long as the image is.
 func (s *Stack) Blocks(ctx context.Context, name string) (files []string, err error) {
-	if err := s.has(BlockCIM); err != nil {
+	// A layer above them is told where they are.
+	list, err := s.above(ctx, name, snapshots.UnpackKeyPrefix+"-"+uuid.NewString(), mount.ParentLayerCimPathsFlag)
+	if list == "" || err != nil {
 		return nil, err
+	}
+	var cims []string // the immediate parent's first
+	if err := json.Unmarshal([]byte(list), &cims); err != nil {
+		return nil, fmt.Errorf("mount option %s%s: %w", mount.ParentLayerCimPathsFlag, list, err)
+	}
+	for _, cim := range slices.Backward(cims) {
+		files = append(files, filepath.Dir(cim))
+	}
+	return files, nil
+}
+
+// Merged is the file of the block CIM that joins those of Blocks, which the snapshotter makes as
+// for a container; "" for an image of one layer. It is there as long as the image is.
+func (s *Stack) Merged(ctx context.Context, name string) (file string, err error) {
+	cim, err := s.above(ctx, name, "container-"+uuid.NewString(), mount.MergedCIMPathFlag)
+	if cim == "" || err != nil {
+		return "", err
+	}
+	return filepath.Dir(cim), nil
+}
+
+// above is what the mount of a snapshot above an image has for an option; "" if it has none.
+func (s *Stack) above(ctx context.Context, name, key, option string) (value string, err error) {
+	if err := s.has(BlockCIM); err != nil {
+		return "", err
 	}
 	ctx = within(ctx)
 	chain, err := s.chain(ctx, name)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	// A layer above them is told where they are.
-	sn, key := s.db.Snapshotter(BlockCIM), snapshots.UnpackKeyPrefix+"-"+uuid.NewString()
+	sn := s.db.Snapshotter(BlockCIM)
 	mounts, err := sn.Prepare(ctx, key, chain)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, sn.Remove(context.WithoutCancel(ctx), key)) }()
-	for _, option := range mounts[0].Options {
-		list, ok := strings.CutPrefix(option, mount.ParentLayerCimPathsFlag)
-		if !ok {
-			continue
-		}
-		var cims []string // the immediate parent's first
-		if err := json.Unmarshal([]byte(list), &cims); err != nil {
-			return nil, fmt.Errorf("mount option %s: %w", option, err)
-		}
-		for _, cim := range slices.Backward(cims) {
-			files = append(files, filepath.Dir(cim))
+	for _, o := range mounts[0].Options {
+		if value, ok := strings.CutPrefix(o, option); ok {
+			return value, nil
 		}
 	}
-	return files, nil
+	return "", nil
 }
 
 // ours is what %TEMP% has, which is each user's own.

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
@@ -310,10 +311,39 @@ func (o *pool) testVerify(t *testing.T, p *wine.Prefix, r convert.Result) {
 	}
 	claimed := mutate.Annotations(variant, map[string]string{convert.AnnotationSource: is.String()}).(v1.Image)
 	out, err := verify(o.push(t, "claimed:1", corpus.Entry(other, windowsVersion), corpus.Entry(claimed, windowsVersion)))
-	if err == nil || !strings.Contains(out, "1 differences") || !strings.Contains(out, "layer 3") {
+	if err == nil || !strings.Contains(out, "3 differences") || !strings.Contains(out, "layer 3") || !strings.Contains(out, "merged CIM") {
 		t.Errorf("the variant of another image: %v: %s", err, out)
 	}
+	// A base in place of what joins the layers, which a node with --merged would mount.
+	manifest, err := variant.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manifest.DeepCopy()
+	top, joins := len(m.Layers)-2, len(m.Layers)-1
+	m.Layers[joins].Digest, m.Layers[joins].Size = m.Layers[0].Digest, m.Layers[0].Size
+	forged := edited{variant, m}
+	original, err := remote.Image(tag.Context().Digest(m.Annotations[convert.AnnotationSource]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Layers[top].Annotations[cimfs.AnnotationMerged] = m.Layers[0].Digest.String()
+	out, err = verify(o.push(t, "forged:1", corpus.Entry(original, windowsVersion), corpus.Entry(forged, windowsVersion)))
+	if err == nil || !strings.Contains(out, "1 differences") || !strings.Contains(out, "merged CIM") {
+		t.Errorf("a base that is to join the layers: %v: %s", err, out)
+	}
 }
+
+// edited is an image with another manifest of its blobs.
+type edited struct {
+	v1.Image
+	manifest *v1.Manifest
+}
+
+func (e edited) Manifest() (*v1.Manifest, error) { return e.manifest, nil }
+func (e edited) RawManifest() ([]byte, error)    { return json.Marshal(e.manifest) }
+func (e edited) Digest() (v1.Hash, error)        { return partial.Digest(e) }
+func (e edited) Size() (int64, error)            { return partial.Size(e) }
 
 // made counts the CIMs that the worker on Windows has written.
 func (o *pool) made(t *testing.T) int { return len(split(wine.ReadCalls(t, o.calls))) }
