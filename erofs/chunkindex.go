@@ -1,7 +1,6 @@
 package erofs
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -71,7 +70,8 @@ func encodeIndex(chunks []Chunk, imageSize int64) []byte {
 }
 
 // ChunkIndexOf reads a layer's annotations. It reports false where they name no chunk
-// index in the layer's blob.
+// index in the layer's blob. Digest is empty where they have none, which the draft
+// only recommends (2.3); [ReadChunkIndex] takes no such index.
 func ChunkIndexOf(desc ocispec.Descriptor) (x ChunkIndex, ok bool, err error) {
 	span := desc.Annotations[AnnotationChunkIndexRange]
 	if span == "" {
@@ -91,34 +91,61 @@ func ChunkIndexOf(desc ocispec.Descriptor) (x ChunkIndex, ok bool, err error) {
 		return x, false, fmt.Errorf("layer %s: the chunk index's range %q is no offset[:end]", desc.Digest, span)
 	}
 	x.Offset, x.Digest = int64(off), digest.Digest(desc.Annotations[AnnotationChunkIndexDigest])
-	if err := x.Digest.Validate(); err != nil {
+	if err := x.Digest.Validate(); x.Digest != "" && err != nil {
 		return x, false, fmt.Errorf("layer %s: the chunk index's digest %q: %w", desc.Digest, x.Digest, err)
 	}
 	return x, true, nil
 }
 
-// ReadChunkIndex reads and checks the index of a blob of size bytes, in two reads.
+// ReadChunkIndex reads and checks the index of a +zstd blob of size bytes, in two reads.
+// One that the draft permits and that is not read here is an [ErrNoChunkIndex]; any other
+// error says that it is damaged.
 func ReadChunkIndex(blob io.ReaderAt, size int64, x ChunkIndex) ([]Chunk, error) {
-	n := x.End - x.Offset
-	if x.Offset < 0 || x.End > size || n < skippableHeader+indexHeaderSize || n > maxIndexBytes {
-		return nil, fmt.Errorf("chunk index: bytes %d to %d of a blob of %d cannot be", x.Offset, x.End, size)
+	if x.Digest == "" {
+		return nil, fmt.Errorf("chunk index without a digest: %w", ErrNoChunkIndex)
 	}
-	if err := x.Digest.Validate(); err != nil {
-		return nil, fmt.Errorf("chunk index: digest %q: %w", x.Digest, err)
+	raw, err := readIndex(blob, size, x, true)
+	if err != nil {
+		return nil, err
+	}
+	return raw.chunks(x.Offset)
+}
+
+// ReadRawIndex reads the index that [ChunkIndexOf] has found in a layer's blob, of any kind,
+// and checks that its frame is whole, and its digest if it has one.
+func ReadRawIndex(blob io.ReaderAt, desc ocispec.Descriptor, x ChunkIndex) (RawIndex, error) {
+	return readIndex(blob, desc.Size, x, strings.HasSuffix(desc.MediaType, "+zstd"))
+}
+
+// readIndex reads an index, which is framed in a +zstd blob.
+func readIndex(blob io.ReaderAt, size int64, x ChunkIndex, framed bool) (raw RawIndex, err error) {
+	n, least := x.End-x.Offset, int64(indexHeaderSize)
+	if framed {
+		least += skippableHeader
+	}
+	if x.Offset < 0 || x.End > size || n < least || n > maxIndexBytes {
+		return raw, fmt.Errorf("chunk index: bytes %d to %d of a blob of %d cannot be", x.Offset, x.End, size)
 	}
 	b := make([]byte, n)
 	if _, err := readFullAt(blob, b, x.Offset); err != nil {
-		return nil, fmt.Errorf("read chunk index: %w", err)
+		return raw, fmt.Errorf("read chunk index: %w", err)
 	}
-	le := binary.LittleEndian
-	if le.Uint32(b)&^0xF != skippableMagic || int64(le.Uint32(b[4:])) != n-skippableHeader {
-		return nil, errors.New("chunk index: no skippable frame of zstd with its size")
+	if framed {
+		le := binary.LittleEndian
+		if le.Uint32(b)&^0xF != skippableMagic || int64(le.Uint32(b[4:])) != n-skippableHeader {
+			return raw, errors.New("chunk index: no skippable frame of zstd with its size")
+		}
+		b = b[skippableHeader:]
 	}
-	b = b[skippableHeader:]
-	if got := x.Digest.Algorithm().FromBytes(b); got != x.Digest {
-		return nil, fmt.Errorf("chunk index: digest %s instead of %s", got, x.Digest)
+	if x.Digest != "" {
+		if err := x.Digest.Validate(); err != nil {
+			return raw, fmt.Errorf("chunk index: digest %q: %w", x.Digest, err)
+		}
+		if got := x.Digest.Algorithm().FromBytes(b); got != x.Digest {
+			return raw, fmt.Errorf("chunk index: digest %s instead of %s", got, x.Digest)
+		}
 	}
-	return parseIndex(b, x.Offset)
+	return ParseChunkIndex(b)
 }
 
 // readFullAt is io.ReaderAt's promise, for readers that break it.
@@ -131,56 +158,4 @@ func readFullAt(r io.ReaderAt, p []byte, off int64) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
-}
-
-// parseIndex gives the chunks of an index whose frame begins at end in the blob. They
-// follow each other without gaps, in the image and in the blob.
-func parseIndex(b []byte, end int64) ([]Chunk, error) {
-	if err := checkIndexHeader(b); err != nil {
-		return nil, err
-	}
-	le := binary.LittleEndian
-	imageSize := le.Uint64(b[8:])
-	chunks := make([]Chunk, le.Uint32(b[16:]))
-	// Backwards, for each ends where the next begins.
-	next := Chunk{Offset: end, ImageOffset: int64(imageSize)}
-	if imageSize > maxChunk*uint64(len(chunks)) {
-		return nil, fmt.Errorf("chunk index: %d bytes in %d chunks", imageSize, len(chunks))
-	}
-	for i := len(chunks) - 1; i >= 0; i-- {
-		e := b[indexHeaderSize+i*indexEntrySize:]
-		c := Chunk{Offset: int64(le.Uint64(e)), ImageOffset: int64(le.Uint64(e[8:])), SHA256: [sha256.Size]byte(e[16:])}
-		if c.Offset < 0 || c.Offset >= next.Offset || c.ImageOffset < 0 || c.ImageOffset >= next.ImageOffset {
-			return nil, fmt.Errorf("chunk index: chunk %d at %d of the blob and %d of the image does not lie before what follows it, at %d and %d",
-				i, c.Offset, c.ImageOffset, next.Offset, next.ImageOffset)
-		}
-		c.Size, c.ImageSize = next.Offset-c.Offset, next.ImageOffset-c.ImageOffset
-		if max(c.Size, c.ImageSize) > maxChunk {
-			return nil, fmt.Errorf("chunk index: chunk %d is larger than %d bytes, which is as much as is read here", i, maxChunk)
-		}
-		chunks[i], next = c, c
-	}
-	if next.ImageOffset != 0 {
-		return nil, fmt.Errorf("chunk index: the first chunk begins at %d of the image", next.ImageOffset)
-	}
-	return chunks, nil
-}
-
-func checkIndexHeader(b []byte) error {
-	le := binary.LittleEndian
-	switch {
-	case len(b) < indexHeaderSize || string(b[:4]) != indexMagic:
-		return errors.New("no chunk index")
-	case b[4] != indexVersion:
-		return fmt.Errorf("chunk index of version %d: only %d is read here", b[4], indexVersion)
-	case b[5] != indexZstd:
-		return fmt.Errorf("chunk index with compression %d: a +zstd blob has %d", b[5], indexZstd)
-	case le.Uint16(b[6:]) != 0 || !bytes.Equal(b[22:indexHeaderSize], make([]byte, 10)):
-		return errors.New("chunk index: reserved bits are set, which a later version may know")
-	case b[20] != indexSHA2 || b[21] != sha256.Size:
-		return fmt.Errorf("chunk index: hash algorithm %d of %d bytes: only SHA-256 is read here", b[20], b[21])
-	case int64(len(b)) != indexHeaderSize+int64(le.Uint32(b[16:]))*indexEntrySize:
-		return fmt.Errorf("chunk index: %d bytes do not hold its %d chunks", len(b), le.Uint32(b[16:]))
-	}
-	return nil
 }

@@ -67,8 +67,9 @@ func OpenImage(blob io.ReaderAt, desc ocispec.Descriptor) (io.ReaderAt, error) {
 	return r, nil
 }
 
-// ErrNoChunkIndex is of a compressed blob that can only be read from its beginning.
-var ErrNoChunkIndex = errors.New("no chunk index")
+// ErrNoChunkIndex is of a compressed blob that can only be read from its beginning: it has
+// no index, or one of a kind that is not read here.
+var ErrNoChunkIndex = errors.New("no chunk index that is read here")
 
 // OpenChunks reads the chunk index of a blob of size bytes.
 func OpenChunks(blob io.ReaderAt, size int64, x ChunkIndex) (*ChunkReader, error) {

@@ -14,8 +14,8 @@ func (a *app) catCommand() *cobra.Command {
 		Use:   "cat REF PATH",
 		Short: "Print a file of an EROFS variant without pulling it",
 		Long: `Print a file of an EROFS variant as a container sees it: symbolic links are followed within the
-image. Of raw layers no more is fetched than their metadata and the file. What a registry sends of a part of
-a blob cannot be compared with the blob's digest; lithify verify reads all of it.`,
+image. No more is fetched than metadata and the file, but of layers of zstd frames without a chunk index. What a
+registry sends of a part of a blob cannot be compared with the blob's digest; lithify verify reads all of it.`,
 		Example: `  lithify cat registry.example.com/debian:12-erofs /etc/os-release`,
 		Args:    exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {

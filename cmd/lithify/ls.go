@@ -28,7 +28,7 @@ type filesFlags struct {
 func (f *filesFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.platform, "platform", "", "platform of the variant, os/arch[/variant] (default this machine's, or the only one)")
-	fs.StringVar(&f.tempDir, "temp-dir", "", "where layers of zstd frames lie that are fetched whole (default $TMPDIR)")
+	fs.StringVar(&f.tempDir, "temp-dir", "", "where layers lie that have to be fetched whole (default $TMPDIR)")
 	fs.BoolVar(&f.insecure, "insecure", false, "speak plain HTTP to the registry")
 }
 
@@ -63,8 +63,8 @@ func (a *app) lsCommand() *cobra.Command {
 		Use:   "ls REF [PATH]",
 		Short: "List files of an EROFS variant without pulling it",
 		Long: `List what a directory of an EROFS variant holds, or what PATH is if it is something else, as a
-container sees it: whiteouts are applied, and symbolic links on the way to PATH are followed. Of raw layers the metadata
-is fetched, by range requests; a layer of zstd frames is fetched whole.
+container sees it: whiteouts are applied, and symbolic links on the way to PATH are followed. The metadata of each layer
+is fetched, by range requests; a layer of zstd frames without a chunk index is fetched whole.
 
 A line has mode, owner, size, time and name; --output json has extended attributes, too, and the layer that a
 file is from.`,

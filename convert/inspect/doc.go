@@ -5,6 +5,6 @@
 //	err = fsys.Walk("etc", func(f overlay.File) error { ... })
 //
 // Of a raw EROFS layer it fetches the superblock, the metadata and what is read of files, each
-// by range requests. A layer of zstd frames without a chunk index says nowhere where they
-// begin, and is fetched whole once a file of it is asked for.
+// by range requests; of a layer of zstd frames its chunk index and the chunks that are asked
+// for. One without a chunk index says nowhere where its frames begin, and is fetched whole.
 package inspect

@@ -39,27 +39,15 @@ func openLayer(ctx context.Context, src convert.Source, m erofs.Mounted, temp st
 	case len(m.Devices) > 0:
 		return nil, &convert.RefusedError{What: desc.Digest.String(), Why: fmt.Sprintf("has files in %d other layers, or is compressed; of one layer whose files are elsewhere, that one tar is read here", len(m.Devices))}
 	}
-	if strings.HasSuffix(desc.MediaType, "+zstd") {
-		return openFrames(ctx, src, desc, temp)
-	}
-	r, err := newRanges(ctx, src, desc)
+	c, err := OpenContent(ctx, src, desc, temp)
 	if err != nil {
 		return nil, err
 	}
-	super, err := readSuper(r)
+	fsys, err := erofs.Open(c)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), c.Close())
 	}
-	if off, n := super.metadata(desc.Size); n <= maxPinned {
-		if err := r.pin(off, n); err != nil {
-			return nil, err
-		}
-	}
-	fsys, err := erofs.Open(r)
-	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
-	}
-	return &layer{fsys, closers{}}, nil
+	return &layer{fsys, c}, nil
 }
 
 // openIndex opens a layer whose files lie in the tar of another, which is fetched once a file is
@@ -119,26 +107,52 @@ func (c *carried) Close() error {
 	return c.file.Close()
 }
 
-// openFrames fetches a layer of zstd frames, and reads those frames that are asked for.
-func openFrames(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (_ *layer, err error) {
-	f, err := fetchWhole(ctx, src, desc, temp)
+// Content is the image in a layer of EROFS, to be read at random.
+type Content struct {
+	io.ReaderAt
+	closers
+}
+
+// OpenContent reads a raw layer by range requests, and one of zstd frames by its chunk index,
+// which has to be right. One without an index that is read here is fetched whole, into temp.
+func OpenContent(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (*Content, error) {
+	if strings.HasSuffix(desc.MediaType, "+zstd") {
+		return openFrames(ctx, src, desc, temp)
+	}
+	r, err := newRanges(ctx, src, desc)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
+	if super, err := readSuper(r); err == nil {
+		if off, n := super.metadata(desc.Size); n <= maxPinned {
+			if err := r.pin(off, n); err != nil {
+				return nil, err
+			}
 		}
-	}()
+	}
+	return &Content{ReaderAt: r}, nil
+}
+
+// openFrames reads a layer of zstd frames by its chunk index, if that can be.
+func openFrames(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (*Content, error) {
+	if _, ok := src.(rangeFetcher); ok {
+		r, err := erofs.OpenImage(convert.ReaderAt(ctx, src, desc), desc)
+		if err == nil {
+			return &Content{ReaderAt: r}, nil
+		}
+		if !errors.Is(err, erofs.ErrNoChunkIndex) {
+			return nil, err
+		}
+	}
+	f, err := FetchWhole(ctx, src, desc, temp)
+	if err != nil {
+		return nil, err
+	}
 	r, err := frames.Open(f, desc.Size)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), f.Close())
 	}
-	fsys, err := erofs.Open(r)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), r.Close())
-	}
-	return &layer{fsys, closers{r, f}}, nil
+	return &Content{r, closers{r, f}}, nil
 }
 
 type closers []io.Closer
@@ -152,8 +166,9 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// fetchWhole brings a blob here and compares it with its digest.
-func fetchWhole(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (_ *convert.Scratch, err error) {
+// FetchWhole brings a blob into a file in temp (default os.TempDir()), and compares it with its
+// digest: where it is not that, the error is a *convert.RefusedError.
+func FetchWhole(ctx context.Context, src convert.Source, desc ocispec.Descriptor, temp string) (_ *convert.Scratch, err error) {
 	rc, err := convert.Fetch(ctx, src, desc)
 	if err != nil {
 		return nil, err
