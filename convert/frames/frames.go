@@ -8,6 +8,7 @@
 package frames
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -139,6 +140,22 @@ func (r *Reader) scan(at, size int64) (frame, error) {
 	}
 	return f, within(f, size)
 }
+
+// One gives how many bytes p holds, which has to be one frame and nothing else.
+func One(p []byte) (int64, error) {
+	f, err := (&Reader{src: bytes.NewReader(p)}).scan(0, int64(len(p)))
+	switch {
+	case err != nil:
+		return 0, err
+	case f.size < int64(len(p)):
+		return 0, fmt.Errorf("%d bytes follow the frame", int64(len(p))-f.size)
+	case binary.LittleEndian.Uint32(p) != frameMagic:
+		return 0, errors.New("a skippable frame")
+	}
+	return f.held, nil
+}
+
+const frameMagic = 0xFD2FB528
 
 func within(f frame, size int64) error {
 	if f.at+f.size > size {

@@ -105,6 +105,26 @@ func TestNotRandom(t *testing.T) {
 
 // TestPadded has a frame of many blocks that are there to be read into memory: it says that it
 // holds one byte.
+// TestOne takes one frame, and neither none, nor two, nor half of one, nor a skippable one.
+func TestOne(t *testing.T) {
+	enc, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := enc.EncodeAll([]byte("lithify"), nil)
+	if n, err := frames.One(one); n != 7 || err != nil {
+		t.Errorf("one: %d, %v", n, err)
+	}
+	for name, p := range map[string][]byte{
+		"none": {}, "two": append(bytes.Clone(one), one...), "half": one[:len(one)-1], "more": append(bytes.Clone(one), 0),
+		"skippable": {0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 7}, "noise": []byte("lithify, lithify"),
+	} {
+		if n, err := frames.One(p); err == nil {
+			t.Errorf("%s: taken as one frame of %d bytes", name, n)
+		}
+	}
+}
+
 func TestPadded(t *testing.T) {
 	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 1}
 	for range 140 {

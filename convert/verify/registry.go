@@ -20,8 +20,8 @@ import (
 
 // Registry reads all of the variants in src, and of what they were made from, which is in
 // originals or in src itself if that is nil, and compares them: each layer with its tar, and
-// what a container sees in the layers on each other with what the tars give if one is applied
-// after the other. It needs nothing of the machine but room for a variant's layers in temp
+// what its annotations say that proves it, and what a container sees in the layers on each other
+// with what the tars give if one is applied after the other. It needs nothing of the machine but room for a variant's layers in temp
 // (default os.TempDir()), and shares no code with the writer.
 func Registry(ctx context.Context, src, originals convert.Source, temp string, opts Options) (*Result, error) {
 	if opts.Log == nil {
@@ -88,16 +88,20 @@ func (c *comparison) run(ctx context.Context, p convert.Pair) error {
 		if err != nil {
 			return &convert.RefusedError{What: d.Digest.String(), Why: err.Error()}
 		}
-		image, err := c.image(ctx, mounted[i])
-		if err != nil || image == nil {
+		l, err := c.fetch(ctx, mounted[i])
+		if err != nil || l == nil {
 			return err
 		}
-		if err := c.told(fmt.Sprintf("layer %d", i+1), tar.Compare(ctx, image, lower, nil)); err != nil {
+		where := fmt.Sprintf("layer %d", i+1)
+		if err := c.told(where, tar.Compare(ctx, l.image, lower, nil)); err != nil {
+			return err
+		}
+		if err := c.claims(ctx, where, l); err != nil {
 			return err
 		}
 		c.variant.Layers++
 		applied.Apply(tar)
-		fsys, err := erofs.Open(image)
+		fsys, err := erofs.Open(l.image)
 		if err != nil {
 			return nil // which has been told
 		}
@@ -117,12 +121,12 @@ func (c *comparison) tar(ctx context.Context, d ocispec.Descriptor, bottom bool)
 	return tar, nil
 }
 
-// image fetches a layer of the variant, whole, and the tar that its files lie in, if they do;
+// fetch fetches a layer of the variant, whole, and the tar that its files lie in, if they do;
 // nil where it is not what its digest says.
-func (c *comparison) image(ctx context.Context, m erofs.Mounted) (io.ReaderAt, error) {
-	image, err := c.blob(ctx, m.Descriptor)
-	if err != nil || image == nil || len(m.Devices) == 0 {
-		return image, err
+func (c *comparison) fetch(ctx context.Context, m erofs.Mounted) (*fetched, error) {
+	l, err := c.blob(ctx, m.Descriptor)
+	if err != nil || l == nil || len(m.Devices) == 0 {
+		return l, err
 	}
 	tar, err := convert.TempFile(c.temp)
 	if err != nil {
@@ -138,19 +142,19 @@ func (c *comparison) image(ctx context.Context, m erofs.Mounted) (io.ReaderAt, e
 	if err != nil {
 		return nil, fmt.Errorf("read layer %s: %w", carrier.Digest, err)
 	}
-	tags, err := erofs.DeviceTags(image)
+	tags, err := erofs.DeviceTags(l.image)
 	if err == nil {
-		image, err = erofs.Join(image, tar)
+		l.image, err = erofs.Join(l.image, tar)
 	}
 	if want := erofs.TagOf(carrier.Digest); err != nil || len(m.Devices) > 1 || tags[0] != want {
 		c.differ(m.Digest.String(), "devices", fmt.Sprintf("%q in %d layers (%v)", tags, len(m.Devices), err), want)
 		return nil, nil
 	}
-	return image, nil
+	return l, nil
 }
 
 // blob fetches a layer of EROFS.
-func (c *comparison) blob(ctx context.Context, d ocispec.Descriptor) (io.ReaderAt, error) {
+func (c *comparison) blob(ctx context.Context, d ocispec.Descriptor) (*fetched, error) {
 	f, err := convert.TempFile(c.temp)
 	if err != nil {
 		return nil, err
@@ -166,14 +170,14 @@ func (c *comparison) blob(ctx context.Context, d ocispec.Descriptor) (io.ReaderA
 		return nil, nil
 	}
 	if err != nil || !strings.HasSuffix(d.MediaType, "+zstd") {
-		return f, err
+		return &fetched{d, f, f}, err
 	}
 	r, err := frames.Open(f, d.Size)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", d.Digest, err)
 	}
 	c.open = append(c.open, r)
-	return r, nil
+	return &fetched{d, f, r}, nil
 }
 
 func (c *comparison) differ(path, attr, got, want string) {
