@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -22,7 +23,7 @@ func slotsOf(r io.ReaderAt, head []byte) ([]deviceSlot, error) {
 	}
 	n := int(binary.LittleEndian.Uint16(b[86:]))
 	if n > maxDevices {
-		return nil, fmt.Errorf("EROFS image with %d other devices: at most %d are read here", n, maxDevices)
+		return nil, fmt.Errorf("EROFS image with %d other devices: at most %d are read here: %w", n, maxDevices, errdefs.ErrNotImplemented)
 	}
 	table := make([]byte, n*slotSize)
 	if _, err := r.ReadAt(table, int64(binary.LittleEndian.Uint16(b[88:]))*slotSize); n > 0 && err != nil {
@@ -44,7 +45,7 @@ func devicesOf(r io.ReaderAt, head []byte) (devices []io.ReaderAt, err error) {
 	bits := head[superOffset+12]
 	for _, s := range slots {
 		if s.at == 0 {
-			return nil, errors.New("EROFS image with a device that has no place in its addresses: only those that have are read here")
+			return nil, fmt.Errorf("EROFS image with a device that has no place in its addresses, only those that have are read here: %w", errdefs.ErrNotImplemented)
 		}
 		devices = append(devices, io.NewSectionReader(r, int64(s.at)<<bits, int64(s.blocks)<<bits))
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	goerofs "github.com/erofs/go-erofs"
 )
 
@@ -51,7 +52,7 @@ func checkSuper(head []byte) error {
 	case le.Uint32(b) != superMagic:
 		return errors.New("not an EROFS image")
 	case b[12] != uint8(blocks4K) && b[12] != uint8(blocks512):
-		return fmt.Errorf("EROFS image with blocks of 2^%d bytes: only 512 and 4096 are read here", b[12])
+		return fmt.Errorf("EROFS image with blocks of 2^%d bytes, only 512 and 4096 are read here: %w", b[12], errdefs.ErrNotImplemented)
 	case le.Uint32(b[8:])&featureCompatChecksum != 0 && le.Uint32(b[4:]) != superChecksum(b):
 		return errors.New("damaged EROFS image: the superblock's checksum does not match")
 	}

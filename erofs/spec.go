@@ -40,11 +40,17 @@ const (
 	AnnotationVerityRootDigest = "org.erofs.dmverity.root_digest"
 	AnnotationVerityBlockSize  = "org.erofs.dmverity.block_size"
 
+	// AnnotationChunkIndexTarget is of a layer that is a chunk index: the digest of the one
+	// before it, which it is of (2.3).
+	AnnotationChunkIndexTarget = "org.erofs.chunk-index.target"
+
 	// RoleOverlayLower marks every layer of a stack but the top one (2.4).
 	RoleOverlayLower = "overlay-lower"
 	// RoleDevice marks a layer of any media type that the first EROFS layer behind it without
 	// this role reads files from, by its device table (2.4).
 	RoleDevice = "device"
+	// RoleOverlayData marks a layer of which one above it shows the files (2.4).
+	RoleOverlayData = "overlay-data"
 
 	// OSFeature stands in os.features of config and index entry, in both dialects
 	// (5; containerd >= 2.3).

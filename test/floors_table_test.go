@@ -33,6 +33,7 @@ var sameFloor = []edge{
 	{"convert/stack", "convert/preflight"}, {"convert/stack", "cimfs"}, {"convert/stack", "cimfs/differ"}, // on Windows its layers are block CIMs
 	{"convert/preflight", "erofs"}, {"convert/preflight", "cimfs"}, {"convert/preflight", "convert/daemonconf"},
 	{"convert/overlay", "erofs"}, {"convert/inspect", "convert"}, {"convert/inspect", "convert/overlay"}, {"convert/inspect", "convert/frames"}, {"convert/inspect", "erofs"}, {"convert/inspect", "cimfs"},
+	{"convert/lint", "convert"}, {"convert/lint", "convert/inspect"}, {"convert/lint", "convert/frames"}, {"convert/lint", "convert/proof"}, {"convert/lint", "erofs"},
 	{"convert", "convert/proof"}, {"convert", "convert/frames"}, {"convert/proof", "convert/overlay"}, {"convert/proof", "convert/tree"}, {"convert/proof", "erofs"},
 	{"convert/verify", "convert/proof"}, {"convert/verify", "convert/overlay"}, {"convert/verify", "convert/frames"},
 	{"convert/verify", "convert"}, {"convert/verify", "convert/stack"}, {"convert/verify", "convert/tree"}, {"convert/verify", "erofs"}, {"convert/verify", "cimfs"},

@@ -28,6 +28,15 @@ func readSuper(r io.ReaderAt) (superblock, error) {
 	return parseSuper(b)
 }
 
+// ReadFileSystem reads the superblock of an image.
+func ReadFileSystem(image io.ReaderAt) (*FileSystem, error) {
+	s, err := readSuper(image)
+	if err != nil {
+		return nil, err
+	}
+	return s.fileSystem(), nil
+}
+
 // parseSuper takes the first bytes of an image.
 func parseSuper(b []byte) (superblock, error) {
 	if len(b) < superOffset+superSize {
