@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -22,12 +24,48 @@ import (
 // give one now. One that refuses has answered.
 func Away(err error) bool {
 	e, ok := errors.AsType[*registry.Error](err)
-	return ok && errors.Is(e, errdefs.ErrUnavailable) && (e.Status == 0 || e.Status >= 500)
+	return errors.Is(err, errSilent) || ok && errors.Is(e, errdefs.ErrUnavailable) && (e.Status == 0 || e.Status >= 500)
+}
+
+// askTimeout is how long a registry that says nothing is asked where there may be a copy to be had
+// instead. It is far above what a manifest and its signatures take; without a copy it is waited for
+// as long as for any answer, which is more than an hour.
+const askTimeout = 30 * time.Second
+
+var errSilent = fmt.Errorf("it does not answer: %w", errdefs.ErrUnavailable)
+
+// AskBriefly has ask put questions to the registry of an image. If they take half a minute, that
+// is [Away].
+func AskBriefly(ctx context.Context, name string, ask func(context.Context) error) error {
+	return askFor(ctx, askTimeout, name, ask)
+}
+
+func askFor(ctx context.Context, d time.Duration, name string, ask func(context.Context) error) error {
+	brief, cancel := context.WithTimeoutCause(ctx, d, errSilent)
+	defer cancel()
+	err := ask(brief)
+	if err != nil && ctx.Err() == nil && brief.Err() != nil {
+		return fmt.Errorf("%s was asked for %v: %w", cmp.Or(convert.RegistryOf(name), name), d, errSilent)
+	}
+	return err
+}
+
+// Ask is AskBriefly where this machine has a copy of the image that o.LocalFor may have instead, or
+// else ask.
+func (o Options) Ask(ctx context.Context, name string, ask func(context.Context) error) error {
+	o = o.withDefaults()
+	if _, dgst, pinned := strings.Cut(name, "@"); pinned && o.LocalFor != "" {
+		if _, _, err := o.findCopy(name, digest.Digest(dgst)); err == nil {
+			return askFor(ctx, o.patience, name, ask)
+		}
+	}
+	return ask(ctx)
 }
 
 // openImage finds the image, in the registry or, while that is away, here.
 func (r *run) openImage(ctx context.Context) (err error) {
-	if r.img, err = r.open(ctx, r.src); Away(err) {
+	err = r.opts.Ask(ctx, r.src.Name(), func(ctx context.Context) error { r.img, err = r.open(ctx, r.src); return err })
+	if Away(err) {
 		return r.fallBack(ctx, err)
 	}
 	return err
@@ -54,7 +92,7 @@ func (r *run) readable(ctx context.Context) error {
 	if r.local != nil {
 		return nil
 	}
-	err := r.img.Readable(ctx)
+	err := r.opts.Ask(ctx, r.img.Name, r.img.Readable)
 	if Away(err) {
 		return r.fallBack(ctx, err)
 	}
@@ -85,7 +123,7 @@ func (r *run) openCopy(ctx context.Context, away error) error {
 	if !pinned {
 		return fmt.Errorf("what %s names the registry alone knows, so name a digest", name)
 	}
-	file, docs, err := r.findCopy(digest.Digest(want))
+	file, docs, err := r.opts.findCopy(name, digest.Digest(want))
 	if err != nil {
 		return err
 	}
@@ -102,22 +140,24 @@ func (r *run) openCopy(ctx context.Context, away error) error {
 
 // copyName is the file of what is kept of an image: for whom, and from which repository, since
 // neither another's word nor another repository's is one for them.
-func (r *run) copyName(dgst digest.Digest) (string, error) {
-	repository, err := registry.RepositoryName(r.src.Name())
-	return digest.FromString(r.opts.LocalFor+"\x00"+repository+"@"+dgst.String()).Encoded() + ".json", err
+func (o Options) copyName(name string, dgst digest.Digest) (string, error) {
+	repository, err := registry.RepositoryName(name)
+	return digest.FromString(o.LocalFor+"\x00"+repository+"@"+dgst.String()).Encoded() + ".json", err
 }
 
-func (r *run) findCopy(dgst digest.Digest) (file string, docs documents, err error) {
-	name, err := r.copyName(dgst)
+// findCopy finds what is kept of the image that ref names, which has the digest.
+func (o Options) findCopy(ref string, dgst digest.Digest) (file string, docs documents, err error) {
+	name, err := o.copyName(ref, dgst)
 	if err != nil {
 		return "", docs, err
 	}
-	dirs, err := os.ReadDir(r.cache().dir)
+	cached := o.cache().dir
+	dirs, err := os.ReadDir(cached)
 	for _, dir := range dirs {
 		if filepath.Ext(dir.Name()) != keptSuffix {
 			continue
 		}
-		file = filepath.Join(r.cache().dir, dir.Name(), name)
+		file = filepath.Join(cached, dir.Name(), name)
 		raw, rerr := os.ReadFile(file)
 		if errors.Is(rerr, fs.ErrNotExist) {
 			continue
@@ -134,7 +174,7 @@ func (r *run) findCopy(dgst digest.Digest) (file string, docs documents, err err
 		return file, docs, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) || err == nil {
-		err = fmt.Errorf("no job of tenant %s has restored it here of that repository since it was unpacked", r.opts.LocalFor)
+		err = fmt.Errorf("no job of tenant %s has restored it here of that repository since it was unpacked", o.LocalFor)
 	}
 	return "", docs, err
 }
@@ -145,17 +185,18 @@ func (r *run) keep(ctx context.Context, dir string) error {
 	if r.opts.LocalFor == "" || convert.RegistryOf(r.img.Name) == "" {
 		return nil
 	}
-	name, err := r.copyName(r.img.Descriptor.Digest)
+	name, err := r.opts.copyName(r.src.Name(), r.img.Descriptor.Digest)
 	if err != nil {
 		return err
 	}
-	if _, docs, err := r.findCopy(r.img.Descriptor.Digest); err == nil {
+	if _, docs, err := r.opts.findCopy(r.src.Name(), r.img.Descriptor.Digest); err == nil {
 		if _, err := r.open(ctx, localSource{r.img.Name, docs}); err == nil {
 			return nil
 		}
 	}
 	rec := recorder{Source: r.src}
-	if _, err := r.open(ctx, &rec); Away(err) { // by now: the next restore may keep it
+	err = askFor(ctx, r.opts.patience, r.src.Name(), func(ctx context.Context) error { _, err := r.open(ctx, &rec); return err })
+	if Away(err) { // by now: the next restore may keep it
 		return nil
 	} else if err != nil {
 		return err

@@ -36,9 +36,11 @@ type localTest struct {
 	desc ocispec.Descriptor
 	key  ed25519.PublicKey // that has signed it
 
-	status atomic.Int32 // of each answer; 0: as asked
+	status atomic.Int32 // of each answer; 0: as asked, -1: there is none
 	stop   func()       // the registry
 	allow  func(context.Context, *image.Image) error
+
+	patience time.Duration // with it
 }
 
 func newLocalTest(t *testing.T) *localTest {
@@ -46,6 +48,10 @@ func newLocalTest(t *testing.T) *localTest {
 	lt := &localTest{t: t, root: t.TempDir()}
 	all := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(true))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if lt.status.Load() < 0 {
+			<-r.Context().Done()
+			return
+		}
 		if status := lt.status.Load(); status != 0 {
 			w.WriteHeader(int(status))
 			return
@@ -85,7 +91,7 @@ func (lt *localTest) restores(tenant, ref string) (*run, error) {
 	if err != nil {
 		lt.t.Fatal(err)
 	}
-	r := &run{src: src, opts: Options{Root: lt.root, LocalFor: tenant, Allow: lt.allow}.withDefaults()}
+	r := &run{src: src, opts: Options{Root: lt.root, LocalFor: tenant, Allow: lt.allow, patience: lt.patience}.withDefaults()}
 	if err := r.openImage(lt.t.Context()); err != nil {
 		return r, err
 	}
@@ -149,6 +155,7 @@ func TestLocalCopy(t *testing.T) {
 		local  bool
 	}{
 		"gone":         {0, true},
+		"silent":       {-1, true},
 		"broken":       {http.StatusInternalServerError, true},
 		"overloaded":   {http.StatusServiceUnavailable, true},
 		"who are you":  {http.StatusUnauthorized, false},
@@ -164,8 +171,11 @@ func TestLocalCopy(t *testing.T) {
 			if _, err := lt.restores("shop", "web:saved"); err != nil {
 				t.Fatal(err)
 			}
-			if lt.status.Store(int32(tc.status)); tc.status == 0 {
+			switch lt.status.Store(int32(tc.status)); tc.status {
+			case 0:
 				lt.stop()
+			case -1:
+				lt.patience = 100 * time.Millisecond
 			}
 			r, err := lt.restores("shop", "web@"+lt.desc.Digest.String())
 			if got := err == nil; got != tc.local {
@@ -187,6 +197,39 @@ func TestLocalCopyOfLayers(t *testing.T) {
 	lt.allow = func(context.Context, *image.Image) error { lt.stop(); return nil }
 	if r, err := lt.restores("shop", "web@"+lt.desc.Digest.String()); err != nil || r.local == nil {
 		t.Errorf("got %v, want the copy restored", err)
+	}
+}
+
+// A registry that goes silent is not waited for between the two answers either, nor by who would
+// keep a copy, which is no fault of the restore's.
+func TestLocalCopyOfLayersSilent(t *testing.T) {
+	lt := newLocalTest(t)
+	signed := signedBy(lt.key)
+	lt.allow = signed
+	if _, err := lt.restores("shop", "web:saved"); err != nil {
+		t.Fatal(err)
+	}
+	lt.patience = 500 * time.Millisecond
+	lt.allow = func(ctx context.Context, img *image.Image) error {
+		err := signed(ctx, img)
+		lt.status.Store(-1)
+		return err
+	}
+	r, err := lt.restores("shop", "web@"+lt.desc.Digest.String())
+	if err != nil || r.local == nil || !strings.HasSuffix(r.local.away.Error(), "was asked for 500ms: it does not answer: unavailable") {
+		t.Errorf("got %v, want the copy restored: %+v", err, r.local)
+	}
+
+	lt.status.Store(0)
+	calls := 0
+	lt.allow = func(ctx context.Context, img *image.Image) error {
+		if calls++; calls == 2 {
+			lt.status.Store(-1)
+		}
+		return signed(ctx, img)
+	}
+	if r, err := lt.restores("db", "web:saved"); err != nil || calls != 2 || r.local != nil {
+		t.Errorf("while its copy was to be kept: %v after %d looks, %+v", err, calls, r.local)
 	}
 }
 

@@ -103,6 +103,7 @@ type Options struct {
 	// same repository before. Allow and Decrypt are asked as ever; what the registry would say
 	// today, that they may no longer read it among that, nobody knows. Empty: nobody may.
 	LocalFor string
+	patience time.Duration // askTimeout, but for tests
 	// Open finds a base image that containerd has not got. nil: that is an error.
 	Open func(ref string) (convert.Source, error)
 
@@ -203,6 +204,7 @@ func (o Options) withDefaults() Options {
 	o.Root = cmp.Or(o.Root, DefaultRoot)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	o.Cache = cmp.Or(o.Cache, DefaultCache)
+	o.patience = cmp.Or(o.patience, askTimeout)
 	if o.Alive == nil {
 		o.Alive = func(int64) {}
 	}

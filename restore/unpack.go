@@ -77,7 +77,9 @@ func (r *run) unpacked() digest.Digest {
 	return digest.FromString(from + "/" + r.img.Unpacked().String())
 }
 
-func (r *run) cache() cache { return cache{filepath.Join(r.opts.Root, "checkpoints")} }
+func (r *run) cache() cache { return r.opts.cache() }
+
+func (o Options) cache() cache { return cache{filepath.Join(o.Root, "checkpoints")} }
 
 func (r *run) unpack(ctx context.Context, dir string) (err error) {
 	if r.local != nil {

@@ -248,14 +248,16 @@ func secretFiles(given []string) (files map[string]string, err error) {
 // poolArgs are the args of a job. The checkpoint is resolved to a digest now; where one is named,
 // the node may have a copy of it though the registry does not answer.
 func (f *restoreFlags) poolArgs(ctx context.Context, src string) (restorejob.Args, error) {
-	job, members, err := f.poolSet(ctx, src, restorerun.ResolveOne)
+	job, members, err := f.poolSet(ctx, src, func(ctx context.Context, h convertrun.Handler, a restorejob.Args) (restorejob.Args, []set.Container, error) {
+		return restorerun.ResolveOne(ctx, h, a, restore.AskBriefly)
+	})
 	if err == nil && len(members) > 0 {
 		err = usageError{fmt.Errorf("%s is a set of %d checkpoints: lithify submit rollout restores these together, on one node too", src, len(members))}
 	}
 	return job, err
 }
 
-// resolver is restorerun.Resolve, or ResolveOne.
+// resolver is restorerun.Resolve, or made of ResolveOne.
 type resolver func(context.Context, convertrun.Handler, restorejob.Args) (restorejob.Args, []set.Container, error)
 
 // poolSet are the args of a job and, if the source is a set, its checkpoints.

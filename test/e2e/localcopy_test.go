@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -104,5 +106,47 @@ rules:
 	fails(submit("shop", "five"), "were changed")
 	if got := d.ctr("containers", "ls", "-q"); strings.Contains(got, "five") {
 		t.Errorf("containers: %q, want none of a copy that was changed", got)
+	}
+}
+
+// TestRestoreLocalCopyStalled has a registry take requests and say nothing: that is given up where
+// the node has a copy, long before an answer would be, and the copy of what is encrypted is for who
+// has the key.
+func TestRestoreLocalCopyStalled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a registry that is silent, again and again: long lane")
+	}
+	need(t, "criu")
+	d, direct := startContainerd(t), startRegistry(t)
+	var silent atomic.Bool
+	stalls := startStop(t, direct, false, func(*http.Request) bool { return silent.Load() })
+	t.Cleanup(func() { close(stalls.gone) })
+	base := direct + "/base:1"
+	push(t, debianThat(t, 2, counts), base)
+	d.pullFor(base, "overlayfs", "")
+	c := d.start(t, "one", base, "overlayfs", "", "--null-io")
+	c.goesOn(t, 3)
+	public, private := pemPair(t)
+	ref := strings.TrimSpace(output(t, lithify(t), "checkpoint", "--encrypt-to", public, "--containerd", d.address, "--insecure", c.id, stalls.host+"/saved:1"))
+	p := startPool(t, 0)
+	p.worker(t, "node-1", "--containerd", d.address, "--node", "node-1", "--restore-root", d.restoreRoot(), "--restore-from", stalls.host+"/", "--restore-local-copy", "--restore-decrypt-with", private)
+	p.lists(t, "node-1")
+	for _, name := range []string{"asked", "stalled"} {
+		two := d.restored(t, name)
+		id := strings.TrimSpace(p.output(t, "submit", "restore", "--insecure", "--node", "node-1", "--name", two.id, ref))
+		p.output(t, "jobs", "watch", id)
+		var made struct{ Local string }
+		if st := p.job(t, id); json.Unmarshal(st.Result, &made) != nil || strings.Contains(made.Local, "does not answer") != silent.Load() {
+			t.Fatalf("job %s is %s, %+v, local %q", id, st.State, st.Failure, made.Local)
+		}
+		two.goesOn(t, two.count(t))
+		silent.Store(true)
+	}
+	_, nobodys := pemPair(t)
+	if code, said := exit(t, lithify(t), d.restoreArgs(ref, "three", "--local-copy", "--decrypt-with", nobodys)...); code == 0 || !strings.Contains(said, "does not answer") || !strings.Contains(said, "key") {
+		t.Errorf("by another's key: exit code %d, %q", code, said)
+	}
+	if got := d.ctr("containers", "ls", "-q"); strings.Contains(got, "three") {
+		t.Errorf("containers: %q, want none of who has no key", got)
 	}
 }

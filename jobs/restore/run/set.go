@@ -42,10 +42,16 @@ func Resolve(ctx context.Context, h convertrun.Handler, a restorejob.Args) (rest
 }
 
 // ResolveOne is Resolve, but of a digest whose registry is away: that is taken for a checkpoint's,
-// of which a machine may have a copy, as it may not of a set.
-func ResolveOne(ctx context.Context, h convertrun.Handler, a restorejob.Args) (restorejob.Args, []set.Container, error) {
-	resolved, containers, err := Resolve(ctx, h, a)
-	if _, dgst, pinned := strings.Cut(convertjob.Pinned(a.Source, a.SourceDigest), "@"); pinned && restore.Away(err) {
+// of which a machine may have a copy, as it may not of a set. ask is restore.AskBriefly or a
+// restore.Options' Ask.
+func ResolveOne(ctx context.Context, h convertrun.Handler, a restorejob.Args, ask func(context.Context, string, func(context.Context) error) error) (resolved restorejob.Args, containers []set.Container, err error) {
+	name := convertjob.Pinned(a.Source, a.SourceDigest)
+	_, dgst, pinned := strings.Cut(name, "@")
+	if !pinned {
+		return Resolve(ctx, h, a)
+	}
+	err = ask(ctx, name, func(ctx context.Context) error { resolved, containers, err = Resolve(ctx, h, a); return err })
+	if restore.Away(err) {
 		a.SourceDigest = digest.Digest(dgst)
 		return a, nil, nil
 	}
@@ -62,11 +68,12 @@ func (h Handler) RunAll(ctx context.Context, a restorejob.Args) (rs []*restore.R
 	if err != nil {
 		return nil, false, convertrun.WithKind(err)
 	}
-	resolve := Resolve
+	var containers []set.Container
 	if rule.LocalCopy {
-		resolve = ResolveOne
+		a, containers, err = ResolveOne(ctx, h.Convert, a, restore.Options{Root: h.Root, LocalFor: rule.localFor(ctx)}.Ask)
+	} else {
+		a, containers, err = Resolve(ctx, h.Convert, a)
 	}
-	a, containers, err := resolve(ctx, h.Convert, a)
 	if err != nil {
 		return nil, false, convertrun.WithKind(err)
 	}
