@@ -2,11 +2,14 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
 
@@ -32,11 +35,33 @@ func (x JobPause) is(o JobPause) bool {
 }
 
 const (
-	// maxJobPauses are written down at a time, each with a reason of up to maxPauseReason
-	// bytes: they are read and written together with all that was decided.
-	maxJobPauses   = 1000
-	maxPauseReason = 400
+	// maxPausesSize bounds what is written down of all pauses of jobs, in bytes, those that have
+	// been ended and are to go next included: with all else that was decided it is one message,
+	// of which the server takes 256 KiB. It is more than 500 pauses with short reasons.
+	maxPausesSize  = 128 << 10
+	maxPauseReason = 400 // bytes
 )
+
+// fit reports whether there is room for pauses, and for the end of each.
+func fit(pauses []JobPause) (bool, error) {
+	pauses = slices.Clone(pauses)
+	for i := range pauses {
+		pauses[i].Resumed = pauses[i].Since
+	}
+	b, err := json.Marshal(pauses)
+	return len(b) <= maxPausesSize, err
+}
+
+// checkReason refuses what a page or a terminal would not show as it is.
+func checkReason(reason string) error {
+	switch {
+	case len(reason) > maxPauseReason:
+		return fmt.Errorf("a reason of %d bytes is too long (the limit is %d): %w", len(reason), maxPauseReason, errdefs.ErrInvalidArgument)
+	case !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl):
+		return fmt.Errorf("reason %q: it is to be one line of text, without control characters: %w", reason, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
 
 // PausedJob is the pause of a job, if it has one that nobody has ended.
 func (c Controls) PausedJob(id jobs.ID) (JobPause, bool) {
@@ -50,8 +75,8 @@ func (c Controls) PausedJob(id jobs.ID) (JobPause, bool) {
 // PauseJob pauses a job. Of one that is paused already it gives the pause as it is. A job that
 // has ended is errdefs.ErrFailedPrecondition.
 func (c *Client) PauseJob(ctx context.Context, id jobs.ID, by, reason string) (JobPause, error) {
-	if len(reason) > maxPauseReason {
-		return JobPause{}, fmt.Errorf("pause job %s: a reason of %d bytes is too long (the limit is %d): %w", id, len(reason), maxPauseReason, errdefs.ErrInvalidArgument)
+	if err := checkReason(reason); err != nil {
+		return JobPause{}, fmt.Errorf("pause job %s: %w", id, err)
 	}
 	st, err := c.Get(ctx, id)
 	if err != nil {
@@ -66,11 +91,12 @@ func (c *Client) PauseJob(ctx context.Context, id jobs.ID, by, reason string) (J
 			x = paused
 			return errAsIs
 		}
-		if len(ctl.Jobs) >= maxJobPauses {
-			return fmt.Errorf("pause job %s: %d jobs are paused, and no more can be: %w", id, len(ctl.Jobs), errdefs.ErrResourceExhausted)
-		}
 		ctl.Jobs = append(ctl.Jobs, x)
-		return nil
+		ok, err := fit(ctl.Jobs)
+		if err == nil && !ok {
+			err = fmt.Errorf("pause job %s: %d jobs are paused, and there is no room for another: resume some, or pause a kind or a tenant: %w", id, len(ctl.Jobs)-1, errdefs.ErrResourceExhausted)
+		}
+		return err
 	})
 	switch {
 	case errors.Is(err, errAsIs):

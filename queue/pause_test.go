@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -267,6 +268,8 @@ func TestPauseRefused(t *testing.T) {
 		"pause of none":      {p.pauses(""), "test-none", errdefs.IsNotFound, "test-none"},
 		"pause of one ended": {p.pauses(""), ended, errdefs.IsFailedPrecondition, "is cancelled"},
 		"a long reason":      {p.pauses(strings.Repeat("x", 401)), open, errdefs.IsInvalidArgument, "the limit is 400"},
+		"an odd reason":      {p.pauses("odd\x1b[2J"), open, errdefs.IsInvalidArgument, "control characters"},
+		"a broken reason":    {p.pauses("odd\xff"), open, errdefs.IsInvalidArgument, "one line of text"},
 		"resume of none":     {p.resumes, "test-none", errdefs.IsNotFound, "test-none"},
 		"resume of one more": {p.resumes, open, errdefs.IsFailedPrecondition, "is queued, and not paused"},
 	} {
@@ -274,9 +277,34 @@ func TestPauseRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	p.control(func(c *queue.Controls) { c.Jobs = make([]queue.JobPause, 1000) })
-	if _, err := p.PauseJob(t.Context(), open, "", ""); !errdefs.IsResourceExhausted(err) {
-		t.Errorf("one more than there may be: %v", err)
+}
+
+// However many jobs are paused, for whatever reasons, each can be resumed, and all else be
+// decided.
+func TestPausesAreFew(t *testing.T) {
+	p := newPool(t)
+	if err := p.Setup(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	reason := strings.Repeat("<", 400) // 2400 bytes of JSON
+	var paused []jobs.ID
+	for n := 0; ; n++ {
+		id := p.submit(testArgs{Name: strconv.Itoa(n)}, jobs.Options{}).ID
+		err := p.pauses(reason)(id)
+		if errdefs.IsResourceExhausted(err) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("after %d: %v", n, err)
+		}
+		paused = append(paused, id)
+	}
+	if len(paused) < 50 {
+		t.Errorf("only %d can be paused", len(paused))
+	}
+	p.control(func(c *queue.Controls) { c.Tenants = map[string]queue.Tenant{"acme": {Weight: 2}} })
+	for _, id := range paused {
+		p.resumeJob(id)
 	}
 }
 
