@@ -65,12 +65,12 @@ var errUnread = errors.New("records are being read")
 
 // heed sees to what people have decided, before the first job is admitted.
 func (s *Scheduler) heed(ctx context.Context) error {
-	if !s.decided {
-		c, err := s.client.Controls(ctx)
-		if err != nil {
-			return err
-		}
-		s.setControls(ctx, c)
+	if err := s.decide(ctx); err != nil {
+		return err
+	}
+	if s.retake {
+		s.retake = false
+		s.takeBack(ctx, nil)
 	}
 	if !s.pool.caughtUp && len(s.pool.held) > 0 {
 		return errUnread
@@ -80,6 +80,18 @@ func (s *Scheduler) heed(ctx context.Context) error {
 		s.settlePauses(ctx)
 	}
 	return nil
+}
+
+// decide reads what people have decided, if nobody has told yet.
+func (s *Scheduler) decide(ctx context.Context) error {
+	if s.decided {
+		return nil
+	}
+	c, err := s.client.Controls(ctx)
+	if err == nil {
+		s.setControls(c)
+	}
+	return err
 }
 
 // admitLine admits what may be of one line. What could not be waits.

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -29,12 +30,19 @@ const maxNest = 8
 // are paused. What somebody else needs goes on.
 func (p *pool) heldBy(e *entry) *queue.JobPause { return p.heldIn(e, maxNest) }
 
-func (p *pool) heldIn(e *entry, nest int) (why *queue.JobPause) {
-	if len(p.held) == 0 || nest == 0 {
+func (p *pool) heldIn(e *entry, nest int) *queue.JobPause {
+	if len(p.held) == 0 || nest <= 0 {
 		return nil
 	}
-	if x := p.held[e.id]; x != nil || e.direct {
+	if x := p.held[e.id]; x != nil {
 		return x
+	}
+	return p.heldByWaiters(e, nest)
+}
+
+func (p *pool) heldByWaiters(e *entry, nest int) (why *queue.JobPause) {
+	if e.direct {
+		return nil
 	}
 	for _, w := range e.parents {
 		if !p.waits(w) {
@@ -45,6 +53,24 @@ func (p *pool) heldIn(e *entry, nest int) (why *queue.JobPause) {
 		}
 	}
 	return why
+}
+
+// holders are all jobs whose pauses keep one, of which heldBy tells the first.
+func (p *pool) holders(e *entry) (ids []jobs.ID) { return p.holdersIn(nil, e, maxNest) }
+
+func (p *pool) holdersIn(ids []jobs.ID, e *entry, nest int) []jobs.ID {
+	if p.held[e.id] != nil && !slices.Contains(ids, e.id) {
+		ids = append(ids, e.id)
+	}
+	if len(p.held) == 0 || p.heldByWaiters(e, nest) == nil {
+		return ids
+	}
+	for _, w := range e.parents {
+		if p.waits(w) {
+			ids = p.holdersIn(ids, w.e, nest-1)
+		}
+	}
+	return ids
 }
 
 // heldEarly is heldBy for a job that nobody waits for yet: the one that is submitting it is
@@ -91,16 +117,19 @@ func (p *pool) unparkAll() {
 // settlePauses ends the pauses of jobs that have ended, and those that somebody ended: once
 // what they kept has its time back. What cannot be done now the sweep does.
 func (s *Scheduler) settlePauses(ctx context.Context) {
-	var over []queue.JobPause
+	var over, resumed []queue.JobPause
 	for _, x := range s.pool.controls.Jobs {
-		is, err := s.isOver(ctx, x)
-		if is && err == nil {
+		ended, err := s.hasEnded(ctx, x.Job)
+		switch {
+		case err != nil:
+			s.notEnded(ctx, x, err)
+		case ended:
 			over = append(over, x)
-		} else if err != nil && ctx.Err() == nil {
-			s.log.Warn("pause not ended", "id", x.Job, "error", err)
+		case !x.Resumed.IsZero():
+			resumed = append(resumed, x)
 		}
 	}
-	if len(over) == 0 {
+	if over = append(over, s.giveBack(ctx, resumed)...); len(over) == 0 {
 		return
 	}
 	if err := s.client.DropPauses(ctx, over); err != nil && ctx.Err() == nil {
@@ -108,30 +137,75 @@ func (s *Scheduler) settlePauses(ctx context.Context) {
 	}
 }
 
-// isOver reports whether nothing needs a pause any more.
-func (s *Scheduler) isOver(ctx context.Context, x queue.JobPause) (bool, error) {
-	if s.pool.jobs[x.Job] == nil {
-		st, err := s.client.Get(ctx, x.Job) // it may be newer than what was heard of
-		if errdefs.IsNotFound(err) {
-			return true, nil
-		}
-		return err == nil && st.State.Ended(), err
+func (s *Scheduler) notEnded(ctx context.Context, x queue.JobPause, err error) {
+	if ctx.Err() == nil {
+		s.log.Warn("pause not ended", "id", x.Job, "error", err)
 	}
-	if x.Resumed.IsZero() {
-		return false, nil
-	}
-	return true, s.giveBack(ctx, x)
 }
 
-// giveBack moves the deadlines of what a pause keeps.
-func (s *Scheduler) giveBack(ctx context.Context, x queue.JobPause) error {
-	var kept []*entry
-	for _, e := range s.pool.jobs {
-		if by := s.pool.heldBy(e); by != nil && by.Job == x.Job && e.state != running {
-			kept = append(kept, e)
+func (s *Scheduler) hasEnded(ctx context.Context, id jobs.ID) (bool, error) {
+	if s.pool.jobs[id] != nil {
+		return false, nil
+	}
+	st, err := s.client.Get(ctx, id) // it may be newer than what was heard of
+	if errdefs.IsNotFound(err) {
+		return true, nil
+	}
+	return err == nil && st.State.Ended(), err
+}
+
+// kept is a job that pauses keep which somebody has ended.
+type kept struct {
+	e  *entry
+	by []queue.JobPause
+}
+
+// kept gives what pauses keep, also if others keep it on: those may have begun later.
+func (p *pool) kept(by []queue.JobPause) (list []kept) {
+	if len(by) == 0 {
+		return nil
+	}
+	for _, e := range p.jobs {
+		if e.state == running {
+			continue
+		}
+		k := kept{e: e}
+		if holders := p.holders(e); len(holders) > 0 {
+			for _, x := range by {
+				if slices.Contains(holders, x.Job) {
+					k.by = append(k.by, x)
+				}
+			}
+		}
+		if len(k.by) > 0 {
+			list = append(list, k)
 		}
 	}
-	return errors.Join(each(kept, together, func(e *entry) error { return s.extend(ctx, e, x.Since, time.Now().UTC()) })...)
+	return list
+}
+
+func (k kept) since() time.Time {
+	return slices.MinFunc(k.by, func(a, b queue.JobPause) int { return a.Since.Compare(b.Since) }).Since
+}
+
+// giveBack moves the deadlines of what pauses keep, and gives those that can end now. A job
+// that cannot be read keeps none from ending.
+func (s *Scheduler) giveBack(ctx context.Context, resumed []queue.JobPause) []queue.JobPause {
+	list, failed := s.pool.kept(resumed), map[jobs.ID]error{}
+	for i, err := range each(list, together, func(k kept) error { return s.extend(ctx, k.e, k.since(), time.Now().UTC()) }) {
+		if err = s.fault(list[i].e.subject(), err); err != nil {
+			for _, x := range list[i].by {
+				failed[x.Job] = err
+			}
+		}
+	}
+	return slices.DeleteFunc(resumed, func(x queue.JobPause) bool {
+		err := failed[x.Job]
+		if err != nil {
+			s.notEnded(ctx, x, err)
+		}
+		return err != nil
+	})
 }
 
 func (s *Scheduler) extend(ctx context.Context, e *entry, since, now time.Time) error {

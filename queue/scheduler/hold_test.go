@@ -175,7 +175,7 @@ func TestHeedBeforeTheFirstAdmission(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.setControls(t.Context(), controls)
+		s.setControls(controls)
 	}
 	heard()
 	admitted() // gives the time back
@@ -187,5 +187,177 @@ func TestHeedBeforeTheFirstAdmission(t *testing.T) {
 	heard()
 	if n := admitted(); n != 2 || !st.Deadline.After(queued.Deadline) {
 		t.Errorf("%d jobs were admitted after the pause; due at %v, and %v before", n, st.Deadline, queued.Deadline)
+	}
+}
+
+// What two pauses keep has its time back whichever of them ends first.
+func TestKeptByTwo(t *testing.T) {
+	const child = "test-child"
+	for name, holders := range map[string][]jobs.ID{
+		"both that wait":                  {"test-p", "test-q"},
+		"itself and who waits":            {child, "test-p", "test-q"},
+		"who waits, and who waits for it": {"test-p", "test-q", "test-top"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newModel(10)
+			m.told(jobs.Record{ID: child, State: jobs.Queued})
+			m.waits("test-q", child)
+			m.told(jobs.Record{ID: "test-p", State: jobs.Waiting, Children: []jobs.ID{child}})
+			m.waits("test-top", "test-p")
+			m.pause(holders...)
+			for _, id := range holders {
+				resumed := queue.JobPause{Job: id, Since: m.now, Resumed: m.now}
+				if !slices.ContainsFunc(m.kept([]queue.JobPause{resumed}), func(k kept) bool { return k.e.id == child }) {
+					t.Errorf("the pause of %s ends, and gives %s no time", id, child)
+				}
+			}
+			m.waits("test-other", child) // which nobody paused
+			for _, k := range m.kept([]queue.JobPause{{Job: "test-q"}}) {
+				if k.e.id == child {
+					t.Errorf("%s is kept by one that waits for it, and another that does is not paused", child)
+				}
+			}
+		})
+	}
+}
+
+// What is held is not late, nor is anything that may be as long as not all records have been
+// read; what runs is.
+func TestHeldIsNotLate(t *testing.T) {
+	m := newModel(10)
+	m.caughtUp = false
+	m.pause("test-p")
+	past := time.Now().Add(-time.Hour)
+	for _, r := range []jobs.Record{{ID: "test-a", State: jobs.Queued}, {ID: "test-runs", State: jobs.Running}, {ID: "test-free", State: jobs.Queued, Direct: true}} {
+		r.Deadline = past
+		m.told(r)
+	}
+	m.waits("test-p", "test-a", "test-runs")
+	s := &Scheduler{pool: m.pool}
+	late := func() (ids []jobs.ID) {
+		for id, e := range m.jobs {
+			if s.expires(e) {
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	if diff := cmp.Diff(late(), []jobs.ID{"test-runs"}); diff != "" {
+		t.Errorf("before all is read: %s", diff)
+	}
+	m.catchUp()
+	if diff := cmp.Diff(late(), []jobs.ID{"test-free", "test-runs"}); diff != "" {
+		t.Errorf("once all is read: %s", diff)
+	}
+}
+
+// leader is a scheduler that leads, without its loop.
+func leader(c *queue.Client) *Scheduler {
+	s := New(c, Validators{"test": jobs.Validator[args]()}, Config{})
+	s.pool, s.leads = newPool(8, s.limits.shutUntil), true
+	return s
+}
+
+// hears has it hear of all that was decided, and do what is due then. It gives how many
+// messages are in WORK.
+func (s *Scheduler) hears(t *testing.T) int {
+	t.Helper()
+	controls, err := s.client.Controls(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.setControls(controls)
+	s.admit(t.Context())
+	work, err := s.messages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(work)
+}
+
+func submitted(t *testing.T, c *queue.Client, parent jobs.ID) queue.Status {
+	t.Helper()
+	j, err := jobs.New(args{}, jobs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Parent = parent
+	st, err := c.Submit(t.Context(), j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// A pause that comes while a scheduler reads takes back what that has admitted, and one of
+// whose children a record is gone ends all the same.
+func TestPauseWhileRecordsAreRead(t *testing.T) {
+	c := client(t)
+	parent := submitted(t, c, "")
+	child := submitted(t, c, parent.ID)
+	s := leader(c)
+	s.change(t.Context(), queue.Change{Record: child.Record, Revision: child.Revision})
+	if n := s.hears(t); n != 1 {
+		t.Fatalf("%d jobs were admitted", n)
+	}
+	if _, err := c.PauseJob(t.Context(), parent.ID, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	s.hears(t)
+	gone := child.Record
+	gone.ID = "test-gone"
+	for _, e := range []jobs.Edge{jobs.Claim{Worker: "w1", At: time.Now()}, jobs.Wait{Children: []jobs.ID{child.ID, gone.ID}, At: time.Now()}} {
+		var err error
+		if parent, err = c.Apply(t.Context(), parent, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.change(t.Context(), queue.Change{Record: gone, Revision: child.Revision})
+	s.change(t.Context(), queue.Change{Record: parent.Record, Revision: parent.Revision})
+	s.admit(t.Context())
+	s.change(t.Context(), queue.Change{Last: true})
+	s.admit(t.Context())
+	if work, err := s.messages(t.Context()); err != nil || len(work) > 0 {
+		t.Errorf("%d jobs are admitted that are paused, %v", len(work), err)
+	}
+	if err := c.ResumeJob(t.Context(), parent.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.hears(t)
+	if controls, err := c.Controls(t.Context()); err != nil || len(controls.Jobs) > 0 {
+		t.Errorf("what is paused still: %+v, %v", controls.Jobs, err)
+	}
+}
+
+// A paused job that its worker hands back does not begin at another.
+func TestHandedBackInAPause(t *testing.T) {
+	c := client(t)
+	st := submitted(t, c, "")
+	s := leader(c)
+	s.pool.catchUp()
+	then := func(e jobs.Edge) {
+		t.Helper()
+		if e != nil {
+			var err error
+			if st, err = c.Apply(t.Context(), st, e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.change(t.Context(), queue.Change{Record: st.Record, Revision: st.Revision})
+	}
+	then(nil)
+	s.hears(t)
+	then(jobs.Claim{Worker: "w1", Message: 1, At: time.Now()})
+	if _, err := c.PauseJob(t.Context(), st.ID, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.hears(t); n != 1 {
+		t.Fatalf("%d messages, and one job runs", n)
+	}
+	then(jobs.HandBack{Claim: st.Revision, At: time.Now()})
+	s.admit(t.Context())
+	if work, err := s.messages(t.Context()); err != nil || len(work) > 0 {
+		t.Errorf("%d jobs are about to begin, %v", len(work), err)
 	}
 }

@@ -81,9 +81,9 @@ func (s *Scheduler) held() map[jobs.ID]uint64 {
 }
 
 // setControls heeds what people decided.
-func (s *Scheduler) setControls(ctx context.Context, c queue.Controls) {
+func (s *Scheduler) setControls(c queue.Controls) {
 	s.pool.control(c)
-	s.decided, s.unsettled = true, true
+	s.decided, s.unsettled, s.retake = true, true, true
 	limits := map[string]rate.Limit{}
 	for host, r := range c.Registries {
 		if r.Rate > 0 {
@@ -91,9 +91,6 @@ func (s *Scheduler) setControls(ctx context.Context, c queue.Controls) {
 		}
 	}
 	s.limits.configure(limits)
-	if s.leads {
-		s.takeBack(ctx, nil)
-	}
 }
 
 // takeBack removes the messages of paused jobs that have not started: a claim that is

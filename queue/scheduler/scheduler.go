@@ -83,6 +83,7 @@ type Scheduler struct {
 	unread                atomic.Uint64     // revision of the first record that this version cannot read; 0: none
 	decided               bool              // it is known what people have decided
 	unsettled             bool              // a pause of a job may be over
+	retake                bool              // what was admitted may be paused
 	adopted               bool              // consumers are known to be there, with settings that are not
 }
 
@@ -203,7 +204,7 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 		case n := <-nodes:
 			s.setNode(ctx, n)
 		case c := <-controls:
-			s.setControls(ctx, c)
+			s.setControls(c)
 		case q := <-asked:
 			s.explainAll(q)
 		case leads := <-lead:
@@ -225,15 +226,11 @@ func (s *Scheduler) loop(ctx context.Context, changes <-chan queue.Change, nodes
 // change takes one version of a record into account.
 func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 	if ch.Record.ID == "" { // it says only how far one is
-		if ch.Last {
-			s.pool.catchUp()
-		}
+		s.caughtUp(ch)
 		return
 	}
 	m := s.pool.update(ch)
-	if ch.Last {
-		s.pool.catchUp()
-	}
+	s.caughtUp(ch)
 	if !s.leads {
 		s.keepUnburied(ch.Record, time.Now())
 		return
@@ -242,10 +239,19 @@ func (s *Scheduler) change(ctx context.Context, ch queue.Change) {
 		s.moot = append(s.moot, m.from.Subject(ch.Record.ID))
 	}
 	s.raise(ch.Record)
-	if e := s.pool.jobs[ch.Record.ID]; e != nil && e.state == waiting && s.pool.heldBy(e) != nil {
-		s.takeBack(ctx, nil) // what it submitted before it waited
+	if e := s.pool.jobs[ch.Record.ID]; e != nil && (e.state == waiting || e.admitted && e.state != running) && s.pool.heldBy(e) != nil {
+		s.retake = true // what it submitted before it waited; or it was handed back
 	}
 	s.end(ctx, ch.Record, m.admitted)
+}
+
+// caughtUp heeds that a change is the last of those that were there: now it is known what
+// pauses of jobs keep.
+func (s *Scheduler) caughtUp(ch queue.Change) {
+	if ch.Last && !s.pool.caughtUp {
+		s.pool.catchUp()
+		s.retake = true
+	}
 }
 
 // end does what is due once a job has ended.

@@ -24,6 +24,9 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	if err := s.sweepNodes(ctx); err != nil {
 		return err
 	}
+	if err := s.decide(ctx); err != nil {
+		return err
+	}
 	seen, err := s.look(ctx)
 	if err != nil {
 		return err
@@ -41,7 +44,7 @@ func (s *Scheduler) sweep(ctx context.Context) error {
 	s.unsettled = true
 	var late []*entry
 	for _, e := range s.pool.jobs {
-		if e.late() && s.pool.heldBy(e) == nil { // else the time is given back
+		if s.expires(e) {
 			late = append(late, e)
 			continue
 		}
@@ -159,6 +162,18 @@ func (s *Scheduler) sweepJob(ctx context.Context, e *entry, seen sighting) error
 func (e *entry) late() bool {
 	late := time.Since(time.Unix(0, e.deadline))
 	return late > expireGrace || late > 0 && e.state != running
+}
+
+// expires reports whether a job is to be ended because it is late. What a pause keeps has its
+// time given back; what that is, is not known before all records have been read.
+func (s *Scheduler) expires(e *entry) bool {
+	switch {
+	case !e.late() || e.state == running:
+		return e.late()
+	case len(s.pool.held) > 0 && !s.pool.caughtUp:
+		return false
+	}
+	return s.pool.heldBy(e) == nil
 }
 
 // expireBatch jobs are ended by one sweep: those of a campaign that nobody served are

@@ -113,7 +113,7 @@ func TestSweepRequests(t *testing.T) {
 	conn := c.JetStream().Conn()
 	s := New(c, nil, Config{})
 	s.pool = newPool(1, s.limits.shutUntil)
-	s.leads = true
+	s.leads, s.decided = true, true // else it asks for that, once
 	requests := func() int {
 		sub, err := conn.SubscribeSync("$JS.API.>")
 		if err == nil {
