@@ -41,7 +41,7 @@ as_root=()
 {
 	status=0
 	if [ -z "$only_root" ] && [ ${#plain[@]} -gt 0 ]; then
-		go test -json ${flags[@]+"${flags[@]}"} "${plain[@]}" || status=1
+		go test -json -timeout 20m ${flags[@]+"${flags[@]}"} "${plain[@]}" || status=1
 	fi
 	if [ -n "$root" ]; then
 		# shellcheck disable=SC2086 # import paths have no spaces
