@@ -23,7 +23,8 @@ import (
 // ConvertOpt is an option of [LayerConvertFunc].
 type ConvertOpt func(*storeConverter)
 
-// WithProfile chooses the output format; the default is [ProfileRaw].
+// WithProfile chooses the output format; the default is [ProfileRaw]. [ProfileIndex] is an error:
+// it takes a layer more, which a converter of single layers cannot add.
 func WithProfile(p Profile) ConvertOpt { return func(c *storeConverter) { c.opts.Profile = p } }
 
 // WithDialect chooses the media types; the default is [DialectLegacy].
@@ -60,6 +61,9 @@ func LayerConvertFunc(opts ...ConvertOpt) converter.ConvertFunc {
 func (c *storeConverter) convert(ctx context.Context, cs content.Store, desc ocispec.Descriptor) (_ *ocispec.Descriptor, err error) {
 	if !images.IsLayerType(desc.MediaType) || images.IsNonDistributable(desc.MediaType) || IsLayerMediaType(desc.MediaType) {
 		return nil, nil
+	}
+	if c.opts.Profile == ProfileIndex {
+		return nil, fmt.Errorf("convert %s: profile %s takes a layer more, which a converter of single layers cannot add; convert the whole image (lithify convert)", desc.Digest, ProfileIndex)
 	}
 	f, err := os.CreateTemp("", "lithify-*.erofs")
 	if err != nil {

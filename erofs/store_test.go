@@ -185,6 +185,10 @@ func TestLayerConvertFuncErrors(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+	index := erofs.LayerConvertFunc(erofs.WithProfile(erofs.ProfileIndex), erofs.WithDialect(erofs.DialectSpec))
+	if got, err := index(t.Context(), cs, put(t, cs, ocispec.MediaTypeImageLayerGzip, whole)); err == nil {
+		t.Errorf("a layer without its tar: %+v", got)
+	}
 	left, err := os.ReadDir(os.TempDir())
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
