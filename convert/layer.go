@@ -148,6 +148,15 @@ func (c *conversion) spool(ctx context.Context, t task, in *unpacked, opts erofs
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	made, proven, err := c.write(ctx, t, in, opts, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	return made, proven, c.pushFile(ctx, t, made, f.File)
+}
+
+// write converts into f and compares that with the tar.
+func (c *conversion) write(ctx context.Context, t task, in *unpacked, opts erofs.Options, f *Scratch) (_ *erofs.Layer, _ *Verified, err error) {
 	w, tar, err := c.witnessed(t, in.tar)
 	if err != nil {
 		return nil, nil, err
@@ -164,10 +173,7 @@ func (c *conversion) spool(ctx context.Context, t task, in *unpacked, opts erofs
 		c.opts.written(f.File, made)
 	}
 	proven, err := w.compare(ctx, f, made, t.Context, in.blob.told)
-	if err != nil {
-		return nil, nil, err
-	}
-	return made, proven, c.pushFile(ctx, t, made, f.File)
+	return made, proven, err
 }
 
 // open fetches the task's blob and reports how far it is read.

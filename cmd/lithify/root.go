@@ -111,7 +111,7 @@ without unpacking, and publishes them beside the originals.
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log what is done, step by step, on stderr")
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "how to print results on stdout and the error on stderr: text or json")
 	group(root)
-	root.AddCommand(a.convertCommand(), a.extractTarCommand(), a.verifyCommand(), a.migrateCommand(), a.inspectCommand(), a.lintCommand(), a.lsCommand(), a.catCommand(), a.diffCommand(), a.commitCommand(), a.buildCommand(), a.checkpointCommand(), a.restoreCommand())
+	root.AddCommand(a.convertCommand(), a.extractTarCommand(), a.verifyCommand(), a.migrateCommand(), a.cacheCommand(), a.inspectCommand(), a.lintCommand(), a.lsCommand(), a.catCommand(), a.diffCommand(), a.commitCommand(), a.buildCommand(), a.checkpointCommand(), a.restoreCommand())
 	root.AddCommand(a.submitCommand(), a.serveCommand(), a.consoleCommand())
 	root.AddCommand(a.jobsCommand(), a.rolloutCommand(), a.cronCommand(), a.poolCommand(), a.workersCommand(), a.schedulersCommand(), a.queueCommand(), a.authCommand())
 	root.AddCommand(a.planCIMCommand(), a.cimCommand(), a.cimDifferCommand(), a.doctorCommand(), a.configCommand(), a.benchCommand())
