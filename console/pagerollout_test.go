@@ -76,7 +76,10 @@ func TestPageRolloutPaused(t *testing.T) {
 	if _, body := guest.get(act + "/pause"); !strings.Contains(body, `name="reason"`) || !strings.Contains(body, "no other wave") {
 		t.Errorf("before it is paused: %s", body)
 	}
-	if resp, _ := guest.post(act+"/pause", url.Values{"reason": {" node-1 is odd " + hostile}}, nil); resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != path {
+	if resp, body := guest.post(act+"/pause", url.Values{"reason": {hostile}}, nil); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "control characters") {
+		t.Errorf("pause for a reason that a terminal does not show as it is: %d %s", resp.StatusCode, body)
+	}
+	if resp, _ := guest.post(act+"/pause", url.Values{"reason": {" node-1 is odd " + strings.ReplaceAll(hostile, "\r", "")}}, nil); resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != path {
 		t.Errorf("pause: %d to %s", resp.StatusCode, resp.Header.Get("Location"))
 	}
 	if resp, _ := b.post("/jobs/"+string(theirs)+"/pause", nil, nil); resp.StatusCode != http.StatusSeeOther {
