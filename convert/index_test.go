@@ -155,3 +155,22 @@ func TestIndexDialect(t *testing.T) {
 		t.Errorf("to legacy: %v, want a refusal", err)
 	}
 }
+
+// TestCopyTar brings no more of a layer than is asked for, however much it unpacks to, and
+// compares all of its blob.
+func TestCopyTar(t *testing.T) {
+	h := newHub(t)
+	raw := tarOf(t, file{name: "zeros", body: string(make([]byte, 5<<20))})
+	layer := blob{ocispec.MediaTypeImageLayerGzip, gzipped(t, raw), digest.FromBytes(raw)}
+	src := h.target("app:1")
+	tag(t, src, manifest(t, src, "linux", "amd64", layer))
+	for _, n := range []int{0, 1000, 1 << 40} {
+		var got bytes.Buffer
+		if err := convert.CopyTar(t.Context(), h.source("app:1"), descOf(layer.mediaType, layer.bytes), &got, int64(n)); err != nil {
+			t.Fatal(err)
+		}
+		if want := raw[:min(n, len(raw))]; !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("asked for %d bytes: got %d, want %d", n, got.Len(), len(want))
+		}
+	}
+}

@@ -120,3 +120,12 @@ func ReadTar(ctx context.Context, src Source, desc ocispec.Descriptor, read func
 	}
 	return blob.drain()
 }
+
+// CopyTar writes the first n bytes of a layer of src to w, decompressed, or what there is of
+// these, and compares all of the blob with its digest. The rest is not decompressed.
+func CopyTar(ctx context.Context, src Source, desc ocispec.Descriptor, w io.Writer, n int64) error {
+	return ReadTar(ctx, src, desc, func(r io.Reader) error {
+		_, err := io.Copy(w, io.LimitReader(r, n))
+		return err
+	})
+}

@@ -56,38 +56,46 @@ func devicesOf(r io.ReaderAt, head []byte) (devices []io.ReaderAt, err error) {
 // reads as it does any image. Linux mounts a file of these bytes, too, without device=. Neither
 // is closed.
 func Join(image, tar io.ReaderAt) (io.ReaderAt, error) {
-	var head [headSize]byte
-	if _, err := image.ReadAt(head[:], 0); err != nil {
-		return nil, fmt.Errorf("read superblock: %w", err)
-	}
-	if err := checkSuper(head[:]); err != nil {
-		return nil, err
-	}
-	slots, err := slotsOf(image, head[:])
+	slots, bits, err := slotsIn(image)
 	if err != nil {
 		return nil, err
 	}
 	if len(slots) != 1 || slots[0].at == 0 {
 		return nil, fmt.Errorf("not an image of profile %s: it has %d other devices", ProfileIndex, len(slots))
 	}
-	bits := head[superOffset+12]
 	return &wholeImage{image, io.NewSectionReader(tar, 0, int64(slots[0].blocks)<<bits), int64(slots[0].at) << bits}, nil
 }
 
 // DeviceTags gives the tags of an image's other devices: digests of blobs, in hexadecimal.
 func DeviceTags(image io.ReaderAt) (tags []string, err error) {
-	var head [headSize]byte
-	if _, err := image.ReadAt(head[:], 0); err != nil {
-		return nil, fmt.Errorf("read superblock: %w", err)
-	}
-	if err := checkSuper(head[:]); err != nil {
-		return nil, err
-	}
-	slots, err := slotsOf(image, head[:])
+	slots, _, err := slotsIn(image)
 	for _, s := range slots {
 		tags = append(tags, s.tag)
 	}
 	return tags, err
+}
+
+// DeviceSizes gives how much of each of its other devices an image uses, in bytes: files are not
+// behind that.
+func DeviceSizes(image io.ReaderAt) (sizes []int64, err error) {
+	slots, bits, err := slotsIn(image)
+	for _, s := range slots {
+		sizes = append(sizes, int64(s.blocks)<<bits)
+	}
+	return sizes, err
+}
+
+// slotsIn reads the device table of an image of blocks of 1<<bits bytes.
+func slotsIn(image io.ReaderAt) (slots []deviceSlot, bits byte, err error) {
+	var head [headSize]byte
+	if _, err := image.ReadAt(head[:], 0); err != nil {
+		return nil, 0, fmt.Errorf("read superblock: %w", err)
+	}
+	if err := checkSuper(head[:]); err != nil {
+		return nil, 0, err
+	}
+	slots, err = slotsOf(image, head[:])
+	return slots, head[superOffset+12], err
 }
 
 // TagOf is the tag of a device that is, or comes out of, a blob.

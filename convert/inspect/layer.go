@@ -62,9 +62,14 @@ func openIndex(ctx context.Context, src convert.Source, desc, carrier ocispec.De
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
-	fsys, err := erofs.Open(image)
+	sizes, err := erofs.DeviceSizes(r)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+	}
+	tar.size = sizes[0]
+	fsys, err := erofs.Open(image)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), tar.Close())
 	}
 	return &layer{fsys, closers{tar}}, nil
 }
@@ -75,6 +80,7 @@ type carried struct {
 	src  convert.Source
 	desc ocispec.Descriptor
 	temp string
+	size int64 // of what is of use, decompressed
 
 	once sync.Once
 	file *convert.Scratch
@@ -93,10 +99,7 @@ func (c *carried) bring() (err error) {
 	if c.file, err = convert.TempFile(c.temp); err != nil {
 		return err
 	}
-	return convert.ReadTar(c.ctx, c.src, c.desc, func(r io.Reader) error {
-		_, err := io.Copy(c.file, r)
-		return err
-	})
+	return convert.CopyTar(c.ctx, c.src, c.desc, c.file, c.size)
 }
 
 // Close removes what was fetched.

@@ -134,7 +134,12 @@ func (c *comparison) fetch(ctx context.Context, m erofs.Mounted) (*fetched, erro
 	}
 	c.open = append(c.open, tar)
 	carrier := m.Devices[0]
-	err = convert.ReadTar(ctx, c.src, carrier, func(r io.Reader) error { _, err := io.Copy(tar, r); return err })
+	sizes, err := erofs.DeviceSizes(l.image)
+	if err != nil || len(sizes) != 1 {
+		c.differ(m.Digest.String(), "devices", fmt.Sprintf("%d (%v)", len(sizes), err), "one")
+		return nil, nil
+	}
+	err = convert.CopyTar(ctx, c.src, carrier, tar, sizes[0])
 	if errors.As(err, new(*convert.RefusedError)) {
 		c.differ(carrier.Digest.String(), "content", err.Error(), fmt.Sprintf("%d bytes of this digest", carrier.Size))
 		return nil, nil
