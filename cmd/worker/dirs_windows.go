@@ -170,7 +170,7 @@ func (t *thing) check() error {
 	}
 	if t.owner == nil || !t.owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) && !t.owner.IsWellKnown(windows.WinLocalSystemSid) {
 		return fmt.Errorf(`%s belongs to %s and not to the administrators, and what is there decides what the service does: `+
-			`look at it, and remove it, or make it theirs: icacls "%[1]s" /setowner *S-1-5-32-544`, t.path, accountName(t.owner))
+			`look at it, and remove it, or make it theirs alone: icacls "%[1]s" /setowner *S-1-5-32-544, and icacls "%[1]s" /reset`, t.path, accountName(t.owner))
 	}
 	return nil
 }

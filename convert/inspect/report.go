@@ -100,7 +100,7 @@ func Image(ctx context.Context, src convert.Source) (*Report, error) {
 	for _, m := range list {
 		one := describe(m)
 		for i, d := range m.Layers {
-			is := fmt.Sprint(d.Digest, d.MediaType, d.Annotations) // what it is read as, and what is said of it
+			is := fmt.Sprintf("%q %q %q", d.Digest, d.MediaType, d.Annotations) // what it is read as, and what is said of it
 			l, ok := seen[is]
 			if !ok {
 				l = lookAt(ctx, src, d)
