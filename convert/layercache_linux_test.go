@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -244,5 +245,23 @@ func TestExportCacheOneAtATime(t *testing.T) {
 	other.Close()
 	if _, err := convert.ExportCache(t.Context(), h.source("app:1"), dir, convert.Options{AllPlatforms: true}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDiffIDs: what a config says of its layers becomes the name of a file.
+func TestDiffIDs(t *testing.T) {
+	h := newHub(t)
+	for i, id := range []digest.Digest{"", "nothing", "sha256:../../../../etc/passwd", "../..:" + digest.Digest(digest.FromString("").Encoded())} {
+		layer := gz(t, file{name: "a", body: "a"})
+		layer.diffID = id
+		ref := fmt.Sprintf("app:%d", i)
+		tag(t, h.target(ref), manifest(t, h.target(ref), "linux", "amd64", layer))
+		_, err := convert.ExportCache(t.Context(), h.source(ref), t.TempDir(), convert.Options{AllPlatforms: true})
+		if err == nil || !convert.Permanent(err) || !strings.Contains(err.Error(), fmt.Sprintf("%q", id)) {
+			t.Errorf("cache, diffID %q: got %v, want a refusal that names it", id, err)
+		}
+		if _, err := convert.Image(t.Context(), h.source(ref), h.target(ref), convert.Options{AllPlatforms: true}); err == nil || !convert.Permanent(err) {
+			t.Errorf("conversion, diffID %q: got %v, want a refusal", id, err)
+		}
 	}
 }

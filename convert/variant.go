@@ -170,6 +170,11 @@ func (m *manifest) diffIDs() ([]digest.Digest, error) {
 	if len(c.RootFS.DiffIDs) != len(m.Layers) {
 		return nil, refused(m.config.desc.Digest, "the config lists %d layers and the manifest %d", len(c.RootFS.DiffIDs), len(m.Layers))
 	}
+	for _, d := range c.RootFS.DiffIDs {
+		if err := d.Validate(); err != nil {
+			return nil, refused(m.config.desc.Digest, "the config says that a layer's diffID is %q: %v", d, err)
+		}
+	}
 	return c.RootFS.DiffIDs, nil
 }
 
