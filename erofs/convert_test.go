@@ -53,6 +53,9 @@ func mustConvert(t testing.TB, src []byte, opts erofs.Options) (*os.File, *erofs
 func checkImage(t *testing.T, src []byte, opts erofs.Options) {
 	t.Helper()
 	for _, layout := range []erofs.Options{{Profile: erofs.ProfileRaw}, {Profile: erofs.ProfileRaw, InlineTails: true}, {Profile: erofs.ProfileTar}, {Profile: erofs.ProfileIndex}} {
+		if layout.Profile == erofs.ProfileIndex && len(src)%512 != 0 {
+			continue // a device has whole blocks
+		}
 		opts.Profile, opts.InlineTails = layout.Profile, layout.InlineTails
 		f, l := mustConvert(t, src, opts)
 		want, needs, err := erofstest.FromTar(bytes.NewReader(src), opts.Bottom)
