@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 
-	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/registry"
 	convertjob "github.com/lithify/lithify/jobs/convert"
@@ -74,15 +73,10 @@ func (f cacheFlags) options(a *app) (convert.Options, error) {
 	if err := convertjob.OneOf("verify", f.verify, "full", "none"); err != nil {
 		return opts, usageError{err}
 	}
-	for _, s := range f.platforms {
-		p, err := platforms.Parse(s)
-		if err != nil {
-			return opts, usageError{fmt.Errorf("platform %q: %w", s, err)}
-		}
-		opts.Platforms = append(opts.Platforms, p)
-	}
 	opts.AllPlatforms, opts.Verify, opts.Log = f.all, convert.Verify(f.verify), a.log
-	return opts, nil
+	var err error
+	opts.Platforms, err = platformFlags(f.platforms)
+	return opts, err
 }
 
 func (a *app) exportCache(cmd *cobra.Command, f cacheFlags, ref, dir string) error {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/convert/lint"
 	"github.com/lithify/lithify/convert/registry"
 	"github.com/spf13/cobra"
@@ -61,12 +60,9 @@ and the other rules hold all the same. Exit code 3 says that a MUST is violated,
 
 func (a *app) lint(cmd *cobra.Command, ref string, f lintFlags) error {
 	opts := lint.Options{Deep: f.deep, TempDir: f.tempDir}
-	for _, p := range f.platforms {
-		want, err := platforms.Parse(p)
-		if err != nil {
-			return usageError{err}
-		}
-		opts.Platforms = append(opts.Platforms, want)
+	var err error
+	if opts.Platforms, err = platformFlags(f.platforms); err != nil {
+		return err
 	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {

@@ -49,11 +49,23 @@ func platformFlag(value string) (*ocispec.Platform, error) {
 	if value == "" {
 		return nil, nil
 	}
-	p, err := platforms.Parse(value)
+	list, err := platformFlags([]string{value})
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
-	return &p, nil
+	return &list[0], nil
+}
+
+// platformFlags are what a --platform names that may be repeated.
+func platformFlags(values []string) (list []ocispec.Platform, err error) {
+	for _, v := range values {
+		p, err := platforms.Parse(v)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 func (a *app) lsCommand() *cobra.Command {

@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/containerd/log"
-	"github.com/containerd/platforms"
 	"github.com/lithify/lithify/convert"
 	"github.com/lithify/lithify/convert/provenance"
 	"github.com/lithify/lithify/convert/registry"
@@ -84,12 +83,9 @@ type verifyFlags struct {
 
 func (a *app) verify(cmd *cobra.Command, ref string, f verifyFlags) error {
 	opts := verify.Options{Root: f.root, Log: a.log}
-	for _, p := range f.platforms {
-		want, err := platforms.Parse(p)
-		if err != nil {
-			return usageError{err}
-		}
-		opts.Platforms = append(opts.Platforms, want)
+	var err error
+	if opts.Platforms, err = platformFlags(f.platforms); err != nil {
+		return err
 	}
 	src, err := registry.Open(ref, registry.Options{Insecure: f.insecure})
 	if err != nil {
