@@ -183,11 +183,7 @@ func Image(ctx context.Context, src Source, dst Target, opts Options) (_ *Result
 	}
 	c := &conversion{src: src, dst: dst, opts: opts, log: opts.Log, layers: map[digest.Digest]*layer{}}
 
-	root, err := src.Root(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g, err := readGraph(ctx, src, root)
+	g, err := readImage(ctx, src)
 	if err != nil {
 		return nil, err
 	}

@@ -65,11 +65,7 @@ func ExportCache(ctx context.Context, src Source, dir string, opts Options) (_ *
 		conversion: &conversion{src: src, opts: opts, log: opts.Log, layers: map[digest.Digest]*layer{}},
 		dir:        dir, made: map[digest.Digest]*cacheLayer{}, told: map[digest.Digest]bool{},
 	}
-	root, err := src.Root(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g, err := readGraph(ctx, src, root)
+	g, err := readImage(ctx, src)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +81,7 @@ func ExportCache(ctx context.Context, src Source, dir string, opts Options) (_ *
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, x.close(), unlock()) }()
-	r := &CacheResult{Source: src.Name(), SourceDigest: root.Digest, Dir: dir, Skipped: p.skipped}
+	r := &CacheResult{Source: src.Name(), SourceDigest: g.root.desc.Digest, Dir: dir, Skipped: p.skipped}
 	if err := x.makeAll(ctx, p.tasks()); err != nil {
 		return nil, err
 	}
