@@ -169,12 +169,10 @@ func (p *pool) kept(by []queue.JobPause) (list []kept) {
 		if e.state == running {
 			continue
 		}
-		k := kept{e: e}
-		if holders := p.holders(e); len(holders) > 0 {
-			for _, x := range by {
-				if slices.Contains(holders, x.Job) {
-					k.by = append(k.by, x)
-				}
+		k, holders := kept{e: e}, p.holders(e)
+		for _, x := range by {
+			if slices.Contains(holders, x.Job) {
+				k.by = append(k.by, x)
 			}
 		}
 		if len(k.by) > 0 {
