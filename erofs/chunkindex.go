@@ -13,19 +13,30 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// ChunkIndexMagic is what a chunk index begins with.
+const ChunkIndexMagic = "\xCD\xE4\xEC\x67"
+
 // The chunk index of the draft (3.4), little endian, and the skippable frame of zstd
 // (RFC 8878, 3.1.2) in which it ends a +zstd blob.
 const (
-	indexMagic      = "\xCD\xE4\xEC\x67"
 	indexVersion    = 1
 	indexZstd       = 1 // each chunk is one frame
 	indexSHA2       = 1
 	indexHeaderSize = 32
 	indexEntrySize  = 8 + 8 + sha256.Size
 
-	skippableMagic  = 0x184D2A50 // the first of 16
-	skippableHeader = 8
+	skippableMagic = 0x184D2A50 // the first of 16
+
+	// SkippableHeader is how many bytes of a skippable frame are before what it holds.
+	SkippableHeader = 8
 )
+
+// IsSkippable reports whether b, of SkippableHeader bytes or more, begins a skippable frame of
+// zstd that holds n bytes.
+func IsSkippable(b []byte, n int64) bool {
+	le := binary.LittleEndian
+	return le.Uint32(b)&^0xF == skippableMagic && int64(le.Uint32(b[4:])) == n
+}
 
 // What a reader takes: the draft names no limits, and these bound its memory.
 const (
@@ -52,10 +63,10 @@ type Chunk struct {
 func encodeIndex(chunks []Chunk, imageSize int64) []byte {
 	le := binary.LittleEndian
 	size := indexHeaderSize + len(chunks)*indexEntrySize
-	b := make([]byte, 0, skippableHeader+size)
+	b := make([]byte, 0, SkippableHeader+size)
 	b = le.AppendUint32(b, skippableMagic)
 	b = le.AppendUint32(b, uint32(size))
-	b = append(b, indexMagic...)
+	b = append(b, ChunkIndexMagic...)
 	b = append(b, indexVersion, indexZstd, 0, 0)
 	b = le.AppendUint64(b, uint64(imageSize))
 	b = le.AppendUint32(b, uint32(len(chunks)))
@@ -121,7 +132,7 @@ func ReadRawIndex(blob io.ReaderAt, desc ocispec.Descriptor, x ChunkIndex) (RawI
 func readIndex(blob io.ReaderAt, size int64, x ChunkIndex, framed bool) (raw RawIndex, err error) {
 	n, least := x.End-x.Offset, int64(indexHeaderSize)
 	if framed {
-		least += skippableHeader
+		least += SkippableHeader
 	}
 	if x.Offset < 0 || x.End > size || n < least || n > maxIndexBytes {
 		return raw, fmt.Errorf("chunk index: bytes %d to %d of a blob of %d cannot be", x.Offset, x.End, size)
@@ -131,11 +142,10 @@ func readIndex(blob io.ReaderAt, size int64, x ChunkIndex, framed bool) (raw Raw
 		return raw, fmt.Errorf("read chunk index: %w", err)
 	}
 	if framed {
-		le := binary.LittleEndian
-		if le.Uint32(b)&^0xF != skippableMagic || int64(le.Uint32(b[4:])) != n-skippableHeader {
+		if !IsSkippable(b, n-SkippableHeader) {
 			return raw, errors.New("chunk index: no skippable frame of zstd with its size")
 		}
-		b = b[skippableHeader:]
+		b = b[SkippableHeader:]
 	}
 	if x.Digest != "" {
 		if err := x.Digest.Validate(); err != nil {

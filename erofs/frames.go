@@ -153,7 +153,7 @@ func (w *frameBlob) patch(head []byte) error {
 	if _, err := w.dst.WriteAt(frame, w.end); err != nil {
 		return err
 	}
-	w.index = ChunkIndex{w.end, w.end + int64(len(frame)), digest.FromBytes(frame[skippableHeader:])}
+	w.index = ChunkIndex{w.end, w.end + int64(len(frame)), digest.FromBytes(frame[SkippableHeader:])}
 	w.end = w.index.End
 	return nil
 }

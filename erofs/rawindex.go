@@ -30,7 +30,7 @@ type RawEntry struct {
 
 // ParseChunkIndex takes a chunk index without the frame around it.
 func ParseChunkIndex(b []byte) (x RawIndex, err error) {
-	if len(b) < indexHeaderSize || string(b[:4]) != indexMagic {
+	if len(b) < indexHeaderSize || string(b[:4]) != ChunkIndexMagic {
 		return x, errors.New("no chunk index")
 	}
 	le := binary.LittleEndian

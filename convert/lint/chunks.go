@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -35,12 +34,6 @@ const (
 	maxChunk = 64 << 20
 )
 
-// isFrameOf reports whether the header is that of a skippable frame of zstd of n bytes.
-func isFrameOf(header []byte, n int64) bool {
-	le := binary.LittleEndian
-	return le.Uint32(header)&^0xF == 0x184D2A50 && int64(le.Uint32(header[4:])) == n
-}
-
 // readChunks reads the index in the layer's blob, and some of its chunks, or all.
 func (r *reading) readChunks() {
 	l := r.l
@@ -55,7 +48,7 @@ func (r *reading) readChunks() {
 	l.chunks = c
 	at := x.Offset
 	if l.isZstd() {
-		at += 8
+		at += erofs.SkippableHeader
 	}
 	switch {
 	case x.End > l.Size || x.End-at < 32:
@@ -81,10 +74,11 @@ func (r *reading) readPayload(c *chunkIndex, off, end int64) {
 		return // the source's, which has noted it
 	}
 	if c.embedded && r.l.isZstd() {
-		if !isFrameOf(b, int64(len(b)-8)) {
-			c.frame = fmt.Sprintf("bytes % x at %d begin no skippable frame of %d bytes", b[:8], off, len(b)-8)
+		head, rest := b[:erofs.SkippableHeader], b[erofs.SkippableHeader:]
+		if !erofs.IsSkippable(head, int64(len(rest))) {
+			c.frame = fmt.Sprintf("bytes % x at %d begin no skippable frame of %d bytes", head, off, len(rest))
 		}
-		b = b[8:]
+		b = rest
 	}
 	c.payload = b
 	if raw, err := erofs.ParseChunkIndex(b); err == nil {

@@ -158,8 +158,6 @@ func (r *reading) readImage(open func() (io.ReaderAt, error)) error {
 	return nil
 }
 
-const indexMagic = "\xCD\xE4\xEC\x67"
-
 // lookForIndex looks behind a raw image, and behind its tree of hashes, for an index.
 func (r *reading) lookForIndex(image io.ReaderAt, end int64) {
 	at := []int64{end}
@@ -171,7 +169,7 @@ func (r *reading) lookForIndex(image io.ReaderAt, end int64) {
 		if off <= 0 || off > r.l.Size-int64(len(magic)) {
 			continue
 		}
-		if _, err := image.ReadAt(magic[:], off); err == nil && string(magic[:]) == indexMagic {
+		if _, err := image.ReadAt(magic[:], off); err == nil && string(magic[:]) == erofs.ChunkIndexMagic {
 			r.l.hidden = off
 		}
 	}
@@ -184,9 +182,9 @@ func (r *reading) lookForFrame() {
 	if _, err := r.blob.ReadAt(tail, size-int64(len(tail))); err != nil && err != io.EOF {
 		return
 	}
-	for i := bytes.LastIndex(tail, []byte(indexMagic)); i >= 8; i = bytes.LastIndex(tail[:i], []byte(indexMagic)) {
-		if isFrameOf(tail[i-8:i], int64(len(tail)-i)) {
-			r.l.hidden = size - int64(len(tail)-i) - 8
+	for i := bytes.LastIndex(tail, []byte(erofs.ChunkIndexMagic)); i >= erofs.SkippableHeader; i = bytes.LastIndex(tail[:i], []byte(erofs.ChunkIndexMagic)) {
+		if erofs.IsSkippable(tail[i-erofs.SkippableHeader:i], int64(len(tail)-i)) {
+			r.l.hidden = size - int64(len(tail)-i) - erofs.SkippableHeader
 			return
 		}
 	}
