@@ -77,7 +77,11 @@ func TestIndex(t *testing.T) {
 			t.Errorf("layer %d was not verified: %+v", i, v)
 		}
 	}
-	top := must(erofs.Open(must(erofs.Join(bytes.NewReader(read(t, dst, mounted[2].Descriptor)), bytes.NewReader(tars[2])))(t)))(t)
+	joined, _, err := erofs.Join(bytes.NewReader(read(t, dst, mounted[2].Descriptor)), bytes.NewReader(tars[2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := must(erofs.Open(joined))(t)
 	for name, want := range map[string]string{"etc/new": "new", "link": "root:x:0:0\n", "again": string(bytes.Repeat([]byte("0123456789abcdef"), 10_000))} {
 		if got, err := fs.ReadFile(top, name); err != nil || string(got) != want {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)

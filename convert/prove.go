@@ -92,7 +92,7 @@ func (w *witness) compare(ctx context.Context, f *Scratch, made *erofs.Layer, lo
 	case erofs.ProfileIndex:
 		tags, err := erofs.DeviceTags(f)
 		if err == nil {
-			image, err = erofs.Join(f, w.kept)
+			image, _, err = erofs.Join(f, w.kept)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("verify: %w", err)

@@ -167,7 +167,8 @@ func (v *view) fetchImage(ctx context.Context) (io.ReaderAt, error) {
 	if err != nil {
 		return nil, err
 	}
-	return erofs.Join(image, tar)
+	joined, _, err := erofs.Join(image, tar)
+	return joined, err
 }
 
 // bring decompresses a blob into a file that is there until the view is closed.

@@ -90,7 +90,7 @@ func whole(t testing.TB, image io.ReaderAt, l *erofs.Layer, src []byte) io.Reade
 	if l.Profile != erofs.ProfileIndex {
 		return image
 	}
-	r, err := erofs.Join(image, bytes.NewReader(src))
+	r, _, err := erofs.Join(image, bytes.NewReader(src))
 	if err != nil {
 		t.Fatal(err)
 	}

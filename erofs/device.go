@@ -53,17 +53,18 @@ func devicesOf(r io.ReaderAt, head []byte) (devices []io.ReaderAt, err error) {
 }
 
 // Join gives an image of [ProfileIndex] and the tar that its files lie in as one, which [Open]
-// reads as it does any image. Linux mounts a file of these bytes, too, without device=. Neither
-// is closed.
-func Join(image, tar io.ReaderAt) (io.ReaderAt, error) {
+// reads as it does any image. Linux mounts a file of these bytes, too, without device=. Of the
+// tar only the first size bytes are used, and none yet. Neither is closed.
+func Join(image, tar io.ReaderAt) (joined io.ReaderAt, size int64, err error) {
 	slots, bits, err := slotsIn(image)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if len(slots) != 1 || slots[0].at == 0 {
-		return nil, fmt.Errorf("not an image of profile %s: it has %d other devices", ProfileIndex, len(slots))
+		return nil, 0, fmt.Errorf("not an image of profile %s: it has %d other devices", ProfileIndex, len(slots))
 	}
-	return &wholeImage{image, io.NewSectionReader(tar, 0, int64(slots[0].blocks)<<bits), int64(slots[0].at) << bits}, nil
+	size = int64(slots[0].blocks) << bits
+	return &wholeImage{image, io.NewSectionReader(tar, 0, size), int64(slots[0].at) << bits}, size, nil
 }
 
 // DeviceTags gives the tags of an image's other devices: digests of blobs, in hexadecimal.
@@ -73,16 +74,6 @@ func DeviceTags(image io.ReaderAt) (tags []string, err error) {
 		tags = append(tags, s.tag)
 	}
 	return tags, err
-}
-
-// DeviceSizes gives how much of each of its other devices an image uses, in bytes: files are not
-// behind that.
-func DeviceSizes(image io.ReaderAt) (sizes []int64, err error) {
-	slots, bits, err := slotsIn(image)
-	for _, s := range slots {
-		sizes = append(sizes, int64(s.blocks)<<bits)
-	}
-	return sizes, err
 }
 
 // slotsIn reads the device table of an image of blocks of 1<<bits bytes.

@@ -136,7 +136,7 @@ func TestIndexBesidesTheTar(t *testing.T) {
 
 func TestJoinRefuses(t *testing.T) {
 	f, _ := mustConvert(t, oddLayer(t), erofs.Options{})
-	if _, err := erofs.Join(f, bytes.NewReader(nil)); err == nil {
+	if _, _, err := erofs.Join(f, bytes.NewReader(nil)); err == nil {
 		t.Error("an image without a device is joined with a tar")
 	}
 	g, _ := mustConvert(t, oddLayer(t), erofs.Options{Profile: erofs.ProfileIndex})
@@ -151,11 +151,11 @@ func TestJoinRefuses(t *testing.T) {
 		if _, err := erofs.Open(bytes.NewReader(bad)); err == nil {
 			t.Errorf("%s: opened", name)
 		}
-		if _, err := erofs.Join(bytes.NewReader(bad), bytes.NewReader(nil)); err == nil {
+		if _, _, err := erofs.Join(bytes.NewReader(bad), bytes.NewReader(nil)); err == nil {
 			t.Errorf("%s: joined", name)
 		}
 	}
-	if _, err := erofs.Join(strings.NewReader("short"), bytes.NewReader(nil)); err == nil {
+	if _, _, err := erofs.Join(strings.NewReader("short"), bytes.NewReader(nil)); err == nil {
 		t.Error("five bytes are joined with a tar")
 	}
 	if _, err := os.Stat(g.Name()); err != nil {

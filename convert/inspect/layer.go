@@ -58,15 +58,11 @@ func openIndex(ctx context.Context, src convert.Source, desc, carrier ocispec.De
 		return nil, err
 	}
 	tar := &carried{ctx: ctx, src: src, desc: carrier, temp: temp}
-	image, err := erofs.Join(r, tar)
+	image, size, err := erofs.Join(r, tar)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
-	sizes, err := erofs.DeviceSizes(r)
-	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
-	}
-	tar.size = sizes[0]
+	tar.size = size
 	fsys, err := erofs.Open(image)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), tar.Close())

@@ -133,27 +133,22 @@ func (c *comparison) fetch(ctx context.Context, m erofs.Mounted) (*fetched, erro
 		return nil, err
 	}
 	c.open = append(c.open, tar)
-	carrier := m.Devices[0]
-	sizes, err := erofs.DeviceSizes(l.image)
-	if err != nil || len(sizes) != 1 {
-		c.differ(m.Digest.String(), "devices", fmt.Sprintf("%d (%v)", len(sizes), err), "one")
+	carrier, size := m.Devices[0], int64(0)
+	tags, err := erofs.DeviceTags(l.image)
+	if err == nil {
+		l.image, size, err = erofs.Join(l.image, tar)
+	}
+	if want := erofs.TagOf(carrier.Digest); err != nil || len(m.Devices) > 1 || tags[0] != want {
+		c.differ(m.Digest.String(), "devices", fmt.Sprintf("%q in %d layers (%v)", tags, len(m.Devices), err), want)
 		return nil, nil
 	}
-	err = convert.CopyTar(ctx, c.src, carrier, tar, sizes[0])
+	err = convert.CopyTar(ctx, c.src, carrier, tar, size)
 	if errors.As(err, new(*convert.RefusedError)) {
 		c.differ(carrier.Digest.String(), "content", err.Error(), fmt.Sprintf("%d bytes of this digest", carrier.Size))
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read layer %s: %w", carrier.Digest, err)
-	}
-	tags, err := erofs.DeviceTags(l.image)
-	if err == nil {
-		l.image, err = erofs.Join(l.image, tar)
-	}
-	if want := erofs.TagOf(carrier.Digest); err != nil || len(m.Devices) > 1 || tags[0] != want {
-		c.differ(m.Digest.String(), "devices", fmt.Sprintf("%q in %d layers (%v)", tags, len(m.Devices), err), want)
-		return nil, nil
 	}
 	return l, nil
 }
